@@ -1,0 +1,19 @@
+"""The command `kvae`. Commands import kvae in their bodies, so that help needs no Keras."""
+
+import click
+
+from .generate import generate
+from .train import train
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="keras-vae", prog_name="kvae")
+def main() -> None:
+    """Train variational autoencoders of images, and draw what they learned.
+
+    Example: kvae train --epochs 10 && kvae generate --out grid.png
+    """
+
+
+main.add_command(train)
+main.add_command(generate)

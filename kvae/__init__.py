@@ -1,0 +1,30 @@
+"""Variational autoencoders of images in Keras 3, on TensorFlow, JAX and PyTorch.
+
+Importing kvae registers its classes with Keras, so that `keras.saving.load_model` finds them.
+"""
+
+from kvae import data, plots, presets
+from kvae.callbacks import ReconstructionGrid, SampleGrid
+from kvae.decoder import build_decoder
+from kvae.encoder import build_encoder
+from kvae.likelihoods import Bernoulli
+from kvae.model import VAE, load
+from kvae.priors import StandardNormal
+from kvae.training import train
+from kvae.version import __version__
+
+__all__ = [
+    "VAE",
+    "Bernoulli",
+    "ReconstructionGrid",
+    "SampleGrid",
+    "StandardNormal",
+    "__version__",
+    "build_decoder",
+    "build_encoder",
+    "data",
+    "load",
+    "plots",
+    "presets",
+    "train",
+]

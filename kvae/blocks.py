@@ -1,0 +1,107 @@
+"""Blocks: functions that apply stock Keras layers; what they build opens without kvae."""
+
+import math
+
+from keras import KerasTensor, initializers, layers
+
+__all__ = [
+    "bounded",
+    "conv_residual",
+    "dense_residual",
+    "depth_to_space",
+    "downsample",
+    "gaussian",
+    "level_channels",
+    "levels",
+    "padding",
+    "space_to_depth",
+    "upsample",
+]
+
+ACTIVATION = "silu"
+# A residual branch begins small, so that a deep stack begins close to the identity. Not zero: the
+# branch's first layer would get no gradient in the first step.
+SMALL = initializers.VarianceScaling(scale=0.1, mode="fan_in", distribution="truncated_normal")
+
+
+def dense_residual(x: KerasTensor, name: str) -> KerasTensor:
+    """`x + dense(silu(norm(x)))` at constant width: (batch, width) to (batch, width)."""
+    y = layers.LayerNormalization(name=f"{name}_norm")(x)
+    y = layers.Activation(ACTIVATION, name=f"{name}_activation")(y)
+    y = layers.Dense(x.shape[-1], name=f"{name}_dense")(y)
+    return layers.Add(name=f"{name}_add")([x, y])
+
+
+def conv_residual(x: KerasTensor, name: str) -> KerasTensor:
+    """`x + conv(silu(conv(silu(x))))`, 3×3, at constant shape (batch, height, width, channels)."""
+    channels = x.shape[-1]
+    y = layers.Activation(ACTIVATION, name=f"{name}_activation_1")(x)
+    y = layers.Conv2D(channels, 3, padding="same", name=f"{name}_conv_1")(y)
+    y = layers.Activation(ACTIVATION, name=f"{name}_activation_2")(y)
+    y = layers.Conv2D(channels, 3, padding="same", kernel_initializer=SMALL, name=f"{name}_conv_2")(
+        y
+    )
+    return layers.Add(name=f"{name}_add")([x, y])
+
+
+def downsample(x: KerasTensor, channels: int, name: str) -> KerasTensor:
+    """Halves height and width: space to depth, then a 3×3 convolution to `channels`."""
+    x = space_to_depth(x, name=f"{name}_space_to_depth")
+    return layers.Conv2D(channels, 3, padding="same", name=f"{name}_conv")(x)
+
+
+def upsample(x: KerasTensor, channels: int, name: str, **conv) -> KerasTensor:
+    """Doubles height and width: a 3×3 convolution to 4 × `channels`, then depth to space.
+
+    Convolving at the low resolution is the fastest form on all three backends, by up to 15 times on
+    a CPU, and has no checkerboard of its own as a transposed convolution has.
+    """
+    x = layers.Conv2D(4 * channels, 3, padding="same", name=f"{name}_conv", **conv)(x)
+    return depth_to_space(x, name=f"{name}_depth_to_space")
+
+
+def space_to_depth(x: KerasTensor, name: str) -> KerasTensor:
+    """(batch, 2·height, 2·width, channels) to (batch, height, width, 4·channels)."""
+    _, height, width, channels = x.shape
+    x = layers.Reshape((height // 2, 2, width // 2, 2, channels), name=f"{name}_split")(x)
+    x = layers.Permute((1, 3, 2, 4, 5), name=f"{name}_permute")(x)
+    return layers.Reshape((height // 2, width // 2, 4 * channels), name=f"{name}_merge")(x)
+
+
+def depth_to_space(x: KerasTensor, name: str) -> KerasTensor:
+    """(batch, height, width, 4·channels) to (batch, 2·height, 2·width, channels)."""
+    _, height, width, channels = x.shape
+    x = layers.Reshape((height, width, 2, 2, channels // 4), name=f"{name}_split")(x)
+    x = layers.Permute((1, 3, 2, 4, 5), name=f"{name}_permute")(x)
+    return layers.Reshape((2 * height, 2 * width, channels // 4), name=f"{name}_merge")(x)
+
+
+def gaussian(x: KerasTensor, latent_dim: int) -> list[KerasTensor]:
+    """Two heads, mean and log-variance of a diagonal Gaussian: each (batch, latent), float32."""
+    mean = layers.Dense(latent_dim, dtype="float32", name="mean")(x)
+    log_variance = layers.Dense(latent_dim, dtype="float32", name="raw_log_variance")(x)
+    return [mean, bounded(log_variance, 10.0, name="log_variance")]
+
+
+def bounded(x: KerasTensor, bound: float, name: str) -> KerasTensor:
+    """`bound · tanh(x / bound)`: x where it is small, never beyond ±bound."""
+    x = layers.Rescaling(1 / bound, dtype="float32", name=f"{name}_scale")(x)
+    x = layers.Activation("tanh", dtype="float32", name=f"{name}_tanh")(x)
+    return layers.Rescaling(bound, dtype="float32", name=name)(x)
+
+
+def levels(size: tuple[int, int]) -> int:
+    """How often (height, width) is halved: until the shorter side has 8 pixels, at least once."""
+    return max(1, math.ceil(math.log2(min(size) / 8)))
+
+
+def level_channels(channels: int, level: int) -> int:
+    """Channels double from level to level, at most twice."""
+    return channels * 2 ** min(level, 2)
+
+
+def padding(size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Pixels to add at top, bottom, left and right, so that every level halves evenly."""
+    multiple = 2 ** levels(size)
+    height, width = (-length % multiple for length in size)
+    return height // 2, height - height // 2, width // 2, width - width // 2

@@ -1,0 +1,204 @@
+"""Callbacks: what happens between epochs. Each reaches the model through `self.model` only."""
+
+import math
+import pathlib
+import signal
+import threading
+import time
+
+import keras
+import numpy as np
+from keras import ops
+
+from kvae import plots
+
+__all__ = ["AveragedWeights", "BetaLogger", "KeepLastEpoch", "ReconstructionGrid", "SampleGrid"]
+
+
+class SampleGrid(keras.callbacks.Callback):
+    """Draws a grid of new images after an epoch, from the same latents every time.
+
+    Args:
+        folder: Where `epoch-0001.png`, … are written; made where it is missing.
+        count: Images in a grid.
+        every: Epochs between two grids. The last epoch always has one.
+        seed: Of the latents.
+    """
+
+    def __init__(self, folder: str | pathlib.Path, count: int = 100, every: int = 1, seed: int = 0):
+        super().__init__()
+        self.folder = pathlib.Path(folder)
+        self.count = count
+        self.every = every
+        self.seed = seed
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Draws the grid when it is time."""
+        if is_due(epoch, self.every, self.params):
+            plots.save_picture(self.picture(), self.folder / f"epoch-{epoch + 1:04}.png")
+
+    def picture(self) -> np.ndarray:
+        """The grid of this moment, (height, width, 3), uint8."""
+        return plots.grid(self.model.generate(self.count, seed=self.seed))
+
+
+class ReconstructionGrid(keras.callbacks.Callback):
+    """Draws given images over their reconstructions after an epoch.
+
+    Args:
+        folder: Where `epoch-0001.png`, … are written; made where it is missing.
+        images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
+        every: Epochs between two grids. The last epoch always has one.
+    """
+
+    def __init__(self, folder: str | pathlib.Path, images: np.ndarray, every: int = 1):
+        super().__init__()
+        self.folder = pathlib.Path(folder)
+        self.images = np.asarray(images)
+        self.every = every
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Draws the grid when it is time."""
+        if is_due(epoch, self.every, self.params):
+            plots.save_picture(self.picture(), self.folder / f"epoch-{epoch + 1:04}.png")
+
+    def picture(self) -> np.ndarray:
+        """The grid of this moment, (height, width, 3), uint8."""
+        return plots.stacked_pairs(self.images, self.model.reconstruct(self.images))
+
+
+class BetaLogger(keras.callbacks.Callback):
+    """Adds `beta` to the logs of an epoch: the weight of the KL term in its last training step."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Reads the weight from the model's own variables."""
+        if logs is not None:
+            logs["beta"] = float(ops.convert_to_numpy(self.model.kl_weight()))
+
+
+class AveragedWeights(keras.callbacks.Callback):
+    """Lends the model the average of its weights, from validation until the next epoch begins.
+
+    So `val_loss`, pictures and saved files are those of the average, which Keras itself gives the
+    model only when training ends. For an optimizer with `use_ema=True`; without it does nothing.
+    Put it before callbacks that look at the model. (Keras's `SwapEMAWeights` leaves deleted arrays
+    behind on JAX when another callback predicts, and drops the average when training stops early.)
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.own = None
+
+    def lend(self, *_, **__):
+        """Puts the average in place of the model's own weights."""
+        if self.own is None and self.averages():
+            self.own = [copied(weight) for weight in self.model.trainable_variables]
+            self.assign([copied(average) for average in self.averages()])
+
+    on_test_begin = on_epoch_end = lend
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Puts the model's own weights back."""
+        if self.own is not None:
+            self.assign(self.own)
+            self.own = None
+
+    def on_train_end(self, logs=None):
+        """Keras has given the model the average; on JAX the two then share arrays, so copy them."""
+        self.own = None
+        for average in self.averages():
+            average.assign(copied(average))
+
+    def averages(self) -> list:
+        """The optimizer's averages, in the order of the model's trainable variables."""
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+        return optimizer._model_variables_moving_average if optimizer.use_ema else []
+
+    def assign(self, values: list):
+        """Sets the model's weights."""
+        for weight, value in zip(self.model.trainable_variables, values, strict=True):
+            weight.assign(value)
+
+
+class KeepLastEpoch(keras.callbacks.Callback):
+    """Keeps the last finished epoch, so that neither Ctrl-C nor a loss that is not finite loses it.
+
+    The first Ctrl-C is held back until the running step has ended, so that the model's state is
+    whole; it then raises KeyboardInterrupt out of `fit`. A second one acts at once.
+
+    Args:
+        save: Called with the number of finished epochs, at most every `seconds`, so that a crash or
+            a power cut loses little too.
+        seconds: Time between two saves.
+
+    Attributes:
+        finished: The number of finished epochs.
+        broken: The names of the terms that were not finite in the epoch that stopped training.
+    """
+
+    def __init__(self, save, seconds: float = 30.0):
+        super().__init__()
+        self.save = save
+        self.seconds = seconds
+        self.finished = 0
+        self.broken: list[str] = []
+        self.interrupted = False
+        self.kept: list[np.ndarray] = []
+
+    def __enter__(self):
+        """Listens for Ctrl-C, where Python lets us: in the main thread."""
+        self.listens = threading.current_thread() is threading.main_thread()
+        if self.listens:
+            self.former = signal.signal(signal.SIGINT, self.interrupt)
+        self.saved_at = time.monotonic()
+        return self
+
+    def __exit__(self, kind, error, trace):
+        """Gives Ctrl-C back; after an error puts the last finished epoch back into the model."""
+        if self.listens:
+            signal.signal(signal.SIGINT, self.former)
+        if self.finished and (error or self.broken):
+            for variable, value in zip(self.state(), self.kept, strict=True):
+                variable.assign(value)
+
+    def interrupt(self, *_):
+        """Notes the first Ctrl-C; raises on the second."""
+        if self.interrupted:
+            raise KeyboardInterrupt
+        self.interrupted = True
+
+    def raise_if_interrupted(self, batch=None, logs=None):
+        """Raises between two steps, when the model's state is whole."""
+        if self.interrupted:
+            raise KeyboardInterrupt
+
+    # Not at the end of a batch: Keras would then wait for every batch's metrics.
+    on_train_batch_begin = on_test_batch_begin = raise_if_interrupted
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Keeps the state; where the loss is not finite, stops instead."""
+        terms = [name for name in ("reconstruction", "kl", "loss") if name in (logs or {})]
+        self.broken = [name for name in terms if not math.isfinite(float(logs[name]))]
+        if self.broken:
+            self.model.stop_training = True
+            return
+        self.kept = [copied(variable) for variable in self.state()]
+        self.finished = epoch + 1
+        if time.monotonic() - self.saved_at > self.seconds:
+            self.save(self.finished)
+            self.saved_at = time.monotonic()
+        self.raise_if_interrupted()
+
+    def state(self) -> list:
+        """All variables of the model and its optimizer."""
+        return [*self.model.variables, *self.model.optimizer.variables]
+
+
+def copied(variable) -> np.ndarray:
+    """A variable's value, apart from the variable."""
+    return np.array(ops.convert_to_numpy(variable))
+
+
+def is_due(epoch: int, every: int, params: dict) -> bool:
+    """Whether an epoch, counted from 0, is one in `every`, or the last."""
+    return (epoch + 1) % every == 0 or epoch + 1 == params.get("epochs")

@@ -1,0 +1,455 @@
+"""The variational autoencoder: encoder, decoder, likelihood and prior in one Keras model."""
+
+import json
+import math
+import pathlib
+import zipfile
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+from kvae import presets
+from kvae.decoder import build_decoder
+from kvae.encoder import build_encoder
+from kvae.likelihoods import Bernoulli
+from kvae.priors import StandardNormal
+from kvae.steps import TrainStep
+
+__all__ = ["VAE", "load"]
+
+
+@keras.saving.register_keras_serializable(package="kvae")
+class VAE(TrainStep):
+    r"""A variational autoencoder of images.
+
+    $$\text{loss} = -\mathbb{E}_{q(z|x)} \log p(x|z) + \beta \, D_{KL}(q(z|x) \,\|\, p(z))$$
+
+    with one draw of z for each image; summed over pixels, channels and latents, averaged over the
+    batch: nats per image. It is a `keras.Model`: `compile` (with an optimizer and no loss), `fit`,
+    `evaluate`, `predict` and `save` work as ever. `fit` takes images alone; labels are ignored.
+
+    Metrics, each a mean over images, in nats: `reconstruction` (−log p(x|z)), `kl`, `elbo`
+    (−reconstruction − kl), and `loss`, which is `reconstruction + beta · kl` at every step (and the
+    regularisation losses of your own layers, if any). Sample weights multiply each image's terms.
+
+    Args:
+        encoder: A Functional model, (batch, height, width, channels) to `[mean, log_variance]`,
+            each (batch, latent).
+        decoder: A Functional model, (batch, latent) to the likelihood's raw parameters, (batch,
+            height, width, channels · `likelihood.parameters_per_value`).
+        likelihood: p(x|z); `Bernoulli()` where none is given.
+        prior: p(z); `StandardNormal(latent_dim)` where none is given.
+        beta: The weight of the KL term; 1 gives the bound on log p(x).
+        warmup_steps: Over this many training steps the weight of the KL term rises linearly to
+            `beta`. Not at test time, so that `val_loss` can be compared between epochs.
+        seed: For the draws of z and of binarised pixels.
+        card: What is known of the model (data set, figures, versions); saved with it.
+
+    Raises:
+        ValueError: If encoder, decoder, likelihood and prior do not fit each other.
+
+    References:
+        Kingma and Welling (2014), "Auto-encoding variational Bayes", arXiv:1312.6114.
+        Higgins et al. (2017), "beta-VAE", ICLR (the weight beta).
+        Sønderby et al. (2016), "Ladder variational autoencoders", arXiv:1602.02282 (warm-up).
+
+    Example:
+        >>> import numpy as np
+        >>> import kvae
+        >>> vae = kvae.VAE.from_preset("mlp", image_shape=(8, 8, 1), latent_dim=4)
+        >>> vae.compile("adam")
+        >>> images = np.zeros((32, 8, 8, 1), "uint8")
+        >>> history = vae.fit(images, epochs=1, verbose=0)
+        >>> sorted(history.history)
+        ['elbo', 'kl', 'loss', 'reconstruction']
+        >>> vae.generate(16, seed=0).shape
+        (16, 8, 8, 1)
+    """
+
+    def __init__(
+        self,
+        encoder: keras.Model,
+        decoder: keras.Model,
+        likelihood: keras.layers.Layer | None = None,
+        prior: keras.layers.Layer | None = None,
+        beta: float = 1.0,
+        warmup_steps: int = 0,
+        seed: int | None = None,
+        card: dict | None = None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.autocast = False  # grey values keep all their bits; each part casts for itself
+        self.encoder = encoder
+        self.decoder = decoder
+        self.likelihood = likelihood or Bernoulli()
+        check_parts(encoder, decoder, self.likelihood)
+        self.prior = prior or StandardNormal(self.latent_dim)
+        if self.prior.latent_dim != self.latent_dim:
+            raise ValueError(
+                f"The prior has {self.prior.latent_dim} latents, the decoder {self.latent_dim}."
+            )
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.beta = self.add_state("beta", beta)
+        self.warmup_steps = self.add_state("warmup_steps", warmup_steps)
+        self.step = self.add_state("step", 0)  # not the optimizer's: JAX would freeze its value
+        self.trackers = {
+            name: keras.metrics.Mean(name=name) for name in ("reconstruction", "kl", "elbo")
+        }
+        self.card = dict(card or {})
+        self.built = True
+
+    @classmethod
+    def from_preset(
+        cls,
+        name: str,
+        image_shape: tuple[int, int, int],
+        latent_dim: int | None = None,
+        binarize: str | None = None,
+        **kwargs,
+    ) -> "VAE":
+        """Builds the model of a preset, untrained.
+
+        Args:
+            name: A key of `kvae.presets.PRESETS`, such as "mlp" or "conv".
+            image_shape: (height, width, channels), of any size.
+            latent_dim: The number of latents; the preset's where none is given.
+            binarize: See `kvae.likelihoods.Bernoulli`; the preset's where none is given.
+            **kwargs: Of `VAE`.
+
+        Raises:
+            ValueError: If there is no such preset, or the shape or number of latents is not one.
+        """
+        preset = presets.get(name)
+        latent_dim = preset.latent_dim if latent_dim is None else latent_dim
+        shape = tuple(image_shape)
+        if len(shape) != 3 or not all(positive_integer(size) for size in shape):
+            raise ValueError(
+                "`image_shape` must be (height, width, channels), three positive integers. "
+                f"Received: image_shape={image_shape}"
+            )
+        if not positive_integer(latent_dim):
+            raise ValueError(f"`latent_dim` must be at least 1. Received: latent_dim={latent_dim}")
+        likelihood = Bernoulli(binarize or preset.binarize)
+        encoder = build_encoder(shape, latent_dim, preset.network, **preset.arguments)
+        decoder = build_decoder(
+            shape,
+            latent_dim,
+            preset.network,
+            likelihood.parameters_per_value,
+            **preset.arguments,
+        )
+        return cls(encoder, decoder, likelihood, **kwargs)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the images."""
+        return tuple(self.encoder.input_shape[1:])
+
+    @property
+    def latent_dim(self) -> int:
+        """The number of latents."""
+        return self.decoder.input_shape[-1]
+
+    # The mathematics -----------------------------------------------------------------------------
+
+    def call(self, images, training=False):
+        """One pass: observe, encode, draw z, decode.
+
+        Args:
+            images: (batch, height, width, channels), uint8 in 0…255 or float in [0, 1].
+            training: Passed to encoder and decoder.
+
+        Returns:
+            A dict of float32 tensors: `observed` (batch, height, width, channels), `mean`,
+            `log_variance` and `z` (batch, latent), `parameters` as the decoder gives them.
+        """
+        observed = self.likelihood.observe(images, self.seed_generator)
+        mean, log_variance = self.encoder(observed, training=training)
+        mean, log_variance = ops.cast(mean, "float32"), ops.cast(log_variance, "float32")
+        noise = keras.random.normal(ops.shape(mean), seed=self.seed_generator, dtype="float32")
+        z = mean + ops.exp(0.5 * log_variance) * noise
+        return {
+            "observed": observed,
+            "mean": mean,
+            "log_variance": log_variance,
+            "z": z,
+            "parameters": ops.cast(self.decoder(z, training=training), "float32"),
+        }
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """The loss of one batch, in nats per image; updates the metrics.
+
+        Args:
+            x: The images; not needed, since `y_pred` holds what was observed of them.
+            y: Ignored.
+            y_pred: What `call` returned.
+            sample_weight: (batch,) or (batch, 1), or None.
+            training: Whether the KL weight warms up.
+
+        Returns:
+            A float32 scalar.
+        """
+        reconstruction = -self.likelihood.log_prob(y_pred["observed"], y_pred["parameters"])
+        kl = self.prior.kl(y_pred["mean"], y_pred["log_variance"], y_pred["z"])
+        if sample_weight is not None:
+            weight = ops.reshape(ops.cast(sample_weight, "float32"), (-1,))
+            reconstruction, kl = weight * reconstruction, weight * kl
+        self.trackers["reconstruction"].update_state(reconstruction)
+        self.trackers["kl"].update_state(kl)
+        self.trackers["elbo"].update_state(-reconstruction - kl)
+        if training:
+            self.step.assign_add(1.0)
+        beta = self.kl_weight() if training else self.beta
+        loss = ops.mean(reconstruction) + beta * ops.mean(kl)
+        for penalty in self.losses:
+            loss = loss + ops.sum(ops.cast(penalty, "float32"))
+        return loss
+
+    def kl_weight(self):
+        """The weight of the KL term in the training step just taken: `beta`, or less in warm-up."""
+        return self.beta * ops.minimum(1.0, self.step / ops.maximum(self.warmup_steps, 1.0))
+
+    # What users ask of a trained model -----------------------------------------------------------
+
+    def encode(self, images, batch_size: int = 1000) -> tuple[np.ndarray, np.ndarray]:
+        """The posterior of each image.
+
+        Nothing is drawn: under dynamic binarisation pixels are thresholded at one half here.
+
+        Args:
+            images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
+            batch_size: How many are held on the device at a time.
+
+        Returns:
+            `mean` and `log_variance`, each (count, latent), float32.
+        """
+        images = self.likelihood.check(images, self.image_shape)
+        return tuple(in_batches(self._encode_batch, images, batch_size))
+
+    def decode(self, latents, batch_size: int = 1000) -> np.ndarray:
+        """The expected image of each row of latents.
+
+        Args:
+            latents: (count, latent).
+            batch_size: How many are held on the device at a time.
+
+        Returns:
+            (count, height, width, channels), float32 in [0, 1].
+        """
+        latents = np.asarray(ops.convert_to_numpy(latents), dtype="float32")
+        if latents.ndim != 2 or latents.shape[1] != self.latent_dim:
+            raise ValueError(
+                f"`latents` must have shape (count, {self.latent_dim}). "
+                f"Received: shape {latents.shape}"
+            )
+        return in_batches(self._decode_batch, latents, batch_size)
+
+    def reconstruct(self, images, batch_size: int = 1000) -> np.ndarray:
+        """Decodes each image's posterior mean: (count, height, width, channels), float32 in [0, 1].
+
+        Args:
+            images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
+            batch_size: How many are held on the device at a time.
+        """
+        mean, _ = self.encode(images, batch_size)
+        return self.decode(mean, batch_size)
+
+    def generate(
+        self,
+        count: int,
+        seed: int | None = None,
+        temperature: float = 1.0,
+        batch_size: int = 1000,
+    ) -> np.ndarray:
+        """New images: the expected image of latents drawn from the prior.
+
+        Args:
+            count: How many.
+            seed: The same seed, the same images, on the same backend; None: others each time.
+            temperature: Multiplies the drawn latents: below 1 safer and more alike, above 1 wilder.
+            batch_size: How many are held on the device at a time.
+
+        Returns:
+            (count, height, width, channels), float32 in [0, 1].
+        """
+        if not positive_integer(count):
+            raise ValueError(f"`count` must be at least 1. Received: count={count}")
+        if not (math.isfinite(temperature) and temperature >= 0):
+            raise ValueError(
+                f"`temperature` must be finite and at least 0. Received: temperature={temperature}"
+            )
+        latents = ops.convert_to_numpy(self.prior.sample(count, seed))
+        return self.decode(temperature * latents, batch_size)
+
+    def _encode_batch(self, images):
+        observed = ops.convert_to_numpy(self.likelihood.observe(images))
+        return [ops.convert_to_numpy(output) for output in self.encoder.predict_on_batch(observed)]
+
+    def _decode_batch(self, latents):
+        parameters = self.decoder.predict_on_batch(latents)
+        return ops.convert_to_numpy(self.likelihood.mean(parameters))
+
+    # Keras ---------------------------------------------------------------------------------------
+
+    def fit(self, x=None, y=None, *args, **kwargs):
+        """`keras.Model.fit`, after a look at the images: their rank, size and range."""
+        self._check_data(x)
+        self._check_data(kwargs.get("validation_data"))
+        return super().fit(x, weighted_without_labels(y, kwargs), *args, **kwargs)
+
+    def evaluate(self, x=None, y=None, *args, **kwargs):
+        """`keras.Model.evaluate`, after a look at the images: their rank, size and range."""
+        if "_use_cached_eval_dataset" not in kwargs:  # else `fit` has looked
+            self._check_data(x)
+        return super().evaluate(x, weighted_without_labels(y, kwargs), *args, **kwargs)
+
+    def _check_data(self, data):
+        """Checks arrays whole; of data sets that can be read again, the first batch."""
+        if data is None or hasattr(data, "__next__"):
+            return
+        if isinstance(data, keras.utils.PyDataset):
+            data = data[0]
+        elif not (hasattr(data, "shape") or isinstance(data, (tuple, list, dict))):
+            data = next(iter(data))
+        images = data[0] if isinstance(data, (tuple, list)) and len(data) else data
+        self.likelihood.check(images, self.image_shape)
+
+    def add_state(self, name: str, value: float):
+        """A float32 scalar that belongs to the model's state and is not trained."""
+        return self.add_weight(
+            name=name,
+            shape=(),
+            initializer=keras.initializers.Constant(value),
+            dtype="float32",
+            trainable=False,
+            autocast=False,
+        )
+
+    def save_own_variables(self, store):
+        """Saves the schedule and the random state too, so that a resumed run goes on unchanged."""
+        for name in ("beta", "warmup_steps", "step"):
+            store[name] = ops.convert_to_numpy(getattr(self, name))
+        store["seed"] = ops.convert_to_numpy(self.seed_generator.state)
+
+    def load_own_variables(self, store):
+        """Loads what `save_own_variables` saved."""
+        for name in ("beta", "warmup_steps", "step"):
+            getattr(self, name).assign(store[name][()])
+        self.seed_generator.state.assign(store["seed"][()])
+
+    def get_config(self) -> dict:
+        """The constructor's arguments, with `beta` and `warmup_steps` as they stand now."""
+        parts = {
+            part: keras.saving.serialize_keras_object(getattr(self, part))
+            for part in ("encoder", "decoder", "likelihood", "prior")
+        }
+        return {
+            "name": self.name,
+            "trainable": self.trainable,
+            "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
+            **parts,
+            "beta": float(ops.convert_to_numpy(self.beta)),
+            "warmup_steps": int(ops.convert_to_numpy(self.warmup_steps)),
+            "seed": self.seed,
+            "card": dict(self.card),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict, custom_objects: dict | None = None) -> "VAE":
+        """Builds the model that `get_config` described."""
+        config = dict(config)
+        for part in ("encoder", "decoder", "likelihood", "prior", "dtype"):
+            if isinstance(config.get(part), dict):
+                config[part] = keras.saving.deserialize_keras_object(
+                    config[part], custom_objects=custom_objects
+                )
+        return cls(**config)
+
+
+def load(path: str | pathlib.Path, compile: bool = True) -> VAE:
+    """Loads a model that kvae saved: `keras.saving.load_model`, with one clear line where it fails.
+
+    Args:
+        path: A `.keras` file.
+        compile: Whether to load the optimizer too, to train further.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no model of kvae, or is damaged.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no model at {path}.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            kind = json.loads(archive.read("config.json")).get("registered_name")
+    except (zipfile.BadZipFile, KeyError, ValueError):
+        raise ValueError(f"{path} is not a .keras file, or is damaged.") from None
+    if kind != "kvae>VAE":
+        raise ValueError(
+            f"{path} is not a model of kvae, but {kind or 'another Keras model'}; "
+            "keras.saving.load_model may open it."
+        )
+    try:
+        return keras.saving.load_model(path, compile=compile)
+    except Exception as error:  # whatever a damaged archive sets off inside Keras
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(f"{path} cannot be loaded: {reason}") from error
+
+
+def positive_integer(value) -> bool:
+    """Whether the value is an integer of at least 1."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and int(value) >= 1
+
+
+def check_parts(encoder, decoder, likelihood) -> None:
+    """Raises a ValueError unless the three fit each other."""
+    for name, part in (("encoder", encoder), ("decoder", decoder)):
+        if not (isinstance(part, keras.Model) and getattr(part, "inputs", None)):
+            raise ValueError(
+                f"`{name}` must be a Keras Functional model, built with `keras.Input`. "
+                f"Received: {type(part).__name__}"
+            )
+    images, latents = encoder.input_shape, decoder.input_shape
+    if not isinstance(images, tuple) or len(images) != 4 or None in images[1:]:
+        raise ValueError(
+            "`encoder` must take one input of shape (batch, height, width, channels), sizes known. "
+            f"Received: {images}"
+        )
+    heads = [tuple(output.shape) for output in encoder.outputs]
+    if len(heads) != 2 or heads[0] != heads[1] or len(heads[0]) != 2:
+        raise ValueError(
+            "`encoder` must give [mean, log_variance], each of shape (batch, latent). "
+            f"Received: outputs of shape {heads}"
+        )
+    if latents != heads[0]:
+        raise ValueError(
+            f"`decoder` must take what the encoder gives, of shape {heads[0]}. Received: {latents}"
+        )
+    expected = (*images[:3], images[3] * likelihood.parameters_per_value)
+    if tuple(decoder.output_shape) != expected:
+        raise ValueError(
+            f"`decoder` must give the parameters of {type(likelihood).__name__}, of shape "
+            f"{expected}. Received: {decoder.output_shape}"
+        )
+
+
+def weighted_without_labels(y, arguments: dict):
+    """Labels to pass on: Keras drops sample weights where there are none, and we ignore labels."""
+    return arguments.get("sample_weight") if y is None else y
+
+
+def in_batches(function, array: np.ndarray, batch_size: int):
+    """Applies a function batch by batch, the last one padded, so that one shape is compiled."""
+    size = min(batch_size, len(array))
+    results = []
+    for start in range(0, len(array), size):
+        batch = array[start : start + size]
+        count = len(batch)
+        if count < size:
+            batch = np.concatenate([batch, np.repeat(batch[-1:], size - count, axis=0)])
+        results.append(tree.map_structure(lambda output, n=count: output[:n], function(batch)))
+    return tree.map_structure(lambda *parts: np.concatenate(parts), *results)

@@ -1,0 +1,50 @@
+import os
+import pathlib
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+SHARED = pathlib.Path(__file__).parents[1].parent / "shared" / "data" / "tfds"
+
+
+@pytest.fixture
+def images():
+    """64 grey images of 8×8 with something to learn: bars of random place and brightness."""
+    rng = np.random.default_rng(0)
+    images = np.zeros((64, 8, 8, 1), "uint8")
+    for image in images:
+        image[:, rng.integers(8)] = rng.integers(100, 256)
+    return images
+
+
+@pytest.fixture
+def make_vae():
+    """A small model: 8×8 grey images, 3 latents."""
+    import keras
+
+    import kvae
+
+    def make(image_shape=(8, 8, 1), latent_dim=3, likelihood=None, optimizer="adam", **arguments):
+        keras.utils.set_random_seed(1)
+        vae = kvae.VAE(
+            kvae.build_encoder(image_shape, latent_dim, width=16, depth=1),
+            kvae.build_decoder(image_shape, latent_dim, width=16, depth=1),
+            likelihood,
+            seed=2,
+            **arguments,
+        )
+        vae.compile(optimizer)
+        return vae
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def mnist_dir():
+    """Where TensorFlow Datasets has MNIST prepared; the test is skipped where it is not."""
+    folder = pathlib.Path(os.environ.get("TFDS_DATA_DIR") or SHARED)
+    if not list(folder.glob("mnist/**/dataset_info.json")):
+        pytest.skip("MNIST is not at hand: set TFDS_DATA_DIR to where it is prepared")
+    return folder

@@ -1,0 +1,54 @@
+import keras
+import numpy as np
+import pytest
+
+from kvae import blocks
+
+
+def apply(block, x, *arguments):
+    inputs = keras.Input(x.shape[1:])
+    model = keras.Model(inputs, block(inputs, *arguments))
+    return keras.ops.convert_to_numpy(model(x))
+
+
+def test_depth_to_space_undoes_space_to_depth():
+    x = np.random.default_rng(0).random((2, 6, 4, 3)).astype("float32")
+    deep = apply(blocks.space_to_depth, x, "down")
+    assert deep.shape == (2, 3, 2, 12)
+    np.testing.assert_array_equal(apply(blocks.depth_to_space, deep, "up"), x)
+
+
+def test_space_to_depth_gathers_each_square_of_four_pixels():
+    x = np.arange(16, dtype="float32").reshape(1, 4, 4, 1)
+    np.testing.assert_array_equal(apply(blocks.space_to_depth, x, "down")[0, 0, 1], [2, 3, 6, 7])
+
+
+@pytest.mark.parametrize(
+    "block, shape", [(blocks.dense_residual, (6,)), (blocks.conv_residual, (4, 4, 2))]
+)
+def test_a_residual_block_begins_near_the_identity_and_keeps_the_shape(block, shape):
+    keras.utils.set_random_seed(0)
+    x = np.random.default_rng(0).normal(size=(3, *shape)).astype("float32")
+    y = apply(block, x, "block")
+    assert y.shape == x.shape
+    assert 0 < np.corrcoef(x.ravel(), y.ravel())[0, 1] <= 1
+
+
+def test_upsample_doubles_and_downsample_halves():
+    x = np.ones((1, 4, 6, 2), "float32")
+    assert apply(blocks.upsample, x, 5, "up").shape == (1, 8, 12, 5)
+    assert apply(blocks.downsample, x, 5, "down").shape == (1, 2, 3, 5)
+
+
+def test_bounded_is_the_identity_for_small_values_and_never_exceeds_the_bound():
+    x = np.array([[-1e6, -0.1, 0.0, 0.1, 1e6]], "float32")
+    y = apply(blocks.bounded, x, 10.0, "bounded")
+    np.testing.assert_allclose(y, [[-10, -0.1, 0, 0.1, 10]], rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (8, 8), (28, 28), (31, 17), (64, 48), (128, 128)])
+def test_padding_makes_every_level_halve_evenly(size):
+    top, bottom, left, right = blocks.padding(size)
+    multiple = 2 ** blocks.levels(size)
+    assert (size[0] + top + bottom) % multiple == (size[1] + left + right) % multiple == 0
+    assert max(top, bottom, left, right) < multiple

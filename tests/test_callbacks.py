@@ -1,0 +1,199 @@
+import os
+import signal
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from matplotlib.image import imread
+
+import kvae
+from kvae.callbacks import BetaLogger, KeepLastEpoch
+
+
+def weights(vae):
+    return [np.array(ops.convert_to_numpy(v)) for v in vae.trainable_variables]
+
+
+def test_sample_grids_are_written_by_epoch_and_at_the_end(make_vae, images, tmp_path):
+    grids = kvae.SampleGrid(tmp_path / "new" / "samples", count=9, every=2)
+    make_vae().fit(images, epochs=5, verbose=0, callbacks=[grids])
+    names = sorted(path.name for path in (tmp_path / "new" / "samples").iterdir())
+    assert names == ["epoch-0002.png", "epoch-0004.png", "epoch-0005.png"]
+
+
+def test_sample_grids_use_the_same_latents_every_time(make_vae, images, tmp_path):
+    still = keras.optimizers.SGD(0.0)
+    make_vae(optimizer=still).fit(
+        images, epochs=2, verbose=0, callbacks=[kvae.SampleGrid(tmp_path, count=4)]
+    )
+    first, second = (imread(path) for path in sorted(tmp_path.iterdir()))
+    np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_reconstruction_grids_show_images_over_their_reconstructions(make_vae, tmp_path, channels):
+    images = np.random.default_rng(0).integers(0, 256, (6, 8, 8, channels), "uint8")
+    vae = make_vae((8, 8, channels))
+    callback = kvae.ReconstructionGrid(tmp_path, images)
+    callback.set_model(vae)
+    picture = callback.picture()
+    expected = kvae.plots.stacked_pairs(images, vae.reconstruct(images))
+    np.testing.assert_array_equal(picture, expected)
+    callback.on_epoch_end(0)
+    assert imread(tmp_path / "epoch-0001.png").shape[:2] == picture.shape[:2]
+
+
+def test_the_logged_beta_is_the_one_that_was_used(make_vae, images):
+    vae = make_vae(beta=2.0, warmup_steps=16)
+    history = vae.fit(images, epochs=5, batch_size=16, verbose=0, callbacks=[BetaLogger()]).history
+    np.testing.assert_allclose(history["beta"], [0.5, 1.0, 1.5, 2.0, 2.0])
+
+
+class PressControlC(keras.callbacks.Callback):
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
+        self.now = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.now = epoch
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.now == self.epoch and batch == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_control_c_keeps_the_last_finished_epoch(make_vae, images):
+    vae = make_vae(optimizer=keras.optimizers.Adam(use_ema=True))
+    ends = []
+
+    class Remember(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            ends.append(weights(self.model))
+
+    keep = KeepLastEpoch(lambda finished: None)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), keep:
+        vae.fit(images, epochs=9, batch_size=8, verbose=0,
+                callbacks=[keep, Remember(), PressControlC(epoch=2)])  # fmt: skip
+    assert keep.finished == len(ends) == 2
+    assert signal.getsignal(signal.SIGINT) is before
+    for kept, now in zip(ends[-1], weights(vae), strict=True):
+        np.testing.assert_array_equal(kept, now)
+
+
+def test_a_loss_that_is_not_finite_stops_training_and_names_the_term(make_vae, images):
+    vae = make_vae()
+
+    class Break(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                head = self.model.encoder.get_layer("mean")
+                head.bias.assign([float("nan")] * 3)
+
+    keep = KeepLastEpoch(lambda finished: None)
+    with keep:
+        vae.fit(images, epochs=9, verbose=0, callbacks=[keep, Break()])
+    assert keep.finished == 1
+    assert "kl" in keep.broken
+    assert np.isfinite(vae.generate(2, seed=0)).all()
+    assert all(np.isfinite(w).all() for w in weights(vae))
+
+
+def test_a_long_run_is_saved_on_the_way(make_vae, images):
+    saved = []
+    keep = KeepLastEpoch(saved.append, seconds=0.0)
+    with keep:
+        make_vae().fit(images, epochs=3, verbose=0, callbacks=[keep])
+    assert saved == [1, 2, 3]
+
+
+def test_keras_callbacks_work(make_vae, images, tmp_path):
+    vae = make_vae()
+    history = vae.fit(
+        images,
+        validation_data=(images,),
+        epochs=3,
+        verbose=0,
+        callbacks=[
+            keras.callbacks.ModelCheckpoint(
+                tmp_path / "best.keras", monitor="val_loss", save_best_only=True
+            ),
+            keras.callbacks.CSVLogger(tmp_path / "log.csv"),
+            keras.callbacks.EarlyStopping("val_loss", min_delta=1e9, patience=1),
+        ],
+    ).history
+    assert len(history["val_loss"]) == 2, "EarlyStopping had no say"
+    assert kvae.load(tmp_path / "best.keras").image_shape == (8, 8, 1)
+    header = (tmp_path / "log.csv").read_text().splitlines()[0].split(",")
+    assert {"loss", "val_loss", "val_kl"} <= set(header)
+
+
+def test_tensorboard_works(make_vae, images, tmp_path):
+    pytest.importorskip("tensorboard")
+    make_vae().fit(images, epochs=1, verbose=0, callbacks=[keras.callbacks.TensorBoard(tmp_path)])
+    assert list(tmp_path.rglob("events.out*"))
+
+
+def test_backup_and_restore_goes_on_as_if_nothing_had_happened(make_vae, images, tmp_path):
+    settings = {"batch_size": 16, "shuffle": False, "verbose": 0}
+    straight = make_vae(warmup_steps=10)
+    straight.fit(images, epochs=4, **settings)
+
+    class Crash(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise RuntimeError("power cut")
+
+    def backup():
+        return keras.callbacks.BackupAndRestore(tmp_path / "backup")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        make_vae(warmup_steps=10).fit(images, epochs=4, callbacks=[backup(), Crash()], **settings)
+    resumed = make_vae(warmup_steps=10)
+    resumed.fit(images, epochs=4, callbacks=[backup()], **settings)
+    for a, b in zip(weights(straight), weights(resumed), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_validation_and_later_callbacks_see_the_average_and_training_goes_on_without(
+    make_vae, images, tmp_path
+):
+    momentum = 0.9
+    averaged, plain = (
+        make_vae(optimizer=keras.optimizers.Adam(1e-2, use_ema=True, ema_momentum=momentum))
+        for _ in range(2)
+    )
+    seen, steps = [], []
+
+    class See(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append(weights(self.model))
+
+    class Step(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            steps.append(weights(self.model))
+
+    settings = {"epochs": 3, "batch_size": 16, "shuffle": False, "verbose": 0}
+    grids = kvae.SampleGrid(tmp_path, count=4)
+    averaged.fit(
+        images,
+        validation_data=(images,),
+        callbacks=[kvae.callbacks.AveragedWeights(), See(), grids],
+        **settings,
+    )
+    plain.fit(images, validation_data=(images,), callbacks=[Step()], **settings)
+    average = steps[0]
+    by_epoch = []
+    for i, step in enumerate(steps):
+        average = [momentum * a + (1 - momentum) * w for a, w in zip(average, step, strict=True)]
+        if i % 4 == 3:
+            by_epoch.append(average)
+    for actual, expected in zip(seen, by_epoch, strict=True):
+        for a, b in zip(actual, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+    for a, b in zip(weights(averaged), by_epoch[-1], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+    averaged.evaluate(images, verbose=0)
+    averaged.save(tmp_path / "vae.keras")

@@ -1,0 +1,38 @@
+import keras
+import numpy as np
+import pytest
+from test_encoder import SHAPES
+
+from kvae.decoder import build_decoder
+
+
+@pytest.mark.parametrize("network", ["mlp", "conv"])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("parameters_per_value", [1, 2])
+def test_any_image_shape_gets_its_parameters(network, shape, parameters_per_value):
+    decoder = build_decoder(shape, 4, network, parameters_per_value, width=8, depth=1)
+    latents = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
+    parameters = keras.ops.convert_to_numpy(decoder(latents))
+    assert parameters.shape == (3, *shape[:2], shape[2] * parameters_per_value)
+    assert parameters.dtype == np.float32
+    assert (parameters < 0).any() or (parameters > 1).any(), "raw parameters, not probabilities"
+
+
+@pytest.mark.parametrize("network", ["mlp", "conv"])
+def test_only_stock_layers_are_used_and_none_is_a_transposed_convolution(network):
+    decoder = build_decoder((9, 9, 1), 4, network, width=8)
+    kinds = {type(layer) for layer in decoder.layers}
+    assert all(kind.__module__.startswith("keras.") for kind in kinds)
+    assert keras.layers.Conv2DTranspose not in kinds
+
+
+def test_under_mixed_precision_parameters_stay_float32():
+    former = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        for network in ("mlp", "conv"):
+            decoder = build_decoder((9, 9, 1), 4, network, width=8)
+            assert decoder.compute_dtype == "bfloat16"
+            assert decoder.output.dtype == "float32"
+    finally:
+        keras.config.set_dtype_policy(former)

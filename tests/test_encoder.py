@@ -1,0 +1,33 @@
+import keras
+import numpy as np
+import pytest
+
+from kvae.encoder import build_encoder
+
+SHAPES = [(1, 1, 1), (8, 8, 1), (28, 28, 1), (9, 31, 3), (40, 20, 2)]
+
+
+@pytest.mark.parametrize("network", ["mlp", "conv"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_any_image_shape_gives_a_mean_and_a_bounded_log_variance(network, shape):
+    encoder = build_encoder(shape, 5, network, width=8, depth=1)
+    images = np.random.default_rng(0).random((3, *shape)).astype("float32")
+    mean, log_variance = (keras.ops.convert_to_numpy(output) for output in encoder(images))
+    assert mean.shape == log_variance.shape == (3, 5)
+    assert mean.dtype == log_variance.dtype == np.float32
+    assert abs(log_variance).max() <= 10
+
+
+@pytest.mark.parametrize("network", ["mlp", "conv"])
+def test_depth_adds_blocks(network):
+    shallow, deep = (build_encoder((8, 8, 1), 2, network, width=8, depth=n) for n in (1, 3))
+    assert deep.count_params() > shallow.count_params()
+
+
+@pytest.mark.parametrize("network", ["mlp", "conv"])
+def test_only_stock_layers_are_used(network):
+    encoder = build_encoder((9, 9, 1), 2, network, width=8)
+    strangers = [
+        layer.name for layer in encoder.layers if not type(layer).__module__.startswith("keras.")
+    ]
+    assert not strangers

@@ -1,0 +1,261 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import kvae
+from kvae.likelihoods import Bernoulli
+from kvae.priors import StandardNormal
+
+SHAPE = (8, 8, 1)
+
+
+def test_call_returns_what_was_observed_and_what_became_of_it(make_vae, images):
+    outputs = make_vae()(images)
+    shapes = {name: tuple(value.shape) for name, value in outputs.items()}
+    latents = (64, 3)
+    assert shapes == {
+        "observed": images.shape,
+        "mean": latents,
+        "log_variance": latents,
+        "z": latents,
+        "parameters": images.shape,
+    }
+    assert set(np.unique(ops.convert_to_numpy(outputs["observed"]))) == {0, 1}
+
+
+def test_z_is_drawn_from_the_posterior(make_vae, images):
+    vae = make_vae(likelihood=Bernoulli("threshold"))
+    same = np.repeat(images[:1], 5000, 0)
+    outputs = {name: ops.convert_to_numpy(value) for name, value in vae(same).items()}
+    noise = (outputs["z"] - outputs["mean"]) / np.exp(outputs["log_variance"] / 2)
+    assert abs(noise.mean(0)).max() < 5 / np.sqrt(5000)
+    assert abs(noise.std(0) - 1).max() < 5 / np.sqrt(10_000)
+
+
+def test_metrics_weigh_a_short_last_batch_by_its_images(make_vae, images):
+    vae = make_vae(likelihood=Bernoulli("none"))
+    vae.encoder.get_layer("raw_log_variance").bias.assign([-1e6] * 3)  # as good as no noise
+    whole = vae.evaluate(images, batch_size=64, verbose=0, return_dict=True)
+    parts = vae.evaluate(images, batch_size=60, verbose=0, return_dict=True)
+    for name in whole:
+        np.testing.assert_allclose(parts[name], whole[name], rtol=1e-2)
+    assert list(whole) != []
+
+
+def test_warmup_is_off_at_test_time(make_vae, images):
+    vae = make_vae(beta=2.0, warmup_steps=1000)
+    figures = vae.evaluate(images, verbose=0, return_dict=True)
+    np.testing.assert_allclose(
+        figures["loss"], figures["reconstruction"] + 2 * figures["kl"], rtol=1e-5
+    )
+    assert float(ops.convert_to_numpy(vae.step)) == 0
+
+
+def test_sample_weights_multiply_each_image(make_vae, images):
+    vae = make_vae(likelihood=Bernoulli("threshold"))
+    vae.seed_generator.state.assign([0, 0])
+    plain = vae.evaluate(images, batch_size=64, verbose=0, return_dict=True)
+    vae.seed_generator.state.assign([0, 0])
+    weights = np.full(64, 2.0, "float32")
+    double = vae.evaluate(images, None, 64, sample_weight=weights, verbose=0, return_dict=True)
+    for name in plain:
+        np.testing.assert_allclose(double[name], 2 * plain[name], rtol=1e-5)
+
+
+def test_regularisation_of_the_users_own_layers_is_in_the_loss(images):
+    inputs = keras.Input(SHAPE)
+    features = layers.Flatten()(inputs)
+    penalty = keras.regularizers.L2(0.5)
+    mean = layers.Dense(2, kernel_regularizer=penalty)(features)
+    encoder = keras.Model(inputs, [mean, layers.Dense(2)(features)])
+    vae = kvae.VAE(encoder, kvae.build_decoder(SHAPE, 2, width=8))
+    vae.compile("adam")
+    figures = vae.evaluate(images, batch_size=64, verbose=0, return_dict=True)
+    kernel = ops.convert_to_numpy(encoder.layers[-2].kernel)
+    np.testing.assert_allclose(
+        figures["loss"] - figures["reconstruction"] - figures["kl"],
+        0.5 * (kernel**2).sum(),
+        rtol=1e-3,
+    )
+
+
+def test_encode_reconstruct_and_decode_agree(make_vae, images):
+    vae = make_vae()
+    mean, log_variance = vae.encode(images)
+    assert mean.shape == log_variance.shape == (64, 3)
+    np.testing.assert_allclose(vae.decode(mean), vae.reconstruct(images), rtol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["encode", "reconstruct"])
+def test_an_images_answer_does_not_depend_on_its_batch(make_vae, images, method):
+    vae = make_vae()
+    answer = getattr(vae, method)
+    together, alone = answer(images, batch_size=24), answer(images[7:8])
+    if method == "encode":
+        together, alone = together[0], alone[0]
+    np.testing.assert_allclose(together[7], alone[0], rtol=1e-4, atol=1e-5)
+
+
+def test_answers_are_numpy_arrays_in_the_unit_interval(make_vae, images):
+    vae = make_vae()
+    for answer in (vae.generate(5, seed=0), vae.reconstruct(images), vae.decode(np.ones((2, 3)))):
+        assert isinstance(answer, np.ndarray) and answer.dtype == np.float32
+        assert answer.min() >= 0 and answer.max() <= 1
+
+
+def test_generate_repeats_with_a_seed_and_differs_without(make_vae):
+    vae = make_vae()
+    np.testing.assert_array_equal(vae.generate(4, seed=3), vae.generate(4, seed=3))
+    np.testing.assert_allclose(
+        vae.generate(7, seed=3, batch_size=3), vae.generate(7, seed=3), rtol=1e-4, atol=1e-6
+    )
+    assert (vae.generate(4) != vae.generate(4)).any()
+
+
+def test_generate_leaves_the_training_stream_alone(make_vae):
+    vae = make_vae()
+    before = ops.convert_to_numpy(vae.seed_generator.state).tolist()
+    vae.generate(4)
+    vae.generate(4, seed=1)
+    assert ops.convert_to_numpy(vae.seed_generator.state).tolist() == before
+
+
+def test_temperature_zero_draws_the_same_image_every_time(make_vae):
+    images = make_vae().generate(3, temperature=0.0)
+    np.testing.assert_allclose(images[1:], images[:-1])
+
+
+@pytest.mark.parametrize(
+    "arguments, what",
+    [({"count": 0}, "count=0"), ({"count": 2.5}, "count=2.5"),
+     ({"count": 1, "temperature": -1.0}, "temperature=-1"),
+     ({"count": 1, "temperature": float("nan")}, "temperature=nan")],
+)  # fmt: skip
+def test_generate_refuses_nonsense(make_vae, arguments, what):
+    with pytest.raises(ValueError, match=what):
+        make_vae().generate(**arguments)
+
+
+def test_predict_returns_the_outputs_of_call(make_vae, images):
+    assert make_vae().predict(images, verbose=0)["z"].shape == (64, 3)
+
+
+# What `fit` takes ------------------------------------------------------------------------------
+
+
+class Batches(keras.utils.PyDataset):
+    def __init__(self, images):
+        super().__init__()
+        self.images = images
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, i):
+        return (self.images[16 * i : 16 * i + 16],)
+
+
+def tf_data(images):
+    tf = pytest.importorskip("tensorflow")
+    labels = np.zeros(len(images))
+    return tf.data.Dataset.from_tensor_slices((images, labels)).batch(16)
+
+
+def torch_loader(images):
+    torch = pytest.importorskip("torch")
+    data = torch.utils.data.TensorDataset(torch.from_numpy(images))
+    return torch.utils.data.DataLoader(data, batch_size=16)
+
+
+@pytest.mark.parametrize(
+    "form", [np.asarray, Batches, tf_data, torch_loader, lambda x: (x / 255).astype("float32")]
+)
+def test_fit_and_evaluate_take_every_form_of_data(make_vae, images, form):
+    vae = make_vae()
+    history = vae.fit(
+        form(images), validation_data=form(images), epochs=2, shuffle=False, verbose=0
+    ).history
+    assert {"loss", "val_loss", "val_kl", "val_elbo", "val_reconstruction"} <= set(history)
+    assert np.isfinite(history["val_loss"]).all()
+    assert np.isfinite(vae.evaluate(form(images), verbose=0)).all()
+
+
+@pytest.mark.parametrize("form", [np.asarray, tf_data, Batches])
+def test_fit_refuses_images_out_of_range_before_the_first_step(make_vae, images, form):
+    vae = make_vae()
+    wrong = images.astype("float32")
+    with pytest.raises(ValueError, match="Divide them by 255"):
+        vae.fit(form(wrong), epochs=1, shuffle=False, verbose=0)
+    with pytest.raises(ValueError, match="Divide them by 255"):
+        vae.fit(images, validation_data=(wrong, None), epochs=1, verbose=0)
+    assert int(ops.convert_to_numpy(vae.step)) == 0
+
+
+# Building ----------------------------------------------------------------------------------------
+
+
+def test_the_users_own_encoder_and_decoder_train(images):
+    inputs = keras.Input(SHAPE)
+    x = layers.Conv2D(4, 3, strides=2, activation="relu")(inputs)
+    x = layers.Dropout(0.2)(layers.Flatten()(layers.BatchNormalization()(x)))
+    encoder = keras.Model(inputs, [layers.Dense(2)(x), layers.Dense(2)(x)])
+    decoder = keras.Sequential([keras.Input((2,)), layers.Dense(64), layers.Reshape(SHAPE)])
+    vae = kvae.VAE(encoder, decoder, prior=StandardNormal(2))
+    vae.compile("adam")
+    history = vae.fit(images, validation_split=0.25, epochs=2, verbose=0).history
+    assert np.isfinite(history["val_loss"]).all()
+
+
+def networks(encoder_latents=2, heads=2, decoder_latents=2, channels=1, rank=3):
+    inputs = keras.Input(SHAPE[:rank])
+    x = layers.Flatten()(inputs)
+    encoder = keras.Model(inputs, [layers.Dense(encoder_latents)(x) for _ in range(heads)])
+    latents = keras.Input((decoder_latents,))
+    y = layers.Reshape((8, 8, channels))(layers.Dense(64 * channels)(latents))
+    return encoder, keras.Model(latents, y)
+
+
+@pytest.mark.parametrize(
+    "arguments, what",
+    [
+        ({"heads": 1}, "`encoder` must give .mean, log_variance."),
+        ({"decoder_latents": 3}, r"`decoder` must take .*\(None, 2\).*\(None, 3\)"),
+        ({"channels": 3}, r"\(None, 8, 8, 1\).*\(None, 8, 8, 3\)"),
+        ({"rank": 2}, "`encoder` must take one input"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(arguments, what):
+    with pytest.raises(ValueError, match=what):
+        kvae.VAE(*networks(**arguments))
+
+
+def test_a_prior_of_another_size_is_refused():
+    with pytest.raises(ValueError, match="The prior has 3 latents, the decoder 2"):
+        kvae.VAE(*networks(), prior=StandardNormal(3))
+
+
+def test_something_else_than_a_functional_model_is_refused():
+    with pytest.raises(ValueError, match="`encoder` must be a Keras Functional model.*Dense"):
+        kvae.VAE(layers.Dense(2), networks()[1])
+
+
+@pytest.mark.parametrize(
+    "arguments, what",
+    [({"image_shape": (8, 8)}, "image_shape"), ({"image_shape": (8, 8, 0)}, "image_shape"),
+     ({"image_shape": SHAPE, "latent_dim": 0}, "latent_dim=0")],
+)  # fmt: skip
+def test_from_preset_refuses_nonsense(arguments, what):
+    with pytest.raises(ValueError, match=what):
+        kvae.VAE.from_preset("mlp", **arguments)
+
+
+def test_config_round_trip_restores_every_argument():
+    vae = kvae.VAE(
+        *networks(), Bernoulli("threshold"), beta=2.5, warmup_steps=7, seed=3, card={"a": [1]}
+    )
+    again = kvae.VAE.from_config(vae.get_config())
+    assert again.get_config() == vae.get_config()
+    assert again.likelihood.binarize == "threshold"
+    assert float(ops.convert_to_numpy(again.beta)) == 2.5
+    assert again.card == {"a": [1]}

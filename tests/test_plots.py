@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from kvae import plots
+
+
+def test_a_grid_holds_every_pixel_enlarged_by_a_whole_factor():
+    images = np.random.default_rng(0).integers(0, 256, (6, 4, 5, 3), "uint8")
+    sheet = plots.grid(images, columns=3, scale=2)
+    assert sheet.shape == (2 * (2 * 5 + 1), 2 * (3 * 6 + 1), 3)
+    small = sheet[::2, ::2]
+    np.testing.assert_array_equal(small[6:10, 7:12], images[4])
+    np.testing.assert_array_equal(sheet, small.repeat(2, 0).repeat(2, 1))
+
+
+def test_grey_and_colour_floats_and_bytes_look_the_same():
+    grey = np.linspace(0, 1, 16, dtype="float32").reshape(1, 4, 4, 1)
+    as_bytes = np.rint(grey * 255).astype("uint8")
+    np.testing.assert_array_equal(plots.grid(grey), plots.grid(as_bytes))
+    np.testing.assert_array_equal(plots.grid(grey), plots.grid(grey.repeat(3, -1)))
+
+
+def test_cells_without_an_image_are_white():
+    assert (plots.grid(np.zeros((3, 4, 4, 1)), columns=2, scale=1)[-5:-1, -5:-1] == 255).all()
+
+
+@pytest.mark.parametrize("size", [8, 28, 128])
+def test_grids_of_a_hundred_have_a_size_that_a_screen_shows(size):
+    assert 500 <= max(plots.grid(np.zeros((100, size, size, 1))).shape) <= 1500
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 4, 1), (4, 4, 1), (2, 4, 4, 2)])
+def test_what_is_no_picture_is_refused(shape):
+    with pytest.raises(ValueError, match="shape"):
+        plots.grid(np.zeros(shape))
+
+
+def test_stacked_pairs_put_each_image_over_its_partner():
+    first = np.zeros((4, 2, 2, 1), "uint8")
+    second = np.ones((4, 2, 2, 1), "float32")
+    sheet = plots.stacked_pairs(first, second, columns=2, scale=1)
+    rows = [sheet[1 + 3 * i, 1, 0] for i in range(4)]
+    assert rows == [0, 255, 0, 255]
+
+
+def test_a_saved_picture_is_the_array(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), "uint8")
+    plots.save_picture(picture, tmp_path / "new" / "picture.png")
+    read = np.rint(imread(tmp_path / "new" / "picture.png")[..., :3] * 255)
+    np.testing.assert_array_equal(read, picture)
+
+
+def test_a_picture_that_cannot_be_written_leaves_the_former_one_whole(tmp_path):
+    path = tmp_path / "picture.png"
+    plots.save_picture(np.zeros((2, 2, 3), "uint8"), path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError):
+        plots.save_picture(np.zeros((2, 2, 7), "uint8"), path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["picture.png"]
+
+
+def test_curves_are_drawn_with_and_without_validation(tmp_path):
+    history = {"epoch": [1, 2], "loss": [3.0, 2.0], "kl": [1.0, 1.0], "reconstruction": [2.0, 1.0]}
+    plots.curves(history, tmp_path / "train.png")
+    history |= {f"val_{name}": values for name, values in history.items()}
+    plots.curves(history, tmp_path / "both.png")
+    assert (imread(tmp_path / "train.png") != imread(tmp_path / "both.png")).any()

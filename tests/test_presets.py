@@ -1,0 +1,18 @@
+import pytest
+
+import kvae
+from kvae import presets
+
+
+@pytest.mark.parametrize("name", presets.PRESETS)
+@pytest.mark.parametrize("shape", [(8, 8, 1), (9, 7, 3)])
+def test_every_preset_builds_for_any_image_shape(name, shape):
+    vae = kvae.VAE.from_preset(name, shape)
+    assert vae.image_shape == shape
+    assert vae.latent_dim == presets.PRESETS[name].latent_dim
+    assert vae.generate(2, seed=0).shape == (2, *shape)
+
+
+def test_an_unknown_preset_names_those_there_are_and_the_nearest():
+    with pytest.raises(ValueError, match="'mlp', 'conv'.*Did you mean 'conv'"):
+        presets.get("convv")

@@ -1,0 +1,107 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+
+def values(variables):
+    return [np.array(ops.convert_to_numpy(variable)) for variable in variables]
+
+
+def test_every_variable_gets_a_gradient(make_vae, images):
+    vae = make_vae(optimizer=keras.optimizers.SGD(1e-3))
+    names = [variable.path for variable in vae.trainable_variables]
+    before = values(vae.trainable_variables)
+    vae.train_on_batch(images)
+    after = values(vae.trainable_variables)
+    still = [name for name, a, b in zip(names, before, after, strict=True) if (a == b).all()]
+    assert not still
+
+
+def test_loss_is_reconstruction_plus_beta_kl_at_every_step(make_vae, images):
+    vae = make_vae(beta=3.0, warmup_steps=4)
+    seen = []
+
+    class PerStep(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            self.model.reset_metrics()
+
+        def on_train_batch_end(self, batch, logs=None):
+            terms = {name: float(value) for name, value in logs.items()}
+            beta = float(ops.convert_to_numpy(self.model.kl_weight()))
+            np.testing.assert_allclose(
+                terms["loss"], terms["reconstruction"] + beta * terms["kl"], rtol=1e-5
+            )
+            np.testing.assert_allclose(
+                terms["elbo"], -terms["reconstruction"] - terms["kl"], rtol=1e-5
+            )
+            seen.append(beta)
+
+    vae.fit(images, batch_size=8, epochs=1, verbose=0, callbacks=[PerStep()])
+    np.testing.assert_allclose(seen, [0.75, 1.5, 2.25, 3, 3, 3, 3, 3])
+
+
+def test_beta_reaches_the_gradient(make_vae, images):
+    after = []
+    for beta in (0.0, 50.0):
+        vae = make_vae(beta=beta, optimizer=keras.optimizers.SGD(1e-3))
+        vae.train_on_batch(images)
+        after.append(values(vae.trainable_variables)[0])
+    assert (after[0] != after[1]).any()
+
+
+def test_two_steps_draw_different_noise(make_vae, images):
+    vae = make_vae(optimizer=keras.optimizers.SGD(0.0))
+    first, second = (vae.train_on_batch(images[:4], return_dict=True) for _ in range(2))
+    vae.reset_metrics()
+    assert first["loss"] != second["loss"]
+
+
+def test_training_lowers_the_loss(make_vae, images):
+    vae = make_vae(optimizer=keras.optimizers.Adam(1e-2))
+    history = vae.fit(images, epochs=30, batch_size=16, verbose=0).history["loss"]
+    assert history[-1] < 0.8 * history[0]
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_one_mixed_precision_step_moves_the_weights_as_far_as_a_float32_step(
+    make_vae, images, policy
+):
+    def moved():
+        vae = make_vae(optimizer=keras.optimizers.SGD(1e-4))
+        before = values(vae.trainable_variables)
+        loss = vae.train_on_batch(images, return_dict=True)["loss"]
+        after = values(vae.trainable_variables)
+        return float(loss), sum(abs(b - a).sum() for a, b in zip(before, after, strict=True))
+
+    loss, distance = moved()
+    former = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        mixed_loss, mixed_distance = moved()
+    finally:
+        keras.config.set_dtype_policy(former)
+    np.testing.assert_allclose(mixed_loss, loss, rtol=0.02)
+    np.testing.assert_allclose(mixed_distance, distance, rtol=0.1)
+
+
+def test_gradient_accumulation_updates_every_second_step(make_vae, images):
+    vae = make_vae(optimizer=keras.optimizers.SGD(1e-3, gradient_accumulation_steps=2))
+    snapshots = [values(vae.trainable_variables)]
+    for _ in range(2):
+        vae.train_on_batch(images)
+        snapshots.append(values(vae.trainable_variables))
+    moved = [
+        any((a != b).any() for a, b in zip(snapshots[0], later, strict=True))
+        for later in snapshots[1:]
+    ]
+    assert moved == [False, True]
+
+
+def test_clipped_gradients_move_the_weights_no_further_than_the_clip(make_vae, images):
+    vae = make_vae(optimizer=keras.optimizers.SGD(1.0, global_clipnorm=0.5))
+    before = values(vae.trainable_variables)
+    vae.train_on_batch(images)
+    after = values(vae.trainable_variables)
+    distance = np.sqrt(sum(((b - a) ** 2).sum() for a, b in zip(before, after, strict=True)))
+    np.testing.assert_allclose(distance, 0.5, rtol=1e-3)
