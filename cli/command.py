@@ -1,5 +1,6 @@
-"""What commands share: the backend option, and errors as one line."""
+"""What commands share: the backend option, quiet imports, and errors as one line."""
 
+import contextlib
 import os
 from typing import Any
 
@@ -19,12 +20,12 @@ class Command(click.Command):
             click.echo(f"\n{interruption or 'Interrupted.'}", err=True)
             ctx.exit(130)
         except ModuleNotFoundError as error:
-            if error.name in BACKENDS:
-                raise click.ClickException(
-                    f"The backend {error.name} is not installed: pip install {error.name}, or "
-                    "choose another with --backend."
-                ) from error
-            raise click.ClickException(str(error)) from error
+            if error.name not in BACKENDS:
+                raise
+            raise click.ClickException(
+                f"The backend {error.name} is not installed: pip install {error.name}, or choose "
+                "another with --backend."
+            ) from error
         except (ValueError, OSError, ImportError, FloatingPointError) as error:
             raise click.ClickException(" ".join(str(error).split())) from error
 
@@ -33,7 +34,6 @@ def choose_backend(ctx: click.Context, param: click.Parameter, value: str | None
     """Tells Keras its backend, which it reads once, when it is imported."""
     if value:
         os.environ["KERAS_BACKEND"] = value
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up notices
 
 
 backend_option = click.option(
@@ -43,3 +43,30 @@ backend_option = click.option(
     expose_value=False,
     help="Keras's backend.  [default: KERAS_BACKEND, or what Keras is set to]",
 )
+
+
+def import_quietly() -> None:
+    """Imports kvae, without TensorFlow's start-up notices.
+
+    TensorFlow writes them to the file descriptor before it looks at any setting that would silence
+    them. It is imported here under every backend, since Keras does so when it saves or loads.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with muted_stderr():
+        import kvae  # noqa: F401
+
+        with contextlib.suppress(ImportError):
+            import tensorflow  # noqa: F401
+
+
+@contextlib.contextmanager
+def muted_stderr():
+    """Sends what is written to file descriptor 2 nowhere."""
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)

@@ -4,7 +4,7 @@ import pathlib
 
 import click
 
-from .command import Command, backend_option
+from .command import Command, backend_option, import_quietly
 
 
 @click.command(cls=Command)
@@ -61,6 +61,7 @@ def generate(
         )
     import random
 
+    import_quietly()
     import numpy as np
 
     import kvae

@@ -2,7 +2,7 @@
 
 import click
 
-from .command import Command, backend_option
+from .command import Command, backend_option, import_quietly
 
 
 @click.command(cls=Command)
@@ -86,6 +86,7 @@ def train(
     import contextlib
     import sys
 
+    import_quietly()
     import keras
 
     import kvae
@@ -102,5 +103,6 @@ def train(
         f"{test['reconstruction']:.2f} + KL {test['kl']:.2f} ({test['images']:,} images, "
         f"{test['protocol']})"
     )
+    click.echo(f"Fit: {vae.card['epochs']} epochs in {vae.card['fit_seconds']:.0f} seconds")
     click.echo(f"Model: {out}")
     click.echo(f"History, curves and grids: {out.removesuffix('.keras')}/")

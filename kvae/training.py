@@ -114,6 +114,7 @@ def train(
     run.begin()
     if verbose:
         print(opening(dataset, vae, epochs, run))
+    started = time.perf_counter()
     try:
         with keep:
             vae.fit(
@@ -129,6 +130,7 @@ def train(
                 f"Training stopped: {' and '.join(keep.broken)} became NaN or infinite. "
                 f"Try a learning rate below {learning_rate:g}. {run.outcome(keep.finished)}"
             )
+        vae.card["fit_seconds"] = round(time.perf_counter() - started, 1)
         vae.card["test"] = test_figures(vae, dataset.test, seed)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"Interrupted. {run.outcome(keep.finished)}") from None

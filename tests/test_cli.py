@@ -1,0 +1,183 @@
+import importlib.metadata
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from matplotlib.image import imread
+
+import kvae
+
+ROOT = pathlib.Path(__file__).parents[1]
+COMMAND = importlib.metadata.entry_points(group="console_scripts")["kvae"].load()
+START = "import importlib.metadata as m; m.entry_points(group='console_scripts')['kvae'].load()()"
+
+
+def call(*arguments, code=0):
+    result = CliRunner().invoke(COMMAND, [*map(str, arguments)], catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.fixture
+def in_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def bars(images, in_folder):
+    np.savez(in_folder / "bars.npz", images)
+    return "bars.npz"
+
+
+def paths():
+    yield ()
+    yield from ((name,) for name in COMMAND.commands)
+
+
+@pytest.mark.parametrize("path", paths(), ids=lambda path: " ".join(path) or "kvae")
+def test_every_command_has_help_with_an_example_and_stands_in_the_readme(path):
+    text = " ".join(call(*path, "--help").output.split())
+    assert f"Example: kvae {' '.join(path)}".strip() in text
+    assert " ".join(("kvae", *path)) in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", COMMAND.commands)
+def test_every_option_says_what_it_is_and_what_its_default_is(name):
+    for option in COMMAND.commands[name].params:
+        assert option.help, option.name
+        free = option.is_flag or option.name in ("rows", "columns")
+        assert free or option.show_default or "[default: " in option.help, option.name
+
+
+@pytest.mark.parametrize("path", paths(), ids=lambda path: " ".join(path) or "kvae")
+def test_help_imports_neither_keras_nor_numpy(path):
+    code = (
+        f"import sys; sys.argv = ['kvae', *{path!r}, '--help']\n"
+        f"try:\n    {START}\n"
+        "except SystemExit:\n    print({'keras', 'numpy', 'kvae'} & set(sys.modules))"
+    )
+    printed = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert printed.splitlines()[-1] == "set()"
+
+
+def test_train_then_generate(bars, in_folder):
+    result = call("train", "--dataset", bars, "--epochs", 2, "--latent-dim", 3, "--seed", 4)
+    assert "Data: bars.npz" in result.stderr
+    assert f"Training: 2 epochs on {keras.backend.backend()}" in result.stderr
+    assert "Epoch 2/2" in result.stderr
+    first, fit, *files = result.stdout.splitlines()
+    assert fit.startswith("Fit: 2 epochs in ")
+    assert first.startswith("Test: -ELBO ") and "nats per image" in first
+    assert files == [
+        "Model: saved_models/vae.keras",
+        "History, curves and grids: saved_models/vae/",
+    ]
+    vae = kvae.load("saved_models/vae.keras")
+    assert vae.latent_dim == 3 and vae.card["seed"] == 4
+    assert f"-ELBO {-vae.card['test']['elbo']:.2f}" in first
+
+    result = call("generate", "--rows", 2, "--columns", 3, "--seed", 1)
+    assert result.stdout == "grid.png: 6 new images from saved_models/vae.keras, seed 1\n"
+    picture = np.rint(imread("grid.png")[..., :3] * 255)
+    np.testing.assert_array_equal(picture, kvae.plots.grid(vae.generate(6, seed=1), columns=3))
+
+
+def test_quiet_prints_the_results_only(bars):
+    result = call("train", "--dataset", bars, "--epochs", 1, "--quiet")
+    assert result.stderr == ""
+    assert len(result.stdout.splitlines()) == 4
+
+
+def test_a_second_run_says_where_the_first_one_went(bars, in_folder):
+    call("train", "--dataset", bars, "--epochs", 1, "--quiet")
+    result = call("train", "--dataset", bars, "--epochs", 1)
+    assert "The former vae was moved aside, to saved_models/vae-1" in result.stderr
+    assert (in_folder / "saved_models" / "vae-1.keras").exists()
+
+
+def test_generate_writes_arrays(bars, in_folder):
+    call("train", "--dataset", bars, "--epochs", 1, "--quiet", "--out", "m.keras")
+    call("generate", "--model", "m.keras", "--count", 5, "--out", "new/x.npz", "--seed", 0)
+    images = np.load(in_folder / "new" / "x.npz")["images"]
+    np.testing.assert_array_equal(images, kvae.load("m.keras").generate(5, seed=0))
+    call("generate", "--model", "m.keras", "--out", "a.npz", "--count", 2)
+    call("generate", "--model", "m.keras", "--out", "b.npz", "--count", 2)
+    assert (np.load("a.npz")["images"] != np.load("b.npz")["images"]).any()
+
+
+@pytest.mark.parametrize(
+    "arguments, code, what",
+    [
+        (["generate"], 1, "There is no model at saved_models/vae.keras yet. Run `kvae train`"),
+        (["generate", "--out", "grid.jpg"], 2, "--out must end in .png or .npz"),
+        (["generate", "--count", "9", "--rows", "2", "--columns", "2"], 2, "do not fit"),
+        (["generate", "--count", "0"], 2, "0 is not in the range"),
+        (["generate", "--model", "text.keras"], 1, "is not a .keras file"),
+        (["train", "--dataset", "nowhere.npz"], 1, "nowhere.npz"),
+        (["train", "--dataset", "digits", "--preset", "mpl"], 1, "Did you mean 'mlp'"),
+        (["train", "--dataset", "digits", "--out", "vae.h5"], 1, "must end in .keras"),
+        (["train", "--dataset", "digits", "--beta", "-1"], 2, "-1.0 is not in the range"),
+        (["train", "--epochs", "ten"], 2, "'ten' is not a valid integer"),
+        (["train", "--backend", "theano"], 2, "'theano' is not one of"),
+    ],
+)
+def test_bad_input_gets_one_clear_line_and_writes_nothing(in_folder, arguments, code, what):
+    (in_folder / "text.keras").write_text("hello")
+    result = call(*arguments, code=code)
+    assert what in result.stderr
+    assert result.stdout == ""
+    if code == 1:
+        assert len(result.stderr.splitlines()) == 1
+    assert [path.name for path in in_folder.iterdir()] == ["text.keras"]
+
+
+def test_a_backend_that_is_not_installed_is_named(in_folder):
+    code = (
+        "import sys; sys.modules['torch'] = None; "
+        f"sys.argv[1:] = ['train', '--backend', 'torch']\n{START}"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert process.returncode == 1
+    assert process.stderr.startswith("Error: The backend torch is not installed: pip install torch")
+
+
+def test_control_c_exits_with_130_and_keeps_a_whole_model(bars, in_folder):
+    arguments = ["train", "--dataset", bars, "--epochs", "1000"]
+    code = f"import sys; sys.argv[1:] = {arguments!r}\n{START}"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    grid = in_folder / "saved_models" / "vae" / "samples" / "epoch-0050.png"
+    deadline = time.monotonic() + 300
+    while process.poll() is None and not grid.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert stdout == ""
+    assert "is kept in saved_models/vae.keras" in stderr.splitlines()[-1]
+    assert kvae.load("saved_models/vae.keras").card["epochs"] >= 50
+
+
+def test_mnist_is_the_default_where_it_is_at_hand(mnist_dir, in_folder):
+    code = f"import sys; sys.argv[1:] = ['train', '--epochs', '1', '--batch-size', '5000']\n{START}"
+    process = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "TFDS_DATA_DIR": str(mnist_dir)},
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    assert "55,000 train, 5,000 validation, 10,000 test images of 28×28×1" in process.stderr
+    card = kvae.load("saved_models/vae.keras").card
+    assert card["dataset"] == "mnist" and len(card["class_names"]) == 10
+    json.dumps(card)

@@ -1,0 +1,193 @@
+import csv
+import os
+import signal
+
+import keras
+import numpy as np
+import pytest
+from fresh_process import run
+from matplotlib.image import imread
+
+import kvae
+from kvae.training import Run, default_epochs, recipe
+
+
+@pytest.fixture
+def dataset(images):
+    return kvae.data.from_arrays(images, name="bars", class_names=["bar"])
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """The default preset, with less of everything."""
+    preset = kvae.presets.Preset("small", "mlp", {"width": 16, "depth": 1}, 3, batch_size=16)
+    monkeypatch.setitem(kvae.presets.PRESETS, "small", preset)
+
+
+def train(dataset, out, **settings):
+    return kvae.train(dataset, "small", out=out, verbose=0, **{"epochs": 3, **settings})
+
+
+def test_a_run_leaves_a_model_a_history_curves_and_grids(dataset, small, tmp_path):
+    vae = train(dataset, tmp_path / "new" / "vae.keras")
+    folder = tmp_path / "new" / "vae"
+    files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.*"))
+    grids = [
+        f"{kind}/epoch-000{i}.png" for kind in ("reconstructions", "samples") for i in (1, 2, 3)
+    ]
+    assert files == sorted(["curves.png", "history.csv", *grids])
+    with (folder / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    for row in rows:
+        assert np.isfinite([float(value) for value in row.values()]).all()
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+    again = kvae.load(tmp_path / "new" / "vae.keras")
+    np.testing.assert_allclose(again.generate(4, seed=0), vae.generate(4, seed=0), atol=1e-6)
+    assert imread(folder / "samples" / "epoch-0003.png").shape[2] in (3, 4)
+
+
+def test_the_card_says_what_the_model_is_and_its_figures_can_be_had_again(dataset, small, tmp_path):
+    vae = train(dataset, tmp_path / "vae.keras", beta=2.0, seed=5)
+    card = kvae.load(tmp_path / "vae.keras").card
+    assert card == vae.card
+    expected = {
+        "dataset": "bars",
+        "image_shape": [8, 8, 1],
+        "class_names": ["bar"],
+        "images": {"train": 53, "validation": 5, "test": 6},
+        "binarize": "dynamic",
+        "preset": "small",
+        "epochs": 3,
+        "seed": 5,
+        "backend": keras.backend.backend(),
+        "precision": "float32",
+    }
+    assert expected.items() <= card.items()
+    assert card["versions"]["kvae"] == kvae.__version__
+    test = card["test"]
+    assert test["unit"] == "nats per image" and test["images"] == 6
+    assert abs(test["loss"] - test["reconstruction"] - 2 * test["kl"]) < 0.01
+    again = kvae.training.test_figures(vae, dataset.test, seed=5)
+    assert again == test
+
+
+def test_the_same_seed_gives_the_same_run(dataset, small, tmp_path):
+    first, second, other = (
+        train(dataset, tmp_path / f"{i}.keras", seed=seed) for i, seed in enumerate((1, 1, 2))
+    )
+    np.testing.assert_allclose(first.generate(4, seed=0), second.generate(4, seed=0), atol=1e-4)
+    assert abs(first.generate(4, seed=0) - other.generate(4, seed=0)).max() > 1e-3
+
+
+def test_a_former_run_is_moved_aside(dataset, small, tmp_path):
+    for _ in range(3):
+        train(dataset, tmp_path / "my.vae.keras", epochs=1)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    runs = ["my.vae", "my.vae-1", "my.vae-2"]
+    assert names == sorted([*runs, *(f"{run}.keras" for run in runs)])
+    assert kvae.load(tmp_path / "my.vae-1.keras").card["epochs"] == 1
+
+
+def interrupt_in_epoch(monkeypatch, epoch):
+    """Presses Ctrl-C in the middle of an epoch, counted from 0."""
+
+    class Interrupt(kvae.callbacks.BetaLogger):
+        def on_epoch_begin(self, now, logs=None):
+            if now == epoch:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(kvae.training, "BetaLogger", Interrupt)
+
+
+def test_control_c_keeps_the_last_finished_epoch_on_disk(dataset, small, tmp_path, monkeypatch):
+    interrupt_in_epoch(monkeypatch, 2)
+    out = tmp_path / "vae.keras"
+    with pytest.raises(KeyboardInterrupt, match="Epoch 2 is kept in"):
+        train(dataset, out, epochs=9)
+    vae = kvae.load(out)
+    assert vae.card["epochs"] == 2
+    assert len((tmp_path / "vae" / "history.csv").read_text().splitlines()) == 3
+    vae.fit(dataset.train, epochs=1, verbose=0)
+
+
+def test_control_c_in_the_first_epoch_leaves_everything_as_it_was(
+    dataset, small, tmp_path, monkeypatch
+):
+    train(dataset, tmp_path / "vae.keras", epochs=1)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+    interrupt_in_epoch(monkeypatch, 0)
+    with pytest.raises(KeyboardInterrupt, match="No epoch was finished"):
+        train(dataset, tmp_path / "vae.keras")
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+    assert after == before
+
+
+def test_a_loss_that_is_not_finite_says_which_term_and_what_to_do(
+    dataset, small, tmp_path, monkeypatch
+):
+    class Break(kvae.callbacks.BetaLogger):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                self.model.decoder.get_layer("values").bias.assign(np.full(64, np.nan))
+
+    monkeypatch.setattr(kvae.training, "BetaLogger", Break)
+    with pytest.raises(FloatingPointError, match="reconstruction.*learning rate.*Epoch 1 is kept"):
+        train(dataset, tmp_path / "vae.keras")
+    assert np.isfinite(kvae.load(tmp_path / "vae.keras").generate(3, seed=0)).all()
+
+
+def test_a_full_disk_is_found_before_training(dataset, small, tmp_path, monkeypatch):
+    usage = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr(kvae.training.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(OSError, match="0 MB free"):
+        train(dataset, tmp_path / "vae.keras")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_file_must_be_called_keras(tmp_path):
+    with pytest.raises(ValueError, match="must end in .keras"):
+        Run(tmp_path / "vae.h5")
+
+
+@pytest.mark.parametrize(
+    "images, batch_size, epochs", [(55_000, 64, 10), (1_437, 64, 218), (9, 64, 5000)]
+)
+def test_small_data_sets_get_more_epochs(images, batch_size, epochs):
+    assert default_epochs(images, batch_size) == epochs
+
+
+@pytest.mark.parametrize("updates", [1, 2, 20, 10_000])
+def test_the_learning_rate_rises_then_falls_to_zero_for_runs_of_any_length(updates):
+    optimizer = recipe(1e-3, updates)
+    rates = [float(optimizer._learning_rate(step)) for step in range(updates + 1)]
+    assert max(rates) <= 1e-3 * (1 + 1e-6)
+    assert rates[-1] < 1e-5 or updates == 1
+    assert 0 <= optimizer.ema_momentum < 1
+
+
+def test_training_runs_where_tensorflow_is_not_installed(small, dataset, tmp_path):
+    if keras.backend.backend() == "tensorflow":
+        pytest.skip("TensorFlow is the backend")
+    np.savez(tmp_path / "bars.npz", dataset.train)
+    code = """
+import sys
+import kvae
+dataset = kvae.data.load(sys.argv[1])
+kvae.train(dataset, epochs=1, out=sys.argv[2], verbose=0)
+print(kvae.load(sys.argv[2]).generate(3, seed=0).shape)
+"""
+    blocked = ("tensorflow", "tensorflow_datasets")
+    files = (tmp_path / "bars.npz", tmp_path / "vae.keras")
+    assert run(code, keras.backend.backend(), *files, blocked=blocked).strip() == "(3, 8, 8, 1)"
+
+
+def test_mixed_precision_trains(dataset, small, tmp_path):
+    former = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        vae = train(dataset, tmp_path / "vae.keras")
+    finally:
+        keras.config.set_dtype_policy(former)
+    assert vae.card["precision"] == "mixed_bfloat16"
+    assert np.isfinite(vae.card["test"]["loss"])
