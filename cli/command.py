@@ -1,6 +1,7 @@
 """What commands share: the backend option, quiet imports, and errors as one line."""
 
 import contextlib
+import logging
 import os
 from typing import Any
 
@@ -52,6 +53,7 @@ def import_quietly() -> None:
     them. It is imported here under every backend, since Keras does so when it saves or loads.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("absl").setLevel(logging.ERROR)
     with muted_stderr():
         import kvae  # noqa: F401
 

@@ -5,6 +5,7 @@ import math
 import pathlib
 import platform
 import shutil
+import time
 
 import keras
 import numpy as np
@@ -112,10 +113,10 @@ def train(
         ReconstructionGrid(run.reconstructions, dataset.validation[:50], every=every),
     ]
     run.begin()
-    if verbose:
-        print(opening(dataset, vae, epochs, run))
-    started = time.perf_counter()
     try:
+        if verbose:
+            print(opening(dataset, vae, epochs, run))
+        started = time.perf_counter()
         with keep:
             vae.fit(
                 dataset.train,
