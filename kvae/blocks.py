@@ -5,6 +5,7 @@ import math
 from keras import KerasTensor, initializers, layers
 
 __all__ = [
+    "batch_norm_residual",
     "bounded",
     "conv_residual",
     "dense_residual",
@@ -42,6 +43,28 @@ def conv_residual(x: KerasTensor, name: str) -> KerasTensor:
         y
     )
     return layers.Add(name=f"{name}_add")([x, y])
+
+
+def batch_norm_residual(x: KerasTensor, channels: int, name: str, strides: int = 1) -> KerasTensor:
+    """Two 3×3 convolutions with batch norm, and a convolutional shortcut; both before one ReLU.
+
+    References:
+        He et al. (2016), "Deep residual learning for image recognition", arXiv:1512.03385.
+    """
+    y = conv_norm(x, channels, 3, f"{name}_1", strides)
+    y = layers.Activation("relu", name=f"{name}_1_relu")(y)
+    y = conv_norm(y, channels, 3, f"{name}_2")
+    shortcut = conv_norm(x, channels, 1, f"{name}_shortcut", strides)
+    y = layers.Add(name=f"{name}_add")([y, shortcut])
+    return layers.Activation("relu", name=f"{name}_relu")(y)
+
+
+def conv_norm(x: KerasTensor, channels: int, size: int, name: str, strides: int = 1) -> KerasTensor:
+    """A convolution without bias, then batch norm."""
+    x = layers.Conv2D(
+        channels, size, strides, padding="same", use_bias=False, name=f"{name}_conv"
+    )(x)
+    return layers.BatchNormalization(name=f"{name}_norm")(x)
 
 
 def downsample(x: KerasTensor, channels: int, name: str) -> KerasTensor:
@@ -100,8 +123,13 @@ def level_channels(channels: int, level: int) -> int:
     return channels * 2 ** min(level, 2)
 
 
-def padding(size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Pixels to add at top, bottom, left and right, so that every level halves evenly."""
-    multiple = 2 ** levels(size)
+def padding(size: tuple[int, int], halvings: int | None = None) -> tuple[int, int, int, int]:
+    """Pixels to add at top, bottom, left and right, so that (height, width) halves evenly.
+
+    Args:
+        size: (height, width).
+        halvings: How often; `levels(size)` where it is not given.
+    """
+    multiple = 2 ** (levels(size) if halvings is None else halvings)
     height, width = (-length % multiple for length in size)
     return height // 2, height - height // 2, width // 2, width - width // 2

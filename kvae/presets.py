@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+from typing import Any
 
 __all__ = ["PRESETS", "Preset", "get"]
 
@@ -12,21 +13,35 @@ class Preset:
 
     Attributes:
         summary: What it is for, one line.
-        network: "mlp" or "conv", for `build_encoder` and `build_decoder`.
+        network: Of `build_encoder` and `build_decoder`.
         arguments: Of the network.
         latent_dim: The number of latents.
-        binarize: How grey images are observed; see `kvae.likelihoods.Bernoulli`.
+        likelihood: A key of `kvae.likelihoods.LIKELIHOODS`.
+        likelihood_arguments: Of the likelihood.
         batch_size: Images in one update.
-        learning_rate: Of Adam, at its highest; it rises and falls over the whole run.
+        learning_rate: Of Adam, at its highest.
+        epochs: Passes over the training images; None: see `kvae.training.default_epochs`.
+        schedule: "cosine": the learning rate and the KL weight rise, the rate falls to zero, and
+            the weights are averaged; "constant": plain Adam; "plateau": the learning rate halves
+            when the loss of the validation images stalls.
+        largest: Images with a longer side are shrunk to it; None: never.
+        per_class: So many training images of each class; None: all.
+        expect: The figure to expect on MNIST, with its command, as README or gallery have it.
     """
 
     summary: str
     network: str
-    arguments: dict
+    arguments: dict[str, Any]
     latent_dim: int
-    binarize: str = "dynamic"
+    likelihood: str = "bernoulli"
+    likelihood_arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
     batch_size: int = 128
     learning_rate: float = 2e-3
+    epochs: int | None = None
+    schedule: str = "cosine"
+    largest: int | None = None
+    per_class: int | None = None
+    expect: str = ""
 
 
 PRESETS = {
@@ -42,6 +57,60 @@ PRESETS = {
         network="conv",
         arguments={"channels": 32, "depth": 1, "width": 256},
         latent_dim=40,
+    ),
+    "mlp-400": Preset(
+        summary="784-400-20, the textbook VAE; with --likelihood gaussian, a scale for each pixel",
+        network="dense",
+        arguments={"widths": (400,)},
+        latent_dim=20,
+        learning_rate=1e-3,
+        epochs=10,
+        schedule="constant",
+    ),
+    "mlp-200": Preset(
+        summary="784-200-20 in small batches: class-wise generation around posteriors",
+        network="dense",
+        arguments={"widths": (200,)},
+        latent_dim=20,
+        batch_size=32,
+        learning_rate=3e-4,
+        epochs=10,
+        schedule="constant",
+    ),
+    "conv-pooled": Preset(
+        summary="convolutions with pooling, batch norm and dropout: latents whose classes separate",
+        network="pooled",
+        arguments={"channels": (16, 32), "last_channels": 16, "widths": (512, 256)},
+        latent_dim=20,
+        batch_size=50,
+        learning_rate=1e-3,
+        epochs=100,
+        schedule="constant",
+    ),
+    "resnet": Preset(
+        summary="ResNet 16-32-64 with a Gaussian of fixed scale: the squared error, in nats",
+        network="resnet",
+        arguments={"channels": (16, 32, 64), "depth": 2},
+        latent_dim=32,
+        likelihood="gaussian",
+        likelihood_arguments={"scale": 0.0776},
+        batch_size=400,
+        learning_rate=5e-3,
+        epochs=10,
+        schedule="constant",
+    ),
+    "binary-14": Preset(
+        summary="196-128-8 on black and white images of 14×14, 1,000 a class: small and quick",
+        network="dense",
+        arguments={"widths": (128,), "activation": "tanh"},
+        latent_dim=8,
+        likelihood_arguments={"binarize": "threshold"},
+        batch_size=32,
+        learning_rate=2e-3,
+        epochs=19,
+        schedule="plateau",
+        largest=14,
+        per_class=1000,
     ),
 }
 
