@@ -35,7 +35,7 @@ def conv_residual(x: KerasTensor, name: str) -> KerasTensor:
     y = layers.Activation(ACTIVATION, name=f"{name}_activation_1")(x)
     y = layers.Conv2D(channels, 3, padding="same", name=f"{name}_conv_1")(y)
     y = layers.Activation(ACTIVATION, name=f"{name}_activation_2")(y)
-    # The branch begins small, so that a deep stack begins close to the identity. Not zero: its first
+    # The branch begins small, so that a deep stack begins near the identity. Not zero: its first
     # layer would get no gradient in the first step.
     y = layers.Conv2D(
         channels,
