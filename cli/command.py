@@ -21,11 +21,12 @@ class Command(click.Command):
             click.echo(f"\n{interruption or 'Interrupted.'}", err=True)
             ctx.exit(130)
         except ModuleNotFoundError as error:
-            if error.name not in BACKENDS:
+            name = (error.name or "").partition(".")[0]
+            if name not in BACKENDS:
                 raise
             raise click.ClickException(
-                f"The backend {error.name} is not installed: pip install {error.name}, or choose "
-                "another with --backend."
+                f"The backend {name} is not installed: pip install {name}, or choose another with "
+                "--backend."
             ) from error
         except (ValueError, OSError, ImportError, FloatingPointError) as error:
             raise click.ClickException(" ".join(str(error).split())) from error

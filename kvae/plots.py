@@ -38,7 +38,7 @@ def grid(images: np.ndarray, columns: int | None = None, scale: int | None = Non
             f"Received: shape {images.shape}"
         )
     if images.dtype != np.uint8:
-        images = np.rint(255 * np.clip(images, 0, 1)).astype("uint8")
+        images = np.rint(255 * np.clip(np.nan_to_num(images), 0, 1)).astype("uint8")
     count, height, width, _ = images.shape
     columns = columns or math.ceil(math.sqrt(count * height / width))
     columns = min(columns, count)

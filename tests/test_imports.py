@@ -53,7 +53,7 @@ def modules():
             yield pytest.param(name, path, id=str(path.relative_to(ROOT)))
 
 
-@pytest.mark.parametrize("name, path", modules())
+@pytest.mark.parametrize("name, path", list(modules()))
 def test_a_module_imports_only_from_the_floors_below(name, path):
     used = {dotted.split(".")[1] for dotted in imports(path) if dotted.startswith("kvae.")}
     assert used - {name} <= MAY_IMPORT[name]
