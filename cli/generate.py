@@ -4,7 +4,7 @@ import pathlib
 
 import click
 
-from .command import Command, backend_option, import_quietly
+from .command import Command, FiniteRange, backend_option, ends_in, import_quietly
 
 
 @click.command(cls=Command)
@@ -13,6 +13,7 @@ from .command import Command, backend_option, import_quietly
     type=click.Path(dir_okay=False),
     default="grid.png",
     show_default=True,
+    callback=ends_in(".png", ".npz"),
     help="The file to write: a grid as .png, or the arrays as .npz.",
 )
 @click.option(
@@ -23,7 +24,7 @@ from .command import Command, backend_option, import_quietly
     help="The model's .keras file.",
 )
 @click.option("--count", type=click.IntRange(min=1), help="How many images.  [default: 100]")
-@click.option("--rows", type=click.IntRange(min=1), help="Rows of the grid.")
+@click.option("--rows", type=click.IntRange(min=1), help="Rows of the grid; with --count, at most.")
 @click.option("--columns", type=click.IntRange(min=1), help="Columns of the grid.")
 @click.option(
     "--seed",
@@ -32,7 +33,7 @@ from .command import Command, backend_option, import_quietly
 )
 @click.option(
     "--temperature",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     default=1.0,
     show_default=True,
     help="Multiplies the drawn latents: below 1 safer, above 1 wilder.",
@@ -53,8 +54,6 @@ def generate(
     """
     count, columns = layout(count, rows, columns)
     path = pathlib.Path(out)
-    if path.suffix not in (".png", ".npz"):
-        raise click.UsageError(f"--out must end in .png or .npz. Received: {out}")
     if not pathlib.Path(model).is_file():
         raise click.ClickException(
             f"There is no model at {model} yet. Run `kvae train`, or name one with --model."

@@ -7,7 +7,7 @@ from kvae import data, plots, presets
 from kvae.callbacks import ReconstructionGrid, SampleGrid
 from kvae.decoder import build_decoder
 from kvae.encoder import build_encoder
-from kvae.likelihoods import Bernoulli
+from kvae.likelihoods import Bernoulli, ContinuousBernoulli, DiscretizedLogistic, Gaussian
 from kvae.model import VAE, load
 from kvae.priors import StandardNormal
 from kvae.training import train
@@ -16,6 +16,9 @@ from kvae.version import __version__
 __all__ = [
     "VAE",
     "Bernoulli",
+    "ContinuousBernoulli",
+    "DiscretizedLogistic",
+    "Gaussian",
     "ReconstructionGrid",
     "SampleGrid",
     "StandardNormal",

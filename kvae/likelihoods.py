@@ -1,5 +1,6 @@
 """Likelihoods p(x|z): how images are observed, scored, averaged, sampled; in nats per image."""
 
+import inspect
 import math
 import numbers
 
@@ -8,6 +9,7 @@ import numpy as np
 from keras import ops
 
 __all__ = [
+    "LIKELIHOODS",
     "Bernoulli",
     "ContinuousBernoulli",
     "DiscretizedLogistic",
@@ -31,7 +33,7 @@ class Likelihood(keras.layers.Layer):
     """
 
     parameters_per_value = 1
-    support = "integers in 0…255 or floats in [0, 1]"
+    support = "bool, integers in 0…255 or floats in [0, 1]"
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -55,9 +57,9 @@ class Likelihood(keras.layers.Layer):
                 f"Images must have shape (count, {', '.join(map(str, image_shape))}). "
                 f"Received: shape {array.shape}"
             )
-        if array.dtype.kind not in "uif":
+        if array.dtype.kind not in "buif":
             raise ValueError(f"Images must be {self.support}. Received: dtype {array.dtype}")
-        if array.dtype == np.uint8:
+        if array.dtype in (np.uint8, np.bool_):
             return array
         low, high = array.min(), array.max()
         limit = 1 if array.dtype.kind == "f" else 255
@@ -358,7 +360,7 @@ class DiscretizedLogistic(Likelihood):
     """
 
     parameters_per_value = 2
-    support = "integers in 0…255 or floats that are multiples of 1/255"
+    support = "bool, integers in 0…255 or floats that are multiples of 1/255"
 
     def __init__(self, min_scale: float = 1 / 2048, **kwargs):
         super().__init__(**kwargs)
@@ -420,6 +422,35 @@ class DiscretizedLogistic(Likelihood):
     def get_config(self) -> dict:
         """The constructor's arguments."""
         return {**super().get_config(), "min_scale": self.min_scale}
+
+
+LIKELIHOODS: dict[str, type[Likelihood]] = {
+    "bernoulli": Bernoulli,
+    "continuous-bernoulli": ContinuousBernoulli,
+    "gaussian": Gaussian,
+    "discretized-logistic": DiscretizedLogistic,
+}
+
+
+def get(name: str, **arguments) -> Likelihood:
+    """The likelihood of this name, a key of `LIKELIHOODS`.
+
+    Raises:
+        ValueError: If there is none of this name, or it has no such argument.
+
+    Example:
+        >>> from kvae import likelihoods
+        >>> likelihoods.get("gaussian", scale=0.1).protocol
+        'grey values, Gaussian with scale 0.1'
+    """
+    if name not in LIKELIHOODS:
+        names = ", ".join(map(repr, LIKELIHOODS))
+        raise ValueError(f"There is no likelihood {name!r}; there are {names}.")
+    taken = inspect.signature(LIKELIHOODS[name].__init__).parameters
+    for argument in arguments:
+        if argument not in taken:
+            raise ValueError(f"The likelihood {name!r} has no argument `{argument}`.")
+    return LIKELIHOODS[name](**arguments)
 
 
 def bits_per_dimension(nats, image_shape: tuple[int, int, int]):

@@ -20,7 +20,9 @@ def grid(images: np.ndarray, columns: int | None = None, scale: int | None = Non
     """Lays images out in rows, with a line of pixels between them.
 
     Args:
-        images: (count, height, width, channels), uint8 or float in [0, 1]; one or three channels.
+        images: (count, height, width, channels), uint8 or float in [0, 1]. One channel is shown in
+            grey and three in colour; of two channels the first, of more than three the first three.
+            NaN is black.
         columns: Images in a row; as near to a square as can be where it is not given.
         scale: Whole factor by which each pixel is enlarged; where it is not given, such that the
             longer side has about 800 pixels.
@@ -29,19 +31,19 @@ def grid(images: np.ndarray, columns: int | None = None, scale: int | None = Non
         (height, width, 3), uint8. Cells that no image fills are white.
 
     Raises:
-        ValueError: If there are no images, or neither one nor three channels.
+        ValueError: If there are no images.
     """
     images = np.asarray(images)
-    if images.ndim != 4 or not len(images) or images.shape[-1] not in (1, 3):
+    if images.ndim != 4 or not images.size:
         raise ValueError(
-            "A picture needs images of shape (count, height, width, channels), 1 or 3 channels. "
+            "A picture needs images of shape (count, height, width, channels). "
             f"Received: shape {images.shape}"
         )
     if images.dtype != np.uint8:
         images = np.rint(255 * np.clip(np.nan_to_num(images), 0, 1)).astype("uint8")
-    count, height, width, _ = images.shape
-    columns = columns or math.ceil(math.sqrt(count * height / width))
-    columns = min(columns, count)
+    count, height, width, channels = images.shape
+    images = images[..., : 3 if channels >= 3 else 1]
+    columns = min(columns or round_to_square(count, height, width), count)
     rows = math.ceil(count / columns)
     line = max(1, round(max(height, width) / 28))
     sheet = np.full(
@@ -55,6 +57,11 @@ def grid(images: np.ndarray, columns: int | None = None, scale: int | None = Non
     return sheet.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
+def round_to_square(count: int, height: int, width: int) -> int:
+    """The columns that make a sheet of so many cells of (height, width) nearest to a square."""
+    return max(1, math.ceil(math.sqrt(count * height / width)))
+
+
 def stacked_pairs(
     first: np.ndarray, second: np.ndarray, columns: int | None = None, scale: int | None = None
 ) -> np.ndarray:
@@ -63,17 +70,25 @@ def stacked_pairs(
     Args:
         first: (count, height, width, channels), uint8 or float in [0, 1].
         second: Of the same shape.
-        columns: Images in a row; such that the picture is near to a square where it is not given.
+        columns: Images in a row; as near to a square as can be where it is not given.
         scale: As for `grid`.
 
     Returns:
-        (height, width, 3), uint8.
+        (height, width, 3), uint8. Cells that no image fills are white.
     """
-    count = len(first)
-    columns = min(columns or math.ceil(math.sqrt(2 * count)), count)
-    starts = range(0, count - count % columns, columns)  # whole rows only
-    both = [part for i in starts for part in (first[i : i + columns], second[i : i + columns])]
-    return grid(np.concatenate([unit(part) for part in both]), columns, scale)
+    count, height, width, _ = first.shape
+    columns = min(columns or round_to_square(count, 2 * height, width), count)
+    missing = -count % columns
+    filled = [
+        np.concatenate([unit(part), np.ones((missing, *part.shape[1:]), "float32")])
+        for part in (first, second)
+    ]
+    rows = [
+        part[start : start + columns]
+        for start in range(0, count + missing, columns)
+        for part in filled
+    ]
+    return grid(np.concatenate(rows), columns, scale)
 
 
 def unit(images: np.ndarray) -> np.ndarray:

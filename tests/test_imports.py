@@ -22,9 +22,11 @@ MAY_IMPORT = {
     "plots": {"files"},
     "encoder": {"blocks"},
     "decoder": {"blocks"},
-    "model": {"encoder", "decoder", "likelihoods", "priors", "presets", "steps"},
+    "model": {"encoder", "decoder", "likelihoods", "priors", "presets", "steps", "version"},
     "callbacks": {"plots"},
-    "training": {"model", "callbacks", "presets", "data", "plots", "files", "version"},
+    "runs": {"plots", "files"},
+    "evaluation": {"model", "likelihoods"},
+    "training": {"model", "callbacks", "presets", "data", "likelihoods", "evaluation", "runs"},
 }
 FRAMEWORKS = {"tensorflow", "jax", "torch", "tensorflow_datasets"}
 MAY_KNOW_A_FRAMEWORK = {
