@@ -132,7 +132,7 @@ class VAE(TrainStep):
             )
         if not positive_integer(latent_dim):
             raise ValueError(f"`latent_dim` must be at least 1. Received: latent_dim={latent_dim}")
-        likelihood = Bernoulli(binarize or preset.binarize)
+        likelihood = Bernoulli(binarize or preset.likelihood_arguments.get("binarize", "dynamic"))
         encoder = build_encoder(shape, latent_dim, preset.network, **preset.arguments)
         decoder = build_decoder(
             shape,
@@ -283,6 +283,16 @@ class VAE(TrainStep):
             )
         latents = ops.convert_to_numpy(self.prior.sample(count, seed))
         return self.decode(temperature * latents, batch_size)
+
+    def kl_per_latent(self, images, batch_size: int = 1000) -> np.ndarray:
+        """What each latent says of these images: (latent,), nats, averaged over the images.
+
+        Args:
+            images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
+            batch_size: How many are held on the device at a time.
+        """
+        kl = self.prior.kl_per_latent(*self.encode(images, batch_size))
+        return ops.convert_to_numpy(kl).mean(axis=0)
 
     def _encode_batch(self, images):
         observed = ops.convert_to_numpy(self.likelihood.observe(images))

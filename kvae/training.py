@@ -10,11 +10,12 @@ import time
 import keras
 import numpy as np
 
-from kvae import plots, presets
+from kvae import charts, plots, presets
 from kvae.callbacks import (
     AveragedWeights,
     BetaLogger,
     KeepLastEpoch,
+    LatentKL,
     ReconstructionGrid,
     SampleGrid,
 )
@@ -27,6 +28,7 @@ __all__ = ["Run", "default_epochs", "train"]
 
 ENOUGH_UPDATES = 5_000
 MOST_GRIDS = 20
+MOST_LATENT_ROWS = 200
 WARMUP = 0.05  # the share of all updates in which the learning rate and the KL weight rise
 AVERAGED = 0.05  # the share of all updates that the average of the weights looks back on
 
@@ -103,11 +105,13 @@ def train(
     every = math.ceil(epochs / MOST_GRIDS)
     history = keras.callbacks.History()
     run = Run(out, needs=16 * vae.count_params())
-    keep = KeepLastEpoch(lambda finished: run.save(vae, history, finished))
+    latents = LatentKL(dataset.validation, every=math.ceil(epochs / MOST_LATENT_ROWS))
+    keep = KeepLastEpoch(lambda finished: run.save(vae, history, latents, finished))
     callbacks = [
         AveragedWeights(),  # first, so that all that follow see the average
         BetaLogger(),
         history,
+        latents,
         keep,
         SampleGrid(run.samples, every=every, seed=seed),
         ReconstructionGrid(run.reconstructions, dataset.validation[:50], every=every),
@@ -137,7 +141,8 @@ def train(
         raise KeyboardInterrupt(f"Interrupted. {run.outcome(keep.finished)}") from None
     finally:
         if keep.finished:
-            run.save(vae, history, keep.finished)
+            run.save(vae, history, latents, keep.finished)
+            run.animate()
         else:
             run.undo()
     return vae
@@ -186,6 +191,7 @@ def card(dataset: Dataset, vae: VAE) -> dict:
     """What a model says of its data and its making; values as JSON has them."""
     return {
         "dataset": dataset.name,
+        "origin": dataset.origin,
         "source": dataset.source,
         "image_shape": list(vae.image_shape),
         "class_names": list(dataset.class_names),
@@ -228,9 +234,9 @@ def test_figures(vae: VAE, images: np.ndarray, seed: int) -> dict:
 class Run:
     """The files of one training run.
 
-    `NAME.keras` is the model; beside it the folder `NAME` has `history.csv`, `curves.png`,
-    `samples/` and `reconstructions/`. What a former run left under the same name is moved aside, to
-    the first free of `NAME-1`, `NAME-2`, …; `former` then says where.
+    `NAME.keras` is the model; beside it the folder `NAME` has `history.csv`, `latents.csv`,
+    `curves.png`, `samples/`, `samples.gif` and `reconstructions/`. What a former run left under the
+    same name is moved aside, to the first free of `NAME-1`, `NAME-2`, …; `former` then says where.
 
     Args:
         out: The `.keras` file to write.
@@ -272,24 +278,42 @@ class Run:
             move(self.former, beside(self.former), to=self.folder)
             self.former = None
 
-    def save(self, vae: VAE, history: keras.callbacks.History, finished: int) -> None:
-        """Writes the model, with its card brought up to date, and the history."""
-        columns = {"epoch": [epoch + 1 for epoch in history.epoch], **history.history}
+    def save(
+        self, vae: VAE, history: keras.callbacks.History, latents: LatentKL, finished: int
+    ) -> None:
+        """Writes the model, with its card brought up to date, and the histories."""
+        per_epoch = math.ceil(vae.card["images"]["train"] / vae.card["batch_size"])
+        columns = {
+            "epoch": [epoch + 1 for epoch in history.epoch],
+            "updates": [per_epoch * (epoch + 1) for epoch in history.epoch],
+            **history.history,
+        }
         last = {name: round(float(values[-1]), 3) for name, values in history.history.items()}
         vae.card |= {"epochs": finished, "last_epoch": last}
         with whole(self.model) as partial:
             vae.save(partial)
-        with whole(self.folder / "history.csv") as partial, partial.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(columns)
-            writer.writerows(zip(*columns.values(), strict=True))
-        plots.curves(columns, self.folder / "curves.png")
+        write_columns(columns, self.folder / "history.csv")
+        write_columns(latents.history, self.folder / "latents.csv")
+        plots.save_picture(charts.curves(columns, latents.history), self.folder / "curves.png")
+
+    def animate(self) -> None:
+        """Makes a GIF of the sample grids: the same latents, as training went on."""
+        if frames := sorted(self.samples.glob("*.png")):
+            plots.save_animation(frames, self.folder / "samples.gif")
 
     def outcome(self, finished: int) -> str:
         """One sentence on what is kept."""
         if finished:
             return f"Epoch {finished} is kept in {self.model}."
         return "No epoch was finished, so nothing was written."
+
+
+def write_columns(columns: dict[str, list], path: pathlib.Path) -> None:
+    """Writes columns as a CSV file."""
+    with whole(path) as partial, partial.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
 
 
 def free_name(folder: pathlib.Path) -> pathlib.Path:

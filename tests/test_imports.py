@@ -20,11 +20,15 @@ MAY_IMPORT = {
     "steps": set(),
     "data": set(),
     "plots": {"files"},
+    "charts": {"plots"},
     "encoder": {"blocks"},
     "decoder": {"blocks"},
     "model": {"encoder", "decoder", "likelihoods", "priors", "presets", "steps"},
     "callbacks": {"plots"},
-    "training": {"model", "callbacks", "presets", "data", "plots", "files", "version"},
+    "pictures": {"model", "charts", "plots"},
+    "training": {
+        *("model", "callbacks", "presets", "data", "charts", "plots", "files", "version"),
+    },
 }
 FRAMEWORKS = {"tensorflow", "jax", "torch", "tensorflow_datasets"}
 MAY_KNOW_A_FRAMEWORK = {
