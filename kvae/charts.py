@@ -133,12 +133,10 @@ def curves(
 def draw_terms(axes: Axes, data: Mapping[str, Sequence[float]]) -> None:
     """Reconstruction and KL against weight updates: solid and dashed, each with its name."""
     along = "updates" if "updates" in data else "epoch"
-    highest = 0.0
     for name, style, text in (("reconstruction", "-", "−log p(x|z)"), ("kl", "--", "KL")):
         for split, column in columns_of(name, data):
             line(axes, data[along], data[column], color=SPLITS[split], linestyle=style,
                  label=split if name == "reconstruction" else None)  # fmt: skip
-            highest = max(highest, *data[column])
         axes.annotate(
             text, (data[along][-1], data[name][-1]), (0, 6), textcoords="offset points", ha="right"
         )
@@ -147,8 +145,8 @@ def draw_terms(axes: Axes, data: Mapping[str, Sequence[float]]) -> None:
         xlabel="weight updates" if along == "updates" else "epoch",
         ylabel="nats per image",
     )
-    if all(min(data[name]) >= 0 for name in ("reconstruction", "kl")):
-        axes.set_ylim(0, 1.05 * highest)
+    if not any(value < 0 for name in ("reconstruction", "kl") for value in data[name]):
+        axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
 
 

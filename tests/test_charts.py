@@ -54,6 +54,12 @@ def test_histories_without_some_columns_are_drawn_as_far_as_they_go():
     assert panels(kvae.curves({"loss": [1.0]})) == ["Loss, 1 epoch"]
 
 
+def test_an_epoch_that_was_not_finite_is_left_out(tmp_path):
+    broken = {name: [*values[:-1], float("nan")] for name, values in FULL.items()}
+    chart = kvae.curves({**broken, "epoch": [1, 2]}, {**LATENTS, "1": [0.5, float("nan")]})
+    kvae.plots.save_picture(chart, tmp_path / "curves.png")
+
+
 @pytest.mark.parametrize("history, show", [({}, "all"), ({"kl": [1.0]}, "loss"), (FULL, "latents")])
 def test_what_is_not_there_is_named(history, show):
     with pytest.raises(ValueError, match=f"nothing to draw for '{show}'"):
