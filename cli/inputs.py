@@ -195,9 +195,9 @@ class Images:
         """Images of the model's size, with a notice where they had another."""
         import kvae
 
-        height, width, _ = self.vae.image_shape
-        if images.shape[1:3] != (height, width) and not self.told:
+        fitted = kvae.data.fitted(images, self.vae.image_shape)
+        if images.shape[1:3] != fitted.shape[1:3] and not self.told:
             self.told = True
-            came, expected = (f"{w}×{h}" for h, w in (images.shape[1:3], (height, width)))
+            came, expected = (f"{w}×{h}" for h, w in (images.shape[1:3], fitted.shape[1:3]))
             click.echo(f"Images of {came} pixels are resized to the model's {expected}.", err=True)
-        return kvae.data.fitted(images, self.vae.image_shape)
+        return fitted

@@ -71,7 +71,8 @@ def interpolate(
     source = Images(vae, dataset, data_dir, split)
     if start:
         ends = [source.end(name) for name in start], [source.end(name) for name in end]
-        what = f"{len(start)} {path} paths, {start[0]} to {end[0]}" + ", …" * (len(start) > 1)
+        ways = ", ".join(f"{one} to {other}" for one, other in zip(start, end, strict=True))
+        what = f"{len(start)} {path} path{'s' * (len(start) > 1)}: {ways}"
     else:
         images, labels = source.sample(10_000, seed)
         ends = pairs(images, labels, rows)
@@ -83,8 +84,8 @@ def interpolate(
         kvae.plots.save_animation([*there, *back], out, seconds=0.1, last_seconds=0.1)
     else:
         grid = kvae.plots.grid(images.reshape(-1, *vae.image_shape), steps)
-        kvae.plots.save_picture(kvae.plots.framed(grid, f"{what}, {steps} steps"), out)
-    click.echo(f"{out}: {what}, {steps} steps, by {model}")
+        kvae.plots.save_picture(kvae.plots.framed(grid, f"{what}; {steps} steps"), out)
+    click.echo(f"{out}: {what}; {steps} steps, by {model}")
 
 
 def pairs(images, labels, count: int):

@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 DPI = 100
-LETTER = 7  # the width of a letter in pixels, about, at 10 points and 100 dots per inch
+LETTER = 8  # the width of a letter in pixels, at most on average, at 10 points and 100 dots an inch
 LINE = 18  # the height of a line of text in pixels
 
 
@@ -128,7 +128,7 @@ def framed(
     height, width = picture.shape[:2]
     edge = LINE // 2
     left = edge + (LETTER * max(map(len, rows)) + edge if rows else 0)
-    lines = textwrap.wrap(title, max(20, (width + left) // LETTER))
+    lines = textwrap.wrap(title, max(20, width // LETTER))
     room = max(width, LETTER * max(map(len, lines), default=0))  # a title wider than a slim picture
     top, bottom = edge + LINE * len(lines) + edge, edge + (LINE if columns else 0)
     full_width, full_height = left + room + edge, top + height + bottom

@@ -79,6 +79,16 @@ def test_a_framed_picture_keeps_every_pixel(tmp_path, size, count):
     assert any((window == picture).all() for row in windows for window in row)
 
 
+@pytest.mark.parametrize("size", [8, 128])
+def test_a_title_is_not_cut_off(size):
+    picture = plots.grid(np.zeros((3, size, size, 1)), columns=1)
+    chart = plots.framed(picture, "MMWW wide letters: " + "m" * 60 + " and many words" * 9, ["row"])
+    (title,) = chart.texts
+    box = title.get_window_extent()
+    assert box.x0 >= 0 and box.y1 <= chart.bbox.height
+    assert box.y0 > chart.axes[0].get_window_extent().y1
+
+
 def test_a_notebook_shows_a_chart_without_pyplot():
     chart = plots.framed(np.zeros((9, 9, 3), "uint8"), "nine by nine")
     assert chart._repr_png_().startswith(b"\x89PNG")
