@@ -291,7 +291,8 @@ class VAE(TrainStep):
             images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
             batch_size: How many are held on the device at a time.
         """
-        kl = self.prior.kl_per_latent(*self.encode(images, batch_size))
+        mean, log_variance = map(ops.convert_to_tensor, self.encode(images, batch_size))
+        kl = self.prior.kl_per_latent(mean, log_variance)
         return ops.convert_to_numpy(kl).mean(axis=0)
 
     def _encode_batch(self, images):
