@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import os
 from typing import Any
 
@@ -18,17 +19,40 @@ class Command(click.Command):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as interruption:
-            click.echo(f"\n{interruption or 'Interrupted.'}", err=True)
+            click.echo(f"\n{str(interruption) or 'Interrupted.'}", err=True)
             ctx.exit(130)
         except ModuleNotFoundError as error:
-            if error.name not in BACKENDS:
+            name = (error.name or "").partition(".")[0]
+            if name not in BACKENDS:
                 raise
             raise click.ClickException(
-                f"The backend {error.name} is not installed: pip install {error.name}, or choose "
-                "another with --backend."
+                f"The backend {name} is not installed: pip install {name}, or choose another with "
+                "--backend."
             ) from error
         except (ValueError, OSError, ImportError, FloatingPointError) as error:
             raise click.ClickException(" ".join(str(error).split())) from error
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers, which NaN and infinity are not in."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+def ends_in(*suffixes: str):
+    """A callback of an option: a file name must end so."""
+
+    def check(ctx: click.Context, param: click.Parameter, value: str) -> str:
+        if not value.endswith(suffixes):
+            raise click.BadParameter(f"must end in {' or '.join(suffixes)}: {value}")
+        return value
+
+    return check
 
 
 def choose_backend(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
@@ -52,6 +76,11 @@ def import_quietly() -> None:
     TensorFlow writes them to the file descriptor before it looks at any setting that would silence
     them. It is imported here under every backend, since Keras does so when it saves or loads.
     """
+    chosen = os.environ.get("KERAS_BACKEND", BACKENDS[0])
+    if chosen not in BACKENDS:
+        raise click.ClickException(
+            f"KERAS_BACKEND is {chosen!r}; kvae runs on {', '.join(BACKENDS)}."
+        )
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("absl").setLevel(logging.ERROR)
     with muted_stderr():

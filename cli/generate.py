@@ -4,7 +4,7 @@ import pathlib
 
 import click
 
-from .command import Command, backend_option
+from .command import Command, FiniteRange, backend_option, ends_in
 from .inputs import Images, data_options, model_option, open_model
 
 
@@ -14,11 +14,12 @@ from .inputs import Images, data_options, model_option, open_model
     type=click.Path(dir_okay=False),
     default="grid.png",
     show_default=True,
+    callback=ends_in(".png", ".npz"),
     help="The file to write: a grid as .png, or the arrays as .npz.",
 )
 @model_option
 @click.option("--count", type=click.IntRange(min=1), help="How many images.  [default: 100]")
-@click.option("--rows", type=click.IntRange(min=1), help="Rows of the grid.")
+@click.option("--rows", type=click.IntRange(min=1), help="Rows of the grid; with --count, at most.")
 @click.option("--columns", type=click.IntRange(min=1), help="Columns of the grid.")
 @click.option(
     "--seed",
@@ -27,7 +28,7 @@ from .inputs import Images, data_options, model_option, open_model
 )
 @click.option(
     "--temperature",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     default=1.0,
     show_default=True,
     help="Multiplies the drawn latents: below 1 safer, above 1 wilder.",
@@ -71,8 +72,6 @@ def generate(
     """
     count, columns = layout(count, rows, columns)
     path = pathlib.Path(out)
-    if path.suffix not in (".png", ".npz"):
-        raise click.UsageError(f"--out must end in .png or .npz. Received: {out}")
     if like and class_name:
         raise click.UsageError("--like and --class exclude each other.")
     if separate and path.suffix != ".png":

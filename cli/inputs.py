@@ -6,7 +6,7 @@ import re
 
 import click
 
-from .command import import_quietly
+from .command import ends_in, import_quietly
 
 IMAGE = re.compile(r"(?:(train|validation|test):)?(\d+)")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
@@ -29,18 +29,12 @@ seed_option = click.option(
 
 def out_option(default: str, *suffixes: str):
     """The file to write, which must end in one of these."""
-
-    def check(ctx: click.Context, param: click.Parameter, value: str) -> str:
-        if not value.endswith(suffixes):
-            raise click.BadParameter(f"must end in {' or '.join(suffixes)}: {value}")
-        return value
-
     return click.option(
         "--out",
         type=click.Path(dir_okay=False),
         default=default,
         show_default=True,
-        callback=check,
+        callback=ends_in(*suffixes),
         help=f"The {' or '.join(suffixes)} file to write.",
     )
 

@@ -2,15 +2,28 @@
 
 import click
 
-from .command import Command, backend_option, import_quietly
+from .command import Command, FiniteRange, backend_option, ends_in, import_quietly
+
+PRESETS = ("mlp", "conv", "mlp-400", "mlp-200", "conv-pooled", "resnet", "binary-14")
+LIKELIHOODS = ("bernoulli", "continuous-bernoulli", "gaussian", "discretized-logistic")
+
+
+def scale(ctx: click.Context, param: click.Parameter, value: str | None) -> str | float | None:
+    """The scale as a number, where it is one."""
+    if value in (None, "pixel", "shared"):
+        return value
+    try:
+        return float(str(value))
+    except ValueError:
+        raise click.BadParameter(f"must be pixel, shared or a number: {value}") from None
 
 
 @click.command(cls=Command)
 @click.option(
     "--epochs",
     type=click.IntRange(min=1),
-    help="Passes over the training images.  [default: 10; on a small data set, as many as make "
-    "5,000 updates]",
+    help="Passes over the training images.  [default: the preset's: of most 10; on a small data "
+    "set, as many as make 5,000 updates]",
 )
 @click.option(
     "--dataset",
@@ -24,34 +37,65 @@ from .command import Command, backend_option, import_quietly
     help="Where TensorFlow Datasets keeps its data.  [default: TFDS_DATA_DIR, or "
     "~/tensorflow_datasets]",
 )
-@click.option("--preset", default="mlp", show_default=True, help="The model: mlp or conv.")
+@click.option(
+    "--preset",
+    type=click.Choice(PRESETS),
+    default="mlp",
+    show_default=True,
+    help="The model, and how it is trained; see `kvae presets`.",
+)
 @click.option(
     "--batch-size",
     type=click.IntRange(min=1),
-    help="Images in one update.  [default: the preset's: mlp 64, conv 128]",
+    help="Images in one update.  [default: the preset's: of mlp 64]",
 )
 @click.option(
     "--learning-rate",
-    type=click.FloatRange(min=0, min_open=True),
-    help="Of Adam, at its highest.  [default: the preset's: 0.002]",
+    type=FiniteRange(min=0, min_open=True),
+    help="Of Adam, at its highest.  [default: the preset's: of mlp 0.002]",
 )
 @click.option(
     "--latent-dim",
     type=click.IntRange(min=1),
-    help="The number of latents.  [default: the preset's: 40]",
+    help="The number of latents.  [default: the preset's: of mlp 40]",
 )
 @click.option(
     "--beta",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     default=1.0,
     show_default=True,
     help="The weight of the KL term.",
 )
 @click.option(
+    "--likelihood",
+    type=click.Choice(LIKELIHOODS),
+    help="What the pixels are taken for.  [default: the preset's: of mlp bernoulli]",
+)
+@click.option(
     "--binarize",
     type=click.Choice(["dynamic", "threshold", "none"]),
-    help="How grey pixels are observed: drawn anew at each step, white from one half on, or as "
-    "soft targets.  [default: the preset's: dynamic]",
+    help="How a Bernoulli likelihood observes grey pixels: drawn anew at each step, white from one "
+    "half on, or as soft targets.  [default: the preset's: of mlp dynamic]",
+)
+@click.option(
+    "--scale",
+    callback=scale,
+    help="Of a Gaussian likelihood: learned for each pixel, learned once (shared), or a number.  "
+    "[default: the preset's, or pixel]",
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Draws of z for each image.",
+)
+@click.option(
+    "--mean-of-draws",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="From 2 on, z is the mean of so many draws: no bound, but some published figures are so.",
 )
 @click.option(
     "--seed",
@@ -73,9 +117,10 @@ from .command import Command, backend_option, import_quietly
     type=click.Path(dir_okay=False),
     default="saved_models/vae.keras",
     show_default=True,
+    callback=ends_in(".keras"),
     help="The model's file; history, curves and grids go into a folder of the same name.",
 )
-@click.option("--quiet", is_flag=True, help="Print the results only.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
 def train(
     dataset: str | None, data_dir: str | None, precision: str, quiet: bool, out: str, **settings
 ) -> None:
@@ -97,12 +142,27 @@ def train(
     keras.config.set_dtype_policy(precision)
     with contextlib.redirect_stdout(sys.stderr):
         vae = kvae.train(images, out=out, verbose=0 if quiet else "auto", **settings)
-    test = vae.card["test"]
-    click.echo(
-        f"Test: -ELBO {-test['elbo']:.2f} nats per image = reconstruction "
-        f"{test['reconstruction']:.2f} + KL {test['kl']:.2f} ({test['images']:,} images, "
-        f"{test['protocol']})"
-    )
+    click.echo(figures(vae.card["test"]))
     click.echo(f"Fit: {vae.card['epochs']} epochs in {vae.card['fit_seconds']:.0f} seconds")
     click.echo(f"Model: {out}")
     click.echo(f"History, curves and grids: {out.removesuffix('.keras')}/")
+
+
+def figures(test: dict) -> str:
+    """The test figures of a card, in words."""
+    lines = [
+        f"Test: -ELBO {-test['elbo']:.2f} nats per image = reconstruction "
+        f"{test['reconstruction']:.2f} + KL {test['kl']:.2f} ({test['images']:,} images, "
+        f"{test['protocol']})"
+    ]
+    if "bits_per_dimension" in test:
+        lines.append(f"Test: {test['bits_per_dimension']:.3f} bits per dimension")
+    if "mean_squared_error" in test:
+        lines.append(
+            f"Test: mean squared error {test['mean_squared_error']:.5f} per value in [0, 1]; "
+            f"(65025 MSE + KL) / 400 = {test['squared_error_figure']:.4f}"
+        )
+    if "mean_of_draws" in test:
+        loose = test["mean_of_draws"]
+        lines.append(f"Test: {-loose['elbo']:.2f} with {loose['protocol']}")
+    return "\n".join(lines)

@@ -8,7 +8,7 @@ from kvae.callbacks import LatentKL, ReconstructionGrid, SampleGrid
 from kvae.charts import curves
 from kvae.decoder import build_decoder
 from kvae.encoder import build_encoder
-from kvae.likelihoods import Bernoulli
+from kvae.likelihoods import Bernoulli, ContinuousBernoulli, DiscretizedLogistic, Gaussian
 from kvae.model import VAE, load
 from kvae.pictures import (
     interpolate,
@@ -25,6 +25,9 @@ from kvae.version import __version__
 __all__ = [
     "VAE",
     "Bernoulli",
+    "ContinuousBernoulli",
+    "DiscretizedLogistic",
+    "Gaussian",
     "LatentKL",
     "ReconstructionGrid",
     "SampleGrid",

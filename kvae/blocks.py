@@ -20,9 +20,6 @@ __all__ = [
 ]
 
 ACTIVATION = "silu"
-# A residual branch begins small, so that a deep stack begins close to the identity. Not zero: the
-# branch's first layer would get no gradient in the first step.
-SMALL = initializers.VarianceScaling(scale=0.1, mode="fan_in", distribution="truncated_normal")
 
 
 def dense_residual(x: KerasTensor, name: str) -> KerasTensor:
@@ -39,9 +36,15 @@ def conv_residual(x: KerasTensor, name: str) -> KerasTensor:
     y = layers.Activation(ACTIVATION, name=f"{name}_activation_1")(x)
     y = layers.Conv2D(channels, 3, padding="same", name=f"{name}_conv_1")(y)
     y = layers.Activation(ACTIVATION, name=f"{name}_activation_2")(y)
-    y = layers.Conv2D(channels, 3, padding="same", kernel_initializer=SMALL, name=f"{name}_conv_2")(
-        y
-    )
+    # The branch begins small, so that a deep stack begins near the identity. Not zero: its first
+    # layer would get no gradient in the first step.
+    y = layers.Conv2D(
+        channels,
+        3,
+        padding="same",
+        kernel_initializer=initializers.VarianceScaling(scale=0.1),
+        name=f"{name}_conv_2",
+    )(y)
     return layers.Add(name=f"{name}_add")([x, y])
 
 
@@ -61,9 +64,9 @@ def batch_norm_residual(x: KerasTensor, channels: int, name: str, strides: int =
 
 def conv_norm(x: KerasTensor, channels: int, size: int, name: str, strides: int = 1) -> KerasTensor:
     """A convolution without bias, then batch norm."""
-    x = layers.Conv2D(
-        channels, size, strides, padding="same", use_bias=False, name=f"{name}_conv"
-    )(x)
+    x = layers.Conv2D(channels, size, strides, padding="same", use_bias=False, name=f"{name}_conv")(
+        x
+    )
     return layers.BatchNormalization(name=f"{name}_norm")(x)
 
 

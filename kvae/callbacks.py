@@ -1,10 +1,11 @@
 """Callbacks: what happens between epochs. Each reaches the model through `self.model` only."""
 
-import math
 import pathlib
 import signal
+import sys
 import threading
 import time
+import warnings
 
 import keras
 import numpy as np
@@ -28,7 +29,7 @@ class SampleGrid(keras.callbacks.Callback):
     Args:
         folder: Where `epoch-0001.png`, … are written; made where it is missing.
         count: Images in a grid.
-        every: Epochs between two grids. The last epoch always has one.
+        every: Epochs between two grids. The last one of those planned has one too.
         seed: Of the latents.
     """
 
@@ -42,7 +43,7 @@ class SampleGrid(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Draws the grid when it is time."""
         if is_due(epoch, self.every, self.params):
-            plots.save_picture(self.picture(), self.folder / f"epoch-{epoch + 1:04}.png")
+            save_or_warn(self.picture(), self.folder / f"epoch-{epoch + 1:04}.png")
 
     def picture(self) -> np.ndarray:
         """The grid of this moment, (height, width, 3), uint8."""
@@ -55,7 +56,7 @@ class ReconstructionGrid(keras.callbacks.Callback):
     Args:
         folder: Where `epoch-0001.png`, … are written; made where it is missing.
         images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
-        every: Epochs between two grids. The last epoch always has one.
+        every: Epochs between two grids. The last one of those planned has one too.
     """
 
     def __init__(self, folder: str | pathlib.Path, images: np.ndarray, every: int = 1):
@@ -67,7 +68,7 @@ class ReconstructionGrid(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Draws the grid when it is time."""
         if is_due(epoch, self.every, self.params):
-            plots.save_picture(self.picture(), self.folder / f"epoch-{epoch + 1:04}.png")
+            save_or_warn(self.picture(), self.folder / f"epoch-{epoch + 1:04}.png")
 
     def picture(self) -> np.ndarray:
         """The grid of this moment, (height, width, 3), uint8."""
@@ -156,19 +157,22 @@ class AveragedWeights(keras.callbacks.Callback):
 
 
 class KeepLastEpoch(keras.callbacks.Callback):
-    """Keeps the last finished epoch, so that neither Ctrl-C nor a loss that is not finite loses it.
+    """Keeps the last good epoch, so that neither Ctrl-C nor a loss that is not finite loses it.
 
-    The first Ctrl-C is held back until the running step has ended, so that the model's state is
-    whole; it then raises KeyboardInterrupt out of `fit`. A second one acts at once.
+    Use it as a context around `fit` and what follows. Within it the first Ctrl-C waits until the
+    running step has ended, so that the model's state is whole, and then raises KeyboardInterrupt
+    out of `fit`; a second one raises at once. After `restore` Ctrl-C is held back to the end of the
+    context, so that nothing that is being saved is lost.
 
     Args:
-        save: Called with the number of finished epochs, at most every `seconds`, so that a crash or
-            a power cut loses little too.
+        save: Called with the number of finished epochs, after the first and then at most every
+            `seconds`, so that a crash or a power cut loses little too.
         seconds: Time between two saves.
 
     Attributes:
-        finished: The number of finished epochs.
-        broken: The names of the terms that were not finite in the epoch that stopped training.
+        finished: The number of good epochs: all losses and weights were finite at their end.
+        broken: What was not finite in the epoch that stopped training.
+        interrupted: Whether Ctrl-C was pressed.
     """
 
     def __init__(self, save, seconds: float = 30.0):
@@ -178,6 +182,7 @@ class KeepLastEpoch(keras.callbacks.Callback):
         self.finished = 0
         self.broken: list[str] = []
         self.interrupted = False
+        self.deaf = False
         self.kept: list[np.ndarray] = []
 
     def __enter__(self):
@@ -185,22 +190,22 @@ class KeepLastEpoch(keras.callbacks.Callback):
         self.listens = threading.current_thread() is threading.main_thread()
         if self.listens:
             self.former = signal.signal(signal.SIGINT, self.interrupt)
-        self.saved_at = time.monotonic()
+        self.saved_at = -self.seconds
         return self
 
-    def __exit__(self, kind, error, trace):
-        """Gives Ctrl-C back; after an error puts the last finished epoch back into the model."""
+    def __exit__(self, *_):
+        """Gives Ctrl-C back."""
         if self.listens:
             signal.signal(signal.SIGINT, self.former)
-        if self.finished and (error or self.broken):
-            for variable, value in zip(self.state(), self.kept, strict=True):
-                variable.assign(value)
 
     def interrupt(self, *_):
         """Notes the first Ctrl-C; raises on the second."""
+        if self.deaf:
+            return
         if self.interrupted:
             raise KeyboardInterrupt
         self.interrupted = True
+        print("\nStopping after this step. Ctrl-C once more stops at once.", file=sys.stderr)
 
     def raise_if_interrupted(self, batch=None, logs=None):
         """Raises between two steps, when the model's state is whole."""
@@ -211,22 +216,38 @@ class KeepLastEpoch(keras.callbacks.Callback):
     on_train_batch_begin = on_test_batch_begin = raise_if_interrupted
 
     def on_epoch_end(self, epoch, logs=None):
-        """Keeps the state; where the loss is not finite, stops instead."""
-        terms = [name for name in ("reconstruction", "kl", "loss") if name in (logs or {})]
-        self.broken = [name for name in terms if not math.isfinite(float(logs[name]))]
+        """Keeps the state; where something is not finite, stops instead."""
+        now = [copied(variable) for variable in self.state()]
+        self.broken = [name for name, value in (logs or {}).items() if not np.isfinite(value)]
+        if not self.broken and not all(np.isfinite(value).all() for value in now):
+            self.broken = ["the weights"]
         if self.broken:
             self.model.stop_training = True
             return
-        self.kept = [copied(variable) for variable in self.state()]
-        self.finished = epoch + 1
-        if time.monotonic() - self.saved_at > self.seconds:
+        self.kept, self.finished = now, epoch + 1
+        if time.monotonic() - self.saved_at > self.seconds or self.finished == 1:
             self.save(self.finished)
             self.saved_at = time.monotonic()
         self.raise_if_interrupted()
 
+    def restore(self):
+        """Puts the last good epoch back into the model, if there is one; Ctrl-C is held back."""
+        self.deaf = True
+        if self.finished:
+            for variable, value in zip(self.state(), self.kept, strict=True):
+                variable.assign(value)
+
     def state(self) -> list:
         """All variables of the model and its optimizer."""
         return [*self.model.variables, *self.model.optimizer.variables]
+
+
+def save_or_warn(picture: np.ndarray, path: pathlib.Path) -> None:
+    """Writes a picture; a full disk is no reason to stop training."""
+    try:
+        plots.save_picture(picture, path)
+    except OSError as error:
+        warnings.warn(str(error), stacklevel=2)
 
 
 def copied(variable) -> np.ndarray:

@@ -86,7 +86,7 @@ def pooled_features(
     widths: tuple[int, ...] = (512, 256),
     dropout: float = 0.2,
 ) -> KerasTensor:
-    """Convolution, leaky ReLU, max-pooling and batch norm for each of `channels`, then dense layers.
+    """Convolution, leaky ReLU, pooling and batch norm for each of `channels`, then dense layers.
 
     Dropout follows the last convolution and each dense layer; batch norm ends it: to (batch, last
     width).

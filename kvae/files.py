@@ -18,12 +18,17 @@ def whole(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
 
     Yields:
         A path in the same folder, with the same suffix.
+
+    Raises:
+        OSError: If it cannot be written; the message names the file.
     """
     path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".partial-{path.name}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         partial.replace(path)
+    except OSError as error:
+        raise OSError(f"{path} cannot be written: {error.strerror or error}.") from error
     finally:
         partial.unlink(missing_ok=True)

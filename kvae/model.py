@@ -12,11 +12,14 @@ from keras import ops, tree
 from kvae import presets
 from kvae.decoder import build_decoder
 from kvae.encoder import build_encoder
-from kvae.likelihoods import Bernoulli
+from kvae.likelihoods import LIKELIHOODS, Bernoulli, Likelihood
 from kvae.priors import StandardNormal
 from kvae.steps import TrainStep
+from kvae.version import __version__
 
 __all__ = ["VAE", "load"]
+
+STATE = ("beta", "warmup_steps", "mean_of_draws", "step")  # scalars that a file keeps
 
 
 @keras.saving.register_keras_serializable(package="kvae")
@@ -25,9 +28,10 @@ class VAE(TrainStep):
 
     $$\text{loss} = -\mathbb{E}_{q(z|x)} \log p(x|z) + \beta \, D_{KL}(q(z|x) \,\|\, p(z))$$
 
-    with one draw of z for each image; summed over pixels, channels and latents, averaged over the
-    batch: nats per image. It is a `keras.Model`: `compile` (with an optimizer and no loss), `fit`,
-    `evaluate`, `predict` and `save` work as ever. `fit` takes images alone; labels are ignored.
+    with one draw of z for each image, or `samples`; summed over pixels, channels and latents,
+    averaged over the batch: nats per image. It is a `keras.Model`: `compile` (with an optimizer and
+    no loss), `fit`, `evaluate`, `predict` and `save` work as ever. `fit` takes images alone; labels
+    are ignored.
 
     Metrics, each a mean over images, in nats: `reconstruction` (−log p(x|z)), `kl`, `elbo`
     (−reconstruction − kl), and `loss`, which is `reconstruction + beta · kl` at every step (and the
@@ -43,6 +47,11 @@ class VAE(TrainStep):
         beta: The weight of the KL term; 1 gives the bound on log p(x).
         warmup_steps: Over this many training steps the weight of the KL term rises linearly to
             `beta`. Not at test time, so that `val_loss` can be compared between epochs.
+        samples: Draws of z for each image, over which the terms are averaged; all are decoded in
+            one pass. More draws, the same bound with less noise.
+        mean_of_draws: With 2 or more, z is the mean of so many draws from the posterior, while the
+            KL term stays that of one. The loss is then no bound; it is here to compare with
+            figures that others obtained so.
         seed: For the draws of z and of binarised pixels.
         card: What is known of the model (data set, figures, versions); saved with it.
 
@@ -71,10 +80,12 @@ class VAE(TrainStep):
         self,
         encoder: keras.Model,
         decoder: keras.Model,
-        likelihood: keras.layers.Layer | None = None,
+        likelihood: Likelihood | None = None,
         prior: keras.layers.Layer | None = None,
         beta: float = 1.0,
         warmup_steps: int = 0,
+        samples: int = 1,
+        mean_of_draws: int = 1,
         seed: int | None = None,
         card: dict | None = None,
         **kwargs,
@@ -90,15 +101,31 @@ class VAE(TrainStep):
             raise ValueError(
                 f"The prior has {self.prior.latent_dim} latents, the decoder {self.latent_dim}."
             )
+        for name, value in (("samples", samples), ("mean_of_draws", mean_of_draws)):
+            if not positive_integer(value):
+                raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
+        self.samples = samples
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
+        if not (math.isfinite(beta) and beta >= 0):
+            raise ValueError(f"`beta` must be finite and at least 0. Received: beta={beta}")
+        if not warmup_steps >= 0:
+            raise ValueError(f"`warmup_steps` must be at least 0. Received: {warmup_steps}")
         self.beta = self.add_state("beta", beta)
         self.warmup_steps = self.add_state("warmup_steps", warmup_steps)
+        self.mean_of_draws = self.add_state("mean_of_draws", mean_of_draws)
         self.step = self.add_state("step", 0)  # not the optimizer's: JAX would freeze its value
         self.trackers = {
             name: keras.metrics.Mean(name=name) for name in ("reconstruction", "kl", "elbo")
         }
-        self.card = dict(card or {})
+        self.card = {
+            "image_shape": list(self.image_shape),
+            "latent_dim": self.latent_dim,
+            "protocol": self.likelihood.protocol,
+            "backend": keras.backend.backend(),
+            "versions": {"kvae": __version__, "keras": keras.__version__},
+            **(card or {}),
+        }
         self.built = True
 
     @classmethod
@@ -107,7 +134,7 @@ class VAE(TrainStep):
         name: str,
         image_shape: tuple[int, int, int],
         latent_dim: int | None = None,
-        binarize: str | None = None,
+        likelihood: Likelihood | None = None,
         **kwargs,
     ) -> "VAE":
         """Builds the model of a preset, untrained.
@@ -116,7 +143,7 @@ class VAE(TrainStep):
             name: A key of `kvae.presets.PRESETS`, such as "mlp" or "conv".
             image_shape: (height, width, channels), of any size.
             latent_dim: The number of latents; the preset's where none is given.
-            binarize: See `kvae.likelihoods.Bernoulli`; the preset's where none is given.
+            likelihood: p(x|z); the preset's where none is given.
             **kwargs: Of `VAE`.
 
         Raises:
@@ -132,7 +159,7 @@ class VAE(TrainStep):
             )
         if not positive_integer(latent_dim):
             raise ValueError(f"`latent_dim` must be at least 1. Received: latent_dim={latent_dim}")
-        likelihood = Bernoulli(binarize or preset.likelihood_arguments.get("binarize", "dynamic"))
+        likelihood = likelihood or LIKELIHOODS[preset.likelihood](**preset.likelihood_arguments)
         encoder = build_encoder(shape, latent_dim, preset.network, **preset.arguments)
         decoder = build_decoder(
             shape,
@@ -141,6 +168,7 @@ class VAE(TrainStep):
             likelihood.parameters_per_value,
             **preset.arguments,
         )
+        kwargs["card"] = {"preset": name, **(kwargs.get("card") or {})}
         return cls(encoder, decoder, likelihood, **kwargs)
 
     @property
@@ -163,14 +191,14 @@ class VAE(TrainStep):
             training: Passed to encoder and decoder.
 
         Returns:
-            A dict of float32 tensors: `observed` (batch, height, width, channels), `mean`,
-            `log_variance` and `z` (batch, latent), `parameters` as the decoder gives them.
+            A dict of float32 tensors: `observed` (batch, height, width, channels), `mean` and
+            `log_variance` (batch, latent), `z` (batch · samples, latent) and `parameters` (batch ·
+            samples, …) as the decoder gives them; an image's samples follow each other.
         """
         observed = self.likelihood.observe(images, self.seed_generator)
         mean, log_variance = self.encoder(observed, training=training)
         mean, log_variance = ops.cast(mean, "float32"), ops.cast(log_variance, "float32")
-        noise = keras.random.normal(ops.shape(mean), seed=self.seed_generator, dtype="float32")
-        z = mean + ops.exp(0.5 * log_variance) * noise
+        z = self.draw(self.repeated(mean), self.repeated(log_variance))
         return {
             "observed": observed,
             "mean": mean,
@@ -178,6 +206,21 @@ class VAE(TrainStep):
             "z": z,
             "parameters": ops.cast(self.decoder(z, training=training), "float32"),
         }
+
+    def draw(self, mean, log_variance):
+        """Draws z, reparameterised: (batch, latent), float32."""
+        noise = keras.random.normal(ops.shape(mean), seed=self.seed_generator, dtype="float32")
+        return mean + ops.exp(0.5 * log_variance) * noise / ops.sqrt(self.mean_of_draws)
+
+    def repeated(self, tensor):
+        """Each row `samples` times: (batch, …) to (batch · samples, …)."""
+        return tensor if self.samples == 1 else ops.repeat(tensor, self.samples, axis=0)
+
+    def averaged(self, values):
+        """The mean over each image's samples: (batch · samples,) to (batch,)."""
+        if self.samples == 1:
+            return values
+        return ops.mean(ops.reshape(values, (-1, self.samples)), axis=1)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The loss of one batch, in nats per image; updates the metrics.
@@ -192,8 +235,11 @@ class VAE(TrainStep):
         Returns:
             A float32 scalar.
         """
-        reconstruction = -self.likelihood.log_prob(y_pred["observed"], y_pred["parameters"])
-        kl = self.prior.kl(y_pred["mean"], y_pred["log_variance"], y_pred["z"])
+        observed, mean, log_variance = (
+            self.repeated(y_pred[name]) for name in ("observed", "mean", "log_variance")
+        )
+        reconstruction = self.averaged(-self.likelihood.log_prob(observed, y_pred["parameters"]))
+        kl = self.averaged(self.prior.kl(mean, log_variance, y_pred["z"]))
         if sample_weight is not None:
             weight = ops.reshape(ops.cast(sample_weight, "float32"), (-1,))
             reconstruction, kl = weight * reconstruction, weight * kl
@@ -240,7 +286,7 @@ class VAE(TrainStep):
             (count, height, width, channels), float32 in [0, 1].
         """
         latents = np.asarray(ops.convert_to_numpy(latents), dtype="float32")
-        if latents.ndim != 2 or latents.shape[1] != self.latent_dim:
+        if latents.ndim != 2 or latents.shape[1] != self.latent_dim or not len(latents):
             raise ValueError(
                 f"`latents` must have shape (count, {self.latent_dim}). "
                 f"Received: shape {latents.shape}"
@@ -277,6 +323,8 @@ class VAE(TrainStep):
         """
         if not positive_integer(count):
             raise ValueError(f"`count` must be at least 1. Received: count={count}")
+        if seed is not None and not 0 <= seed < 2**32:
+            raise ValueError(f"`seed` must be in 0…2³² − 1. Received: seed={seed}")
         if not (math.isfinite(temperature) and temperature >= 0):
             raise ValueError(
                 f"`temperature` must be finite and at least 0. Received: temperature={temperature}"
@@ -317,8 +365,21 @@ class VAE(TrainStep):
             self._check_data(x)
         return super().evaluate(x, weighted_without_labels(y, kwargs), *args, **kwargs)
 
+    def predict(self, x, *args, **kwargs):
+        """`keras.Model.predict`, after a look at the images: their rank, size and range."""
+        self._check_data(x)
+        return super().predict(x, *args, **kwargs)
+
+    def get_compile_config(self):
+        """As Keras's, but for what suits one backend only: XLA on one is a trap on another."""
+        config = super().get_compile_config()
+        return {**config, "jit_compile": "auto"} if config else config
+
     def _check_data(self, data):
-        """Checks arrays whole; of data sets that can be read again, the first batch."""
+        """Checks arrays whole; of data sets that can be read again, the first batch.
+
+        Of generators, which cannot be read twice, nothing.
+        """
         if data is None or hasattr(data, "__next__"):
             return
         if isinstance(data, keras.utils.PyDataset):
@@ -341,18 +402,18 @@ class VAE(TrainStep):
 
     def save_own_variables(self, store):
         """Saves the schedule and the random state too, so that a resumed run goes on unchanged."""
-        for name in ("beta", "warmup_steps", "step"):
+        for name in STATE:
             store[name] = ops.convert_to_numpy(getattr(self, name))
         store["seed"] = ops.convert_to_numpy(self.seed_generator.state)
 
     def load_own_variables(self, store):
         """Loads what `save_own_variables` saved."""
-        for name in ("beta", "warmup_steps", "step"):
+        for name in STATE:
             getattr(self, name).assign(store[name][()])
         self.seed_generator.state.assign(store["seed"][()])
 
     def get_config(self) -> dict:
-        """The constructor's arguments, with `beta` and `warmup_steps` as they stand now."""
+        """The constructor's arguments, those that are variables as they stand now."""
         parts = {
             part: keras.saving.serialize_keras_object(getattr(self, part))
             for part in ("encoder", "decoder", "likelihood", "prior")
@@ -364,6 +425,8 @@ class VAE(TrainStep):
             **parts,
             "beta": float(ops.convert_to_numpy(self.beta)),
             "warmup_steps": int(ops.convert_to_numpy(self.warmup_steps)),
+            "samples": self.samples,
+            "mean_of_draws": int(ops.convert_to_numpy(self.mean_of_draws)),
             "seed": self.seed,
             "card": dict(self.card),
         }
@@ -455,6 +518,8 @@ def weighted_without_labels(y, arguments: dict):
 
 def in_batches(function, array: np.ndarray, batch_size: int):
     """Applies a function batch by batch, the last one padded, so that one shape is compiled."""
+    if not positive_integer(batch_size):
+        raise ValueError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}")
     size = min(batch_size, len(array))
     results = []
     for start in range(0, len(array), size):

@@ -41,7 +41,9 @@ def grid(images: np.ndarray, columns: int | None = None, scale: int | None = Non
     """Lays images out in rows, with a line of pixels between them.
 
     Args:
-        images: (count, height, width, channels), uint8 or float in [0, 1]; one or three channels.
+        images: (count, height, width, channels), uint8 or float in [0, 1]. One channel is shown in
+            grey and three in colour; of two channels the first, of more than three the first three.
+            NaN is black.
         columns: Images in a row; as near to a square as can be where it is not given.
         scale: Whole factor by which each pixel is enlarged; where it is not given, such that the
             longer side has about 800 pixels.
@@ -50,19 +52,19 @@ def grid(images: np.ndarray, columns: int | None = None, scale: int | None = Non
         (height, width, 3), uint8. Cells that no image fills are white.
 
     Raises:
-        ValueError: If there are no images, or neither one nor three channels.
+        ValueError: If there are no images.
     """
     images = np.asarray(images)
-    if images.ndim != 4 or not len(images) or images.shape[-1] not in (1, 3):
+    if images.ndim != 4 or not images.size:
         raise ValueError(
-            "A picture needs images of shape (count, height, width, channels), 1 or 3 channels. "
+            "A picture needs images of shape (count, height, width, channels). "
             f"Received: shape {images.shape}"
         )
     if images.dtype != np.uint8:
-        images = np.rint(255 * np.clip(images, 0, 1)).astype("uint8")
-    count, height, width, _ = images.shape
-    columns = columns or math.ceil(math.sqrt(count * height / width))
-    columns = min(columns, count)
+        images = np.rint(255 * np.clip(np.nan_to_num(images), 0, 1)).astype("uint8")
+    count, height, width, channels = images.shape
+    images = images[..., : 3 if channels >= 3 else 1]
+    columns = min(columns or round_to_square(count, height, width), count)
     rows = math.ceil(count / columns)
     line = max(1, round(max(height, width) / 28))
     sheet = np.full(
@@ -76,6 +78,11 @@ def grid(images: np.ndarray, columns: int | None = None, scale: int | None = Non
     return sheet.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
+def round_to_square(count: int, height: int, width: int) -> int:
+    """The columns that make a sheet of so many cells of (height, width) nearest to a square."""
+    return max(1, math.ceil(math.sqrt(count * height / width)))
+
+
 def stacked_pairs(
     first: np.ndarray, second: np.ndarray, columns: int | None = None, scale: int | None = None
 ) -> np.ndarray:
@@ -84,16 +91,17 @@ def stacked_pairs(
     Args:
         first: (count, height, width, channels), uint8 or float in [0, 1].
         second: Of the same shape.
-        columns: Images in a row; such that the picture is near to a square where it is not given.
+        columns: Images in a row; as near to a square as can be where it is not given.
         scale: As for `grid`.
 
     Returns:
         (height, width, 3), uint8. Cells that no image fills are white.
     """
+    count, height, width, _ = first.shape
     if columns is None:
-        rows = math.ceil(len(first) / math.ceil(math.sqrt(2 * len(first))))
-        columns = math.ceil(len(first) / rows)  # so that the last row is nearly as long as the rest
-    columns = min(columns, len(first))
+        rows = math.ceil(count / round_to_square(count, 2 * height, width))
+        columns = math.ceil(count / rows)  # so that the last row is nearly as long as the rest
+    columns = min(columns, count)
     first, second = (with_white(unit(part), columns) for part in (first, second))
     by_row = (-1, columns, *first.shape[1:])
     both = np.stack([first.reshape(by_row), second.reshape(by_row)], axis=1)
@@ -164,12 +172,13 @@ def save_image(image: np.ndarray, path: str | pathlib.Path) -> None:
     """Writes one image, a pixel for a pixel, as a PNG file, whole or not at all.
 
     Args:
-        image: (height, width, channels), uint8 or float in [0, 1]; one or three channels.
+        image: (height, width, channels), uint8 or float in [0, 1]; channels as for `grid`.
         path: The file to write.
     """
-    values = np.rint(255 * np.clip(unit(image), 0, 1)).astype("uint8")
+    values = np.rint(255 * np.clip(np.nan_to_num(unit(image)), 0, 1)).astype("uint8")
+    values = values[..., :3] if values.shape[-1] >= 3 else values[..., 0]
     with whole(path) as partial:
-        Image.fromarray(values[..., 0] if values.shape[-1] == 1 else values).save(partial, "PNG")
+        Image.fromarray(values).save(partial, "PNG")
 
 
 def save_animation(

@@ -1,16 +1,13 @@
 """Training: from a data set to a trained, saved model with its history and pictures."""
 
-import csv
 import math
 import pathlib
 import platform
-import shutil
 import time
 
 import keras
-import numpy as np
 
-from kvae import charts, plots, presets
+from kvae import likelihoods, presets
 from kvae.callbacks import (
     AveragedWeights,
     BetaLogger,
@@ -19,12 +16,12 @@ from kvae.callbacks import (
     ReconstructionGrid,
     SampleGrid,
 )
-from kvae.data import Dataset
-from kvae.files import whole
+from kvae.data import Dataset, reduced, resized
+from kvae.evaluation import test_figures
 from kvae.model import VAE
-from kvae.version import __version__
+from kvae.runs import Run
 
-__all__ = ["Run", "default_epochs", "train"]
+__all__ = ["default_epochs", "train"]
 
 ENOUGH_UPDATES = 5_000
 MOST_GRIDS = 20
@@ -41,27 +38,37 @@ def train(
     batch_size: int | None = None,
     learning_rate: float | None = None,
     latent_dim: int | None = None,
-    beta: float = 1.0,
+    likelihood: str | None = None,
     binarize: str | None = None,
+    scale: str | float | None = None,
+    beta: float = 1.0,
+    samples: int = 1,
+    mean_of_draws: int = 1,
     seed: int = 0,
     out: str | pathlib.Path = "saved_models/vae.keras",
     verbose: str | int = "auto",
 ) -> VAE:
     """Trains a preset on a data set; saves the model, its history, and pictures by epoch.
 
-    Adam with a cosine learning rate after a short rise, KL warm-up, and an average of the weights,
-    each over a share of the whole run, so that one epoch and a hundred are both sensible. The
-    figures of the test images, in nats per image, end in the model's card.
+    By default Adam with a cosine learning rate after a short rise, KL warm-up, and an average of
+    the weights, each over a share of the whole run, so that one epoch and a hundred are both
+    sensible; some presets have a schedule of their own. The figures of the test images, in nats per
+    image, end in the model's card.
 
     Args:
         dataset: What `kvae.data.load` or `kvae.data.from_arrays` returned.
         preset: A key of `kvae.presets.PRESETS`.
-        epochs: Passes over the training images; see `default_epochs` where none is given.
+        epochs: Passes over the training images; the preset's, or else `default_epochs`, where none
+            is given.
         batch_size: Images in one update; the preset's where none is given.
         learning_rate: Of Adam, at its highest; the preset's where none is given.
         latent_dim: The number of latents; the preset's where none is given.
+        likelihood: A key of `kvae.likelihoods.LIKELIHOODS`; the preset's where none is given.
+        binarize: Of the Bernoulli likelihood; the preset's where none is given.
+        scale: Of the Gaussian likelihood; the preset's where none is given.
         beta: The weight of the KL term.
-        binarize: "dynamic", "threshold" or "none"; the preset's where none is given.
+        samples: Draws of z for each image.
+        mean_of_draws: See `VAE`.
         seed: Of weights, shuffling and draws; Keras's global seed is set to it.
         out: The `.keras` file to write; see `Run` for what else is written, and where.
         verbose: As for `keras.Model.fit`.
@@ -70,6 +77,7 @@ def train(
         The trained model.
 
     Raises:
+        ValueError: If an argument is not what it should be.
         KeyboardInterrupt: After Ctrl-C; its message says which epoch is kept, and where.
         FloatingPointError: If the loss becomes NaN or infinite; the last good epoch is kept.
         OSError: If `out` cannot be written.
@@ -80,24 +88,29 @@ def train(
         approximation by averaging".
     """
     settings = presets.get(preset)
-    batch_size = batch_size or settings.batch_size
-    learning_rate = learning_rate or settings.learning_rate
-    epochs = epochs or default_epochs(len(dataset.train), batch_size)
+    dataset = prepared(dataset, settings)
+    batch_size = settings.batch_size if batch_size is None else batch_size
+    learning_rate = settings.learning_rate if learning_rate is None else learning_rate
+    check_settings(epochs, batch_size, learning_rate)
+    epochs = epochs or settings.epochs or default_epochs(len(dataset.train), batch_size)
     updates = epochs * math.ceil(len(dataset.train) / batch_size)
+    averaging = settings.schedule == "cosine"
     keras.utils.set_random_seed(seed)
     vae = VAE.from_preset(
         preset,
         dataset.image_shape,
         latent_dim=latent_dim,
-        binarize=binarize,
+        likelihood=chosen_likelihood(settings, likelihood, binarize=binarize, scale=scale),
         beta=beta,
-        warmup_steps=math.ceil(WARMUP * updates),
+        warmup_steps=math.ceil(WARMUP * updates) if averaging else 0,
+        samples=samples,
+        mean_of_draws=mean_of_draws,
         seed=seed,
     )
-    vae.compile(recipe(learning_rate, updates), jit_compile=vae.best_jit_compile())
-    vae.card = {
-        **card(dataset, vae),
-        "preset": preset,
+    adam = recipe(learning_rate, updates) if averaging else keras.optimizers.Adam(learning_rate)
+    vae.compile(adam, jit_compile=vae.best_jit_compile())
+    vae.card |= {
+        **card(dataset),
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "seed": seed,
@@ -106,22 +119,26 @@ def train(
     history = keras.callbacks.History()
     run = Run(out, needs=16 * vae.count_params())
     latents = LatentKL(dataset.validation, every=math.ceil(epochs / MOST_LATENT_ROWS))
-    keep = KeepLastEpoch(lambda finished: run.save(vae, history, latents, finished))
+    keep = KeepLastEpoch(lambda finished: run.save(vae, history, latents.history, finished))
     callbacks = [
         AveragedWeights(),  # first, so that all that follow see the average
         BetaLogger(),
         history,
         latents,
-        keep,
         SampleGrid(run.samples, every=every, seed=seed),
         ReconstructionGrid(run.reconstructions, dataset.validation[:50], every=every),
+        keep,
     ]
+    if settings.schedule == "plateau":
+        callbacks.append(keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=2))
     run.begin()
-    try:
-        if verbose:
-            print(opening(dataset, vae, epochs, run))
-        started = time.perf_counter()
-        with keep:
+    started = time.perf_counter()
+    with keep:
+        try:
+            if verbose:
+                print(opening(dataset, vae, epochs))
+            if run.former:
+                print(f"The former {run.folder.name} was moved aside, to {run.former}")
             vae.fit(
                 dataset.train,
                 batch_size=batch_size,
@@ -130,44 +147,61 @@ def train(
                 callbacks=callbacks,
                 validation_data=(dataset.validation,),
             )
-        if keep.broken:
-            raise FloatingPointError(
-                f"Training stopped: {' and '.join(keep.broken)} became NaN or infinite. "
-                f"Try a learning rate below {learning_rate:g}. {run.outcome(keep.finished)}"
-            )
-        vae.card["fit_seconds"] = round(time.perf_counter() - started, 1)
-        vae.card["test"] = test_figures(vae, dataset.test, seed)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"Interrupted. {run.outcome(keep.finished)}") from None
-    finally:
-        if keep.finished:
-            run.save(vae, history, latents, keep.finished)
-            run.animate()
-        else:
-            run.undo()
+            vae.card["fit_seconds"] = round(time.perf_counter() - started, 1)
+            if not keep.broken:
+                vae.card["test"] = test_figures(vae, dataset.test, seed)
+        except BaseException:
+            # Stopped in the middle of a step, Keras may fail with errors that say nothing.
+            if not keep.interrupted:
+                raise
+        finally:
+            keep.restore()
+            if keep.finished:
+                run.save(vae, history, latents.history, keep.finished)
+                run.animate(keep.finished)
+            else:
+                run.undo()
+    if keep.interrupted:
+        raise KeyboardInterrupt(f"Interrupted. {run.outcome(keep.finished)}")
+    if keep.broken:
+        raise FloatingPointError(
+            f"Training stopped, because {' and '.join(keep.broken)} became NaN or infinite. "
+            f"Try a learning rate below {learning_rate:g}. {run.outcome(keep.finished)}"
+        )
     return vae
-
-
-def opening(dataset: Dataset, vae: VAE, epochs: int, run: "Run") -> str:
-    """What a user should know before the first epoch."""
-    parts = ", ".join(f"{count:,} {part}" for part, count in vae.card["images"].items())
-    size = "×".join(map(str, dataset.image_shape))
-    lines = [
-        f"Data: {dataset.source}; {parts} images of {size}",
-        f"Model: preset {vae.card['preset']}, {vae.latent_dim} latents, "
-        f"{vae.count_params():,} parameters, {vae.card['precision']}, binarize "
-        f"{vae.likelihood.binarize}",
-        f"Training: {epochs} epochs on {vae.card['backend']} ({vae.card['device']}); Ctrl-C keeps "
-        "the last finished epoch",
-    ]
-    if run.former:
-        lines.append(f"The former {run.folder.name} was moved aside, to {run.former}")
-    return "\n".join(lines)
 
 
 def default_epochs(images: int, batch_size: int) -> int:
     """Ten, or as many as make 5,000 updates where the data set is small."""
     return max(10, math.ceil(ENOUGH_UPDATES / math.ceil(images / batch_size)))
+
+
+def prepared(dataset: Dataset, settings: presets.Preset) -> Dataset:
+    """The data set as a preset wants it: shrunk, or with fewer images."""
+    height, width, _ = dataset.image_shape
+    if settings.largest and max(height, width) > settings.largest:
+        factor = settings.largest / max(height, width)
+        size = [max(1, round(factor * length)) for length in (height, width)]
+        dataset = resized(dataset, *size)
+    return reduced(dataset, settings.per_class) if settings.per_class else dataset
+
+
+def check_settings(epochs: int | None, batch_size: int, learning_rate: float) -> None:
+    """Raises a ValueError for what cannot be trained with."""
+    for name, value in (("epochs", 1 if epochs is None else epochs), ("batch_size", batch_size)):
+        if int(value) != value or value < 1:
+            raise ValueError(f"`{name}` must be an integer of at least 1. Received: {value}")
+    if not 0 < learning_rate < math.inf:
+        raise ValueError(f"`learning_rate` must be above 0 and finite. Received: {learning_rate}")
+
+
+def chosen_likelihood(
+    settings: presets.Preset, name: str | None, **options
+) -> likelihoods.Likelihood:
+    """The preset's likelihood, or another, with the options that are not None."""
+    own = settings.likelihood_arguments if name in (None, settings.likelihood) else {}
+    given = {option: value for option, value in options.items() if value is not None}
+    return likelihoods.get(name or settings.likelihood, **{**own, **given})
 
 
 def recipe(learning_rate: float, updates: int) -> keras.optimizers.Optimizer:
@@ -187,153 +221,39 @@ def recipe(learning_rate: float, updates: int) -> keras.optimizers.Optimizer:
     )
 
 
-def card(dataset: Dataset, vae: VAE) -> dict:
-    """What a model says of its data and its making; values as JSON has them."""
+def card(dataset: Dataset) -> dict:
+    """What a model says of its data and where it was trained; values as JSON has them."""
     return {
         "dataset": dataset.name,
         "origin": dataset.origin,
         "source": dataset.source,
-        "image_shape": list(vae.image_shape),
         "class_names": list(dataset.class_names),
         "images": {part: len(getattr(dataset, part)) for part in ("train", "validation", "test")},
-        "binarize": vae.likelihood.binarize,
         "precision": keras.config.dtype_policy().name,
-        "backend": keras.backend.backend(),
         "device": device(),
-        "versions": {
-            "kvae": __version__,
-            "keras": keras.__version__,
-            "python": platform.python_version(),
-        },
+        "python": platform.python_version(),
     }
 
 
 def device() -> str:
-    """Where Keras puts variables: "cpu" or "gpu"."""
+    """Where Keras puts variables: "cpu", "gpu", or what the backend calls it."""
     name = str(keras.Variable(0.0).value.device).lower()
-    return "gpu" if "gpu" in name or "cuda" in name else "cpu"
+    for word, kind in (("gpu", "gpu"), ("cuda", "gpu"), ("cpu", "cpu")):
+        if word in name:
+            return kind
+    return name
 
 
-def test_figures(vae: VAE, images: np.ndarray, seed: int) -> dict:
-    """The terms of the bound on these images, from one draw of pixels and of z for each, in nats.
-
-    The draws start from `seed`; the model's own stream of random numbers is left where it was.
-    """
-    stream = keras.ops.convert_to_numpy(vae.seed_generator.state)
-    vae.seed_generator.state.assign([seed, 0])
-    figures = vae.evaluate(images, batch_size=500, verbose=0, return_dict=True)
-    vae.seed_generator.state.assign(stream)
-    return {
-        **{name: round(float(value), 3) for name, value in figures.items()},
-        "unit": "nats per image",
-        "images": len(images),
-        "protocol": f"binarize {vae.likelihood.binarize}, one draw of z an image, seed {seed}",
-    }
-
-
-class Run:
-    """The files of one training run.
-
-    `NAME.keras` is the model; beside it the folder `NAME` has `history.csv`, `latents.csv`,
-    `curves.png`, `samples/`, `samples.gif` and `reconstructions/`. What a former run left under the
-    same name is moved aside, to the first free of `NAME-1`, `NAME-2`, …; `former` then says where.
-
-    Args:
-        out: The `.keras` file to write.
-        needs: The size of the model's file, in bytes.
-
-    Raises:
-        ValueError: If `out` does not end in `.keras`.
-    """
-
-    def __init__(self, out: str | pathlib.Path, needs: int = 0):
-        self.model = pathlib.Path(out)
-        if self.model.suffix != ".keras":
-            raise ValueError(f"The model's file must end in .keras. Received: {out}")
-        self.needs = needs
-        self.folder = self.model.with_name(self.model.stem)
-        self.samples = self.folder / "samples"
-        self.reconstructions = self.folder / "reconstructions"
-        self.former: pathlib.Path | None = None
-
-    def begin(self) -> None:
-        """Moves a former run aside and makes the folder, or says at once why it cannot be."""
-        self.model.parent.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(self.model.parent).free
-        if free < 2 * self.needs:
-            raise OSError(
-                f"The disk of {self.model.parent} has {free / 1e6:.0f} MB free; the model and its "
-                f"pictures need about {2 * self.needs / 1e6:.0f} MB. Make room, or choose another "
-                "place."
-            )
-        if self.model.exists() or self.folder.exists():
-            self.former = free_name(self.folder)
-            move(self.folder, self.model, to=self.former)
-        self.folder.mkdir()
-
-    def undo(self) -> None:
-        """Takes back `begin`, for a run that finished no epoch."""
-        shutil.rmtree(self.folder)
-        if self.former is not None:
-            move(self.former, beside(self.former), to=self.folder)
-            self.former = None
-
-    def save(
-        self, vae: VAE, history: keras.callbacks.History, latents: LatentKL, finished: int
-    ) -> None:
-        """Writes the model, with its card brought up to date, and the histories."""
-        per_epoch = math.ceil(vae.card["images"]["train"] / vae.card["batch_size"])
-        columns = {
-            "epoch": [epoch + 1 for epoch in history.epoch],
-            "updates": [per_epoch * (epoch + 1) for epoch in history.epoch],
-            **history.history,
-        }
-        last = {name: round(float(values[-1]), 3) for name, values in history.history.items()}
-        vae.card |= {"epochs": finished, "last_epoch": last}
-        with whole(self.model) as partial:
-            vae.save(partial)
-        write_columns(columns, self.folder / "history.csv")
-        write_columns(latents.history, self.folder / "latents.csv")
-        plots.save_picture(charts.curves(columns, latents.history), self.folder / "curves.png")
-
-    def animate(self) -> None:
-        """Makes a GIF of the sample grids: the same latents, as training went on."""
-        if frames := sorted(self.samples.glob("*.png")):
-            plots.save_animation(frames, self.folder / "samples.gif")
-
-    def outcome(self, finished: int) -> str:
-        """One sentence on what is kept."""
-        if finished:
-            return f"Epoch {finished} is kept in {self.model}."
-        return "No epoch was finished, so nothing was written."
-
-
-def write_columns(columns: dict[str, list], path: pathlib.Path) -> None:
-    """Writes columns as a CSV file."""
-    with whole(path) as partial, partial.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
-
-
-def free_name(folder: pathlib.Path) -> pathlib.Path:
-    """The first of `NAME-1`, `NAME-2`, … under which there is neither a folder nor a model."""
-    number = 1
-    while True:
-        name = folder.with_name(f"{folder.name}-{number}")
-        if not name.exists() and not beside(name).exists():
-            return name
-        number += 1
-
-
-def move(folder: pathlib.Path, model: pathlib.Path, to: pathlib.Path) -> None:
-    """Renames those of a run's folder and model that are there."""
-    if folder.exists():
-        folder.rename(to)
-    if model.exists():
-        model.rename(beside(to))
-
-
-def beside(folder: pathlib.Path) -> pathlib.Path:
-    """The model's file that belongs to a run's folder."""
-    return folder.with_name(f"{folder.name}.keras")
+def opening(dataset: Dataset, vae: VAE, epochs: int) -> str:
+    """What a user should know before the first epoch."""
+    parts = ", ".join(f"{count:,} {part}" for part, count in vae.card["images"].items())
+    size = "×".join(map(str, dataset.image_shape))
+    draws = f", {vae.samples} draws of z" if vae.samples > 1 else ""
+    return (
+        f"Data: {dataset.source}; {parts} images of {size}\n"
+        f"Model: preset {vae.card['preset']}, {vae.latent_dim} latents, "
+        f"{vae.count_params():,} parameters, {vae.card['precision']}, {vae.likelihood.protocol}"
+        f"{draws}\n"
+        f"Training: {epochs} epochs on {vae.card['backend']} ({vae.card['device']}); Ctrl-C keeps "
+        "the last finished epoch"
+    )

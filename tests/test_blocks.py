@@ -52,3 +52,14 @@ def test_padding_makes_every_level_halve_evenly(size):
     multiple = 2 ** blocks.levels(size)
     assert (size[0] + top + bottom) % multiple == (size[1] + left + right) % multiple == 0
     assert max(top, bottom, left, right) < multiple
+
+
+def test_no_two_layers_begin_with_the_same_weights():
+    inputs = keras.Input((4, 4, 8))
+    outputs = blocks.conv_residual(blocks.conv_residual(inputs, "a"), "b")
+    kernels = [
+        keras.ops.convert_to_numpy(weight).tobytes()
+        for weight in keras.Model(inputs, outputs).trainable_variables
+        if len(weight.shape) == 4
+    ]
+    assert len(kernels) == len(set(kernels)) == 4

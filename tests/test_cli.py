@@ -39,19 +39,17 @@ def bars(images, in_folder):
     return "bars.npz"
 
 
-def paths():
-    yield ()
-    yield from ((name,) for name in COMMAND.commands)
+PATHS = [(), *((name,) for name in COMMAND.commands)]
 
 
-@pytest.mark.parametrize("path", paths(), ids=lambda path: " ".join(path) or "kvae")
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: " ".join(path) or "kvae")
 def test_every_command_has_help_with_an_example_and_stands_in_the_readme(path):
     text = " ".join(call(*path, "--help").output.split())
     assert f"Example: kvae {' '.join(path)}".strip() in text
     assert " ".join(("kvae", *path)) in (ROOT / "README.md").read_text()
 
 
-@pytest.mark.parametrize("name", COMMAND.commands)
+@pytest.mark.parametrize("name", list(COMMAND.commands))
 def test_every_option_says_what_it_is_and_what_its_default_is(name):
     for option in COMMAND.commands[name].params:
         if isinstance(option, click.Argument):
@@ -61,7 +59,7 @@ def test_every_option_says_what_it_is_and_what_its_default_is(name):
         assert free or option.show_default or "[default: " in option.help, option.name
 
 
-@pytest.mark.parametrize("path", paths(), ids=lambda path: " ".join(path) or "kvae")
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: " ".join(path) or "kvae")
 def test_help_imports_neither_keras_nor_numpy(path):
     code = (
         f"import sys; sys.argv = ['kvae', *{path!r}, '--help']\n"

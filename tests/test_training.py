@@ -10,7 +10,8 @@ from matplotlib.image import imread
 from PIL import Image
 
 import kvae
-from kvae.training import Run, default_epochs, recipe
+from kvae.runs import Run
+from kvae.training import default_epochs, recipe
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ def test_the_card_says_what_the_model_is_and_its_figures_can_be_had_again(datase
     test = card["test"]
     assert test["unit"] == "nats per image" and test["images"] == 6
     assert abs(test["loss"] - test["reconstruction"] - 2 * test["kl"]) < 0.01
-    again = kvae.training.test_figures(vae, dataset.test, seed=5)
+    again = kvae.evaluation.test_figures(vae, dataset.test, seed=5)
     assert again == test
 
 
@@ -162,7 +163,7 @@ def test_a_loss_that_is_not_finite_says_which_term_and_what_to_do(
 
 def test_a_full_disk_is_found_before_training(dataset, small, tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr(kvae.training.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(kvae.runs.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(OSError, match="0 MB free"):
         train(dataset, tmp_path / "vae.keras")
     assert list(tmp_path.iterdir()) == []

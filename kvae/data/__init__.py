@@ -5,7 +5,7 @@ import os
 import pathlib
 import re
 
-from kvae.data.arrays import CHOICES, Dataset, from_arrays
+from kvae.data.arrays import CHOICES, Dataset, from_arrays, reduced, resized
 from kvae.data.files import (
     IDX_NAME,
     PICTURES,
@@ -18,7 +18,7 @@ from kvae.data.files import (
 from kvae.data.sizes import fitted
 from kvae.data.tfds import read_tfds
 
-__all__ = ["Dataset", "fitted", "from_arrays", "load", "read_pictures"]
+__all__ = ["Dataset", "fitted", "from_arrays", "load", "read_pictures", "reduced", "resized"]
 
 TFDS_NAME = re.compile(r"[\w-]+(/[\w.-]+)?(:[\d.*]+)?")
 
@@ -75,11 +75,11 @@ def read(name: str, data_dir: str | os.PathLike | None) -> Dataset:
     if name == "digits":
         return read_digits()
     path = pathlib.Path(name).expanduser()
-    if path.is_dir():
+    if path.is_dir() and not (path / "history.csv").exists():  # else it is what training left
         if any(IDX_NAME.fullmatch(file.name) for file in path.iterdir()):
             return read_idx_folder(path)
         return read_image_folder(path)
-    if path.exists():
+    if path.is_file():
         return read_numpy_file(path)
     if TFDS_NAME.fullmatch(name) and path.suffix not in (".npz", ".npy", *PICTURES):
         return read_tfds(name, data_dir)

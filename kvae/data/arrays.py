@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Dataset", "from_arrays"]
+__all__ = ["Dataset", "from_arrays", "reduced", "resized"]
 
 CHOICES = (
     "A data set is a TensorFlow Datasets name, the path of an .npz or .npy file or of a folder of "
@@ -122,6 +122,60 @@ def from_arrays(
     return Dataset(name=name, source=source, class_names=tuple(class_names), **images, **labels)
 
 
+def resized(dataset: Dataset, height: int, width: int) -> Dataset:
+    """The same data set with images of another size, by bilinear interpolation (Pillow's).
+
+    When it shrinks, each new pixel takes in all old ones that it covers.
+
+    Args:
+        dataset: The data set.
+        height: Of the new images, in pixels.
+        width: Of the new images, in pixels.
+    """
+    arrays: dict[str, Any] = {
+        split: resized_images(getattr(dataset, split), height, width) for split in SPLITS
+    }
+    return dataclasses.replace(dataset, **arrays)
+
+
+def resized_images(images: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(count, *, *, channels) to (count, height, width, channels), of the same dtype."""
+    from PIL import Image
+
+    if images.shape[1:3] == (height, width):
+        return images
+    planes = np.moveaxis(images, -1, 1).reshape(-1, *images.shape[1:3])
+    small = [
+        Image.fromarray(plane).resize((width, height), Image.Resampling.BILINEAR)
+        for plane in planes
+    ]
+    stacked = np.stack([np.asarray(plane) for plane in small])
+    channels = stacked.reshape(len(images), images.shape[-1], height, width)
+    return np.ascontiguousarray(np.moveaxis(channels, 1, -1))
+
+
+def reduced(dataset: Dataset, per_class: int) -> Dataset:
+    """The same data set with fewer training images: the first so many of each class.
+
+    As many images of validation and test are kept as there are training images of one class.
+
+    Args:
+        dataset: A data set; without labels all its images count as one class.
+        per_class: Training images of each class.
+    """
+    labels = dataset.train_labels
+    if labels is None:
+        labels = np.zeros(len(dataset.train), "int64")
+    first = [np.flatnonzero(labels == label)[:per_class] for label in np.unique(labels)]
+    kept = {"train": np.sort(np.concatenate(first))}
+    kept |= {split: np.arange(len(getattr(dataset, split)))[:per_class] for split in SPLITS[1:]}
+    arrays = {split: getattr(dataset, split)[rows] for split, rows in kept.items()}
+    for split, rows in kept.items():
+        labels = getattr(dataset, f"{split}_labels")
+        arrays[f"{split}_labels"] = None if labels is None else labels[rows]
+    return dataclasses.replace(dataset, **arrays)
+
+
 def checked_images(images: np.ndarray, what: str) -> np.ndarray:
     """The same images as (count, height, width, channels), uint8, or float32 in [0, 1]."""
     images = np.asarray(images)
@@ -167,6 +221,8 @@ def checked_labels(
             f"The labels of the {what} must be integers, one for each of {count:,} images. "
             f"Received: {labels.dtype} of shape {labels.shape}"
         )
+    if labels.size and labels.min() < 0:
+        raise ValueError(f"The labels of the {what} must be 0 or more. Received: {labels.min()}")
     if class_names and labels.max() >= len(class_names):
         raise ValueError(
             f"The labels of the {what} must be below {len(class_names)}, the number of class "

@@ -40,7 +40,14 @@ def read_numpy_file(path: pathlib.Path) -> Dataset:
         with path.open("rb") as file:  # np.load leaves a path open where the file is damaged
             content = np.load(file, allow_pickle=False)
             arrays = {"x_train": content} if isinstance(content, np.ndarray) else dict(content)
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        ValueError,
+        EOFError,
+        MemoryError,
+        RuntimeError,  # NotImplementedError is one: an archive packed or locked in other ways
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise ValueError(
             f"{path} must be a NumPy file of numeric arrays, but it is damaged, of another kind, "
             f"or holds Python objects. Write it anew with numpy.savez. ({one_line(error)})"

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from kvae.data.arrays import resized_images
+
 __all__ = ["fitted"]
 
 
@@ -16,8 +18,7 @@ def fitted(images: np.ndarray, image_shape: tuple[int, int, int]) -> np.ndarray:
         image_shape: (height, width, channels) of the model.
 
     Returns:
-        (count, *image_shape): `images` where nothing is to be done; float32 in [0, 1] where they
-        were resized.
+        (count, *image_shape), of the same dtype.
 
     Raises:
         ValueError: If the number of channels differs otherwise.
@@ -31,15 +32,5 @@ def fitted(images: np.ndarray, image_shape: tuple[int, int, int]) -> np.ndarray:
         kinds = {1: "grey", 3: "colour (RGB)"}
         came, expected = (kinds.get(n, f"{n} channels") for n in (images.shape[-1], channels))
         raise ValueError(f"The model takes images of {expected}. Received: images of {came}")
-    if images.shape[1:3] == (height, width):
-        return images
-    from PIL import Image
-
-    values = np.asarray(images, "float32") / (255 if images.dtype == np.uint8 else 1)
-    resized = np.empty((len(images), *image_shape), "float32")
-    for i, image in enumerate(values):
-        for channel in range(channels):
-            plane = Image.fromarray(np.ascontiguousarray(image[..., channel]))
-            plane = plane.resize((width, height), Image.Resampling.BILINEAR)
-            resized[i, ..., channel] = plane
-    return resized.clip(0, 1)
+    resized = resized_images(images, height, width)
+    return resized if images.dtype == np.uint8 else resized.clip(0, 1)  # rounding can exceed 1

@@ -27,7 +27,6 @@ def read_tfds(name: str, data_dir: str | os.PathLike | None) -> Dataset:
     data_dir = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     home = pathlib.Path(data_dir).expanduser()
     folder = prepared(name, home)
-    newcomer = "tensorflow" not in sys.modules
     try:
         import tensorflow_datasets as tfds
 
@@ -40,8 +39,10 @@ def read_tfds(name: str, data_dir: str | os.PathLike | None) -> Dataset:
             f"({one_line(error)}). Install it: pip install tensorflow tensorflow-datasets "
             f"importlib_resources. {CHOICES}"
         ) from None
-    if newcomer:
-        tf.config.set_visible_devices([], "GPU")  # or it takes the memory that JAX or torch needs
+    keras = sys.modules.get("keras")
+    if keras is None or keras.backend.backend() != "tensorflow":
+        with contextlib.suppress(RuntimeError):  # where TensorFlow has begun to use them
+            tf.config.set_visible_devices([], "GPU")  # they are for JAX or torch
     try:
         if folder is None:
             home.mkdir(parents=True, exist_ok=True)
