@@ -85,9 +85,12 @@ def test_control_c_keeps_the_last_finished_epoch(make_vae, images):
 
     keep = KeepLastEpoch(lambda finished: None)
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), keep:
-        vae.fit(images, epochs=9, batch_size=8, verbose=0,
-                callbacks=[keep, Remember(), PressControlC(epoch=2)])  # fmt: skip
+    with keep:
+        with pytest.raises(KeyboardInterrupt):
+            vae.fit(images, epochs=9, batch_size=8, verbose=0,
+                    callbacks=[Remember(), keep, PressControlC(epoch=2)])  # fmt: skip
+        keep.restore()
+        os.kill(os.getpid(), signal.SIGINT)  # held back, while one would save
     assert keep.finished == len(ends) == 2
     assert signal.getsignal(signal.SIGINT) is before
     for kept, now in zip(ends[-1], weights(vae), strict=True):
@@ -106,10 +109,24 @@ def test_a_loss_that_is_not_finite_stops_training_and_names_the_term(make_vae, i
     keep = KeepLastEpoch(lambda finished: None)
     with keep:
         vae.fit(images, epochs=9, verbose=0, callbacks=[keep, Break()])
+        keep.restore()
     assert keep.finished == 1
     assert "kl" in keep.broken
     assert np.isfinite(vae.generate(2, seed=0)).all()
     assert all(np.isfinite(w).all() for w in weights(vae))
+
+
+def test_an_epoch_whose_validation_is_not_finite_is_not_kept(make_vae, images):
+    class Break(keras.callbacks.Callback):
+        def on_test_begin(self, logs=None):
+            self.model.encoder.get_layer("mean").bias.assign([float("nan")] * 3)
+
+    keep = KeepLastEpoch(lambda finished: None)
+    with keep:
+        make_vae().fit(
+            images, validation_data=(images,), epochs=9, verbose=0, callbacks=[Break(), keep]
+        )
+    assert keep.finished == 0 and "val_kl" in keep.broken
 
 
 def test_a_long_run_is_saved_on_the_way(make_vae, images):

@@ -92,7 +92,28 @@ def test_train_then_generate(bars, in_folder):
     np.testing.assert_array_equal(picture, kvae.plots.grid(vae.generate(6, seed=1), columns=3))
 
 
-def test_quiet_prints_the_results_only(bars):
+def test_choices_are_those_that_kvae_has():
+    options = {option.name: option for option in COMMAND.commands["train"].params}
+    assert list(options["preset"].type.choices) == list(kvae.presets.PRESETS)
+    assert list(options["likelihood"].type.choices) == list(kvae.likelihoods.LIKELIHOODS)
+
+
+@pytest.mark.parametrize("backend", ["theano", "openvino"])
+def test_a_backend_that_kvae_does_not_know_is_named(in_folder, monkeypatch, backend):
+    monkeypatch.setenv("KERAS_BACKEND", backend)
+    result = call("train", "--dataset", "digits", code=1)
+    assert result.stderr.strip() == (
+        f"Error: KERAS_BACKEND is {backend!r}; kvae runs on tensorflow, jax, torch."
+    )
+
+
+def test_a_runs_folder_does_not_shadow_a_data_set(bars, in_folder):
+    call("train", "--dataset", bars, "--epochs", 1, "--quiet", "--out", "digits.keras")
+    call("train", "--dataset", "digits", "--epochs", 1, "--quiet")
+    assert kvae.load("saved_models/vae.keras").card["dataset"] == "digits"
+
+
+def test_quiet_shows_no_progress(bars):
     result = call("train", "--dataset", bars, "--epochs", 1, "--quiet")
     assert result.stderr == ""
     assert len(result.stdout.splitlines()) == 4
@@ -119,13 +140,18 @@ def test_generate_writes_arrays(bars, in_folder):
     "arguments, code, what",
     [
         (["generate"], 1, "There is no model at saved_models/vae.keras yet. Run `kvae train`"),
-        (["generate", "--out", "grid.jpg"], 2, "--out must end in .png or .npz"),
+        (["generate", "--out", "grid.jpg"], 2, "must end in .png or .npz"),
+        (["generate", "--temperature", "nan"], 2, "nan is not a finite number"),
         (["generate", "--count", "9", "--rows", "2", "--columns", "2"], 2, "do not fit"),
         (["generate", "--count", "0"], 2, "0 is not in the range"),
         (["generate", "--model", "text.keras"], 1, "is not a .keras file"),
         (["train", "--dataset", "nowhere.npz"], 1, "nowhere.npz"),
-        (["train", "--dataset", "digits", "--preset", "mpl"], 1, "Did you mean 'mlp'"),
-        (["train", "--dataset", "digits", "--out", "vae.h5"], 1, "must end in .keras"),
+        (["train", "--dataset", "digits", "--preset", "mpl"], 2, "'mpl' is not one of 'mlp'"),
+        (["train", "--dataset", "digits", "--out", "vae.h5"], 2, "must end in .keras"),
+        (["train", "--dataset", "digits", "--beta", "nan"], 2, "nan is not a finite number"),
+        (["train", "--dataset", "digits", "--learning-rate", "inf"], 2, "not a finite number"),
+        (["train", "--dataset", "digits", "--scale", "wide"], 2, "pixel, shared or a number"),
+        (["train", "--dataset", "digits", "--scale", "0.1"], 1, "has no argument `scale`"),
         (["train", "--dataset", "digits", "--beta", "-1"], 2, "-1.0 is not in the range"),
         (["train", "--epochs", "ten"], 2, "'ten' is not a valid integer"),
         (["train", "--backend", "theano"], 2, "'theano' is not one of"),

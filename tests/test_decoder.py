@@ -1,16 +1,16 @@
 import keras
 import numpy as np
 import pytest
-from test_encoder import SHAPES
+from test_encoder import SHAPES, SMALL
 
 from kvae.decoder import build_decoder
 
 
-@pytest.mark.parametrize("network", ["mlp", "conv"])
+@pytest.mark.parametrize("network", SMALL)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("parameters_per_value", [1, 2])
 def test_any_image_shape_gets_its_parameters(network, shape, parameters_per_value):
-    decoder = build_decoder(shape, 4, network, parameters_per_value, width=8, depth=1)
+    decoder = build_decoder(shape, 4, network, parameters_per_value, **SMALL[network])
     latents = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
     parameters = keras.ops.convert_to_numpy(decoder(latents))
     assert parameters.shape == (3, *shape[:2], shape[2] * parameters_per_value)
@@ -18,9 +18,9 @@ def test_any_image_shape_gets_its_parameters(network, shape, parameters_per_valu
     assert (parameters < 0).any() or (parameters > 1).any(), "raw parameters, not probabilities"
 
 
-@pytest.mark.parametrize("network", ["mlp", "conv"])
+@pytest.mark.parametrize("network", SMALL)
 def test_only_stock_layers_are_used_and_none_is_a_transposed_convolution(network):
-    decoder = build_decoder((9, 9, 1), 4, network, width=8)
+    decoder = build_decoder((9, 9, 1), 4, network, **SMALL[network])
     kinds = {type(layer) for layer in decoder.layers}
     assert all(kind.__module__.startswith("keras.") for kind in kinds)
     assert keras.layers.Conv2DTranspose not in kinds
@@ -30,8 +30,8 @@ def test_under_mixed_precision_parameters_stay_float32():
     former = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        for network in ("mlp", "conv"):
-            decoder = build_decoder((9, 9, 1), 4, network, width=8)
+        for network, arguments in SMALL.items():
+            decoder = build_decoder((9, 9, 1), 4, network, **arguments)
             assert decoder.compute_dtype == "bfloat16"
             assert decoder.output.dtype == "float32"
     finally:

@@ -7,15 +7,29 @@ from kvae.encoder import build_encoder
 SHAPES = [(1, 1, 1), (8, 8, 1), (28, 28, 1), (9, 31, 3), (40, 20, 2)]
 
 
-@pytest.mark.parametrize("network", ["mlp", "conv"])
+SMALL = {
+    "mlp": {"width": 8, "depth": 1},
+    "conv": {"channels": 4, "depth": 1, "width": 8},
+    "dense": {"widths": (8, 6), "activation": "tanh"},
+    "pooled": {"channels": (4, 6), "last_channels": 4, "widths": (10, 8)},
+    "resnet": {"channels": (2, 4, 6), "depth": 1},
+}
+
+
+@pytest.mark.parametrize("network", SMALL)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_any_image_shape_gives_a_mean_and_a_bounded_log_variance(network, shape):
-    encoder = build_encoder(shape, 5, network, width=8, depth=1)
+    encoder = build_encoder(shape, 5, network, **SMALL[network])
     images = np.random.default_rng(0).random((3, *shape)).astype("float32")
     mean, log_variance = (keras.ops.convert_to_numpy(output) for output in encoder(images))
     assert mean.shape == log_variance.shape == (3, 5)
     assert mean.dtype == log_variance.dtype == np.float32
     assert abs(log_variance).max() <= 10
+
+
+def test_an_unknown_network_is_refused():
+    with pytest.raises(ValueError, match="must be one of mlp, conv, .* Received: 'rnn'"):
+        build_encoder((8, 8, 1), 2, "rnn")
 
 
 @pytest.mark.parametrize("network", ["mlp", "conv"])
@@ -24,9 +38,9 @@ def test_depth_adds_blocks(network):
     assert deep.count_params() > shallow.count_params()
 
 
-@pytest.mark.parametrize("network", ["mlp", "conv"])
+@pytest.mark.parametrize("network", SMALL)
 def test_only_stock_layers_are_used(network):
-    encoder = build_encoder((9, 9, 1), 2, network, width=8)
+    encoder = build_encoder((9, 9, 1), 2, network, **SMALL[network])
     strangers = [
         layer.name for layer in encoder.layers if not type(layer).__module__.startswith("keras.")
     ]

@@ -33,6 +33,50 @@ def test_z_is_drawn_from_the_posterior(make_vae, images):
     assert abs(noise.std(0) - 1).max() < 5 / np.sqrt(10_000)
 
 
+def test_more_samples_give_the_same_bound_with_less_noise(make_vae, images):
+    spread, mean = {}, {}
+    for samples in (1, 16):
+        vae = make_vae(likelihood=Bernoulli("threshold"), samples=samples)
+        outputs = vae(images)
+        assert outputs["z"].shape == (64 * samples, 3)
+        assert outputs["parameters"].shape == (64 * samples, *SHAPE)
+        losses = [vae.evaluate(images, batch_size=64, verbose=0)[0] for _ in range(20)]
+        spread[samples], mean[samples] = np.std(losses), np.mean(losses)
+    assert spread[16] < 0.6 * spread[1]
+    assert abs(mean[16] - mean[1]) < 5 * spread[1] / np.sqrt(20) + 5 * spread[16] / np.sqrt(20)
+
+
+def test_an_images_samples_follow_each_other(make_vae, images):
+    vae = make_vae(likelihood=Bernoulli("threshold"), samples=4)
+    outputs = {name: ops.convert_to_numpy(value) for name, value in vae(images).items()}
+    mean, deviation = outputs["mean"], np.exp(outputs["log_variance"] / 2)
+    noise = (outputs["z"].reshape(64, 4, 3) - mean[:, None]) / deviation[:, None]
+    assert abs(noise).max() < 6
+    assert abs(noise.std() - 1) < 0.1
+
+
+def test_the_mean_of_two_draws_has_half_the_variance(make_vae, images):
+    vae = make_vae(likelihood=Bernoulli("threshold"), mean_of_draws=2)
+    same = np.repeat(images[:1], 5000, 0)
+    outputs = {name: ops.convert_to_numpy(value) for name, value in vae(same).items()}
+    noise = (outputs["z"] - outputs["mean"]) / np.exp(outputs["log_variance"] / 2)
+    assert abs(noise.std() - np.sqrt(0.5)) < 0.02
+
+
+@pytest.mark.parametrize(
+    "arguments, what",
+    [
+        ({"beta": -1.0}, "`beta`"),
+        ({"beta": float("nan")}, "`beta`"),
+        ({"warmup_steps": -1}, "`warmup_steps`"),
+        ({"samples": 0}, "`samples`"),
+    ],
+)
+def test_nonsense_is_refused(make_vae, arguments, what):
+    with pytest.raises(ValueError, match=what):
+        make_vae(**arguments)
+
+
 def test_metrics_weigh_a_short_last_batch_by_its_images(make_vae, images):
     vae = make_vae(likelihood=Bernoulli("none"))
     vae.encoder.get_layer("raw_log_variance").bias.assign([-1e6] * 3)  # as good as no noise
@@ -128,13 +172,31 @@ def test_temperature_zero_draws_the_same_image_every_time(make_vae):
 
 @pytest.mark.parametrize(
     "arguments, what",
-    [({"count": 0}, "count=0"), ({"count": 2.5}, "count=2.5"),
-     ({"count": 1, "temperature": -1.0}, "temperature=-1"),
-     ({"count": 1, "temperature": float("nan")}, "temperature=nan")],
-)  # fmt: skip
+    [
+        ({"count": 0}, "count=0"),
+        ({"count": 2.5}, "count=2.5"),
+        ({"count": 1, "seed": -1}, "seed=-1"),
+        ({"count": 1, "batch_size": 0}, "batch_size=0"),
+        ({"count": 1, "temperature": -1.0}, "temperature=-1"),
+        ({"count": 1, "temperature": float("nan")}, "temperature=nan"),
+    ],
+)
 def test_generate_refuses_nonsense(make_vae, arguments, what):
     with pytest.raises(ValueError, match=what):
         make_vae().generate(**arguments)
+
+
+def test_predict_refuses_what_fit_refuses(make_vae, images):
+    with pytest.raises(ValueError, match="Divide them by 255"):
+        make_vae().predict(images.astype("float32"), verbose=0)
+
+
+def test_bool_images_are_black_and_white(make_vae, images):
+    vae = make_vae()
+    white = images > 127
+    np.testing.assert_allclose(
+        vae.reconstruct(white), vae.reconstruct(white.astype("uint8") * 255), rtol=1e-5
+    )
 
 
 def test_predict_returns_the_outputs_of_call(make_vae, images):
@@ -242,9 +304,12 @@ def test_something_else_than_a_functional_model_is_refused():
 
 @pytest.mark.parametrize(
     "arguments, what",
-    [({"image_shape": (8, 8)}, "image_shape"), ({"image_shape": (8, 8, 0)}, "image_shape"),
-     ({"image_shape": SHAPE, "latent_dim": 0}, "latent_dim=0")],
-)  # fmt: skip
+    [
+        ({"image_shape": (8, 8)}, "image_shape"),
+        ({"image_shape": (8, 8, 0)}, "image_shape"),
+        ({"image_shape": SHAPE, "latent_dim": 0}, "latent_dim=0"),
+    ],
+)
 def test_from_preset_refuses_nonsense(arguments, what):
     with pytest.raises(ValueError, match=what):
         kvae.VAE.from_preset("mlp", **arguments)
@@ -252,13 +317,19 @@ def test_from_preset_refuses_nonsense(arguments, what):
 
 def test_config_round_trip_restores_every_argument():
     vae = kvae.VAE(
-        *networks(), Bernoulli("threshold"), beta=2.5, warmup_steps=7, seed=3, card={"a": [1]}
+        *networks(),
+        Bernoulli("threshold"),
+        beta=2.5,
+        warmup_steps=7,
+        samples=2,
+        seed=3,
+        card={"a": [1]},
     )
     again = kvae.VAE.from_config(vae.get_config())
     assert again.get_config() == vae.get_config()
     assert again.likelihood.binarize == "threshold"
     assert float(ops.convert_to_numpy(again.beta)) == 2.5
-    assert again.card == {"a": [1]}
+    assert again.card["a"] == [1]
 
 
 def test_the_kl_of_each_latent_adds_up_to_the_kl(make_vae, images):

@@ -11,8 +11,9 @@ def test_every_preset_builds_for_any_image_shape(name, shape):
     assert vae.image_shape == shape
     assert vae.latent_dim == presets.PRESETS[name].latent_dim
     assert vae.generate(2, seed=0).shape == (2, *shape)
+    assert vae.card["preset"] == name
 
 
 def test_an_unknown_preset_names_those_there_are_and_the_nearest():
-    with pytest.raises(ValueError, match="'mlp', 'conv'.*Did you mean 'conv'"):
+    with pytest.raises(ValueError, match="'mlp', 'conv'.*Did you mean 'conv"):
         presets.get("convv")

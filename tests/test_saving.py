@@ -37,7 +37,8 @@ given = np.load(sys.argv[2])
 for name, part in terms(vae, given["x"], given["z"]).items():
     difference = abs(part - given[name]).max()
     assert difference < 1e-4, (name, difference)
-assert vae.card == {"dataset": "bars"}
+assert vae.card["dataset"] == "bars"
+assert keras.backend.backend() != "torch" or not vae.jit_compile
 before = int(keras.ops.convert_to_numpy(vae.optimizer.iterations))
 moments = sum(float(abs(keras.ops.convert_to_numpy(v)).sum()) for v in vae.optimizer.variables)
 vae.fit(given["x"], epochs=1, verbose=0, batch_size=32)
@@ -66,6 +67,7 @@ except ImportError:
 def trained(make_vae, images, tmp_path):
     """A trained model, its file, and its terms on given images and latents, in another file."""
     vae = make_vae(card={"dataset": "bars"}, warmup_steps=10)
+    vae.compile("adam", jit_compile=vae.best_jit_compile())
     vae.fit(images, epochs=2, batch_size=32, verbose=0)
     vae.save(tmp_path / "vae.keras")
     scope = {}
@@ -96,7 +98,7 @@ def test_encoder_and_decoder_open_where_kvae_is_not_installed(trained, backend):
 def test_the_card_can_be_read_from_the_file_without_keras(trained):
     _, folder = trained
     with zipfile.ZipFile(folder / "vae.keras") as archive:
-        assert json.loads(archive.read("config.json"))["config"]["card"] == {"dataset": "bars"}
+        assert json.loads(archive.read("config.json"))["config"]["card"]["dataset"] == "bars"
 
 
 def test_schedule_beta_and_random_state_are_saved(trained):
@@ -104,7 +106,7 @@ def test_schedule_beta_and_random_state_are_saved(trained):
     vae.beta.assign(4.0)
     vae.save(folder / "vae.keras")
     again = kvae.load(folder / "vae.keras")
-    for name in ("beta", "step", "warmup_steps"):
+    for name in ("beta", "step", "warmup_steps", "mean_of_draws"):
         assert float(ops.convert_to_numpy(getattr(again, name))) == float(
             ops.convert_to_numpy(getattr(vae, name))
         )

@@ -80,7 +80,8 @@ def test_the_card_says_what_the_model_is_and_its_figures_can_be_had_again(datase
         "image_shape": [8, 8, 1],
         "class_names": ["bar"],
         "images": {"train": 53, "validation": 5, "test": 6},
-        "binarize": "dynamic",
+        "protocol": "binarize dynamic",
+        "latent_dim": 3,
         "preset": "small",
         "epochs": 3,
         "seed": 5,
@@ -111,6 +112,110 @@ def test_a_former_run_is_moved_aside(dataset, small, tmp_path):
     runs = ["my.vae", "my.vae-1", "my.vae-2"]
     assert names == sorted([*runs, *(f"{run}.keras" for run in runs)])
     assert kvae.load(tmp_path / "my.vae-1.keras").card["epochs"] == 1
+
+
+def test_a_folder_that_is_no_run_is_left_alone(dataset, small, tmp_path):
+    (tmp_path / "vae").mkdir()
+    (tmp_path / "vae" / "photo.png").write_bytes(b"mine")
+    with pytest.raises(ValueError, match="is in the way"):
+        train(dataset, tmp_path / "vae.keras")
+    assert [path.name for path in tmp_path.rglob("*")] == ["vae", "photo.png"]
+
+
+@pytest.mark.parametrize(
+    "settings, what",
+    [
+        ({"epochs": 0}, "epochs"),
+        ({"epochs": -1}, "epochs"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"learning_rate": 0.0}, "learning_rate"),
+        ({"learning_rate": float("inf")}, "learning_rate"),
+        ({"scale": 0.1}, "'bernoulli' has no argument `scale`"),
+        ({"likelihood": "poisson"}, "poisson"),
+    ],
+)
+def test_nonsense_is_refused_and_nothing_is_written(dataset, small, tmp_path, settings, what):
+    with pytest.raises(ValueError, match=what):
+        train(dataset, tmp_path / "vae.keras", **settings)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("likelihood", list(kvae.likelihoods.LIKELIHOODS))
+def test_every_likelihood_trains_and_says_its_figures(dataset, small, tmp_path, likelihood):
+    vae = train(dataset, tmp_path / "vae.keras", likelihood=likelihood, samples=2)
+    test = kvae.load(tmp_path / "vae.keras").card["test"]
+    assert test == vae.card["test"]
+    assert vae.likelihood.protocol in test["protocol"] and "2 draws of z" in test["protocol"]
+    assert ("bits_per_dimension" in test) == (likelihood == "discretized-logistic")
+
+
+def test_a_gaussian_of_one_scale_says_its_squared_error(dataset, small, tmp_path):
+    vae = train(dataset, tmp_path / "vae.keras", likelihood="gaussian", scale=0.5, epochs=1)
+    test = vae.card["test"]
+    outputs = {name: keras.ops.convert_to_numpy(v) for name, v in vae(dataset.test).items()}
+    error = ((outputs["parameters"] - dataset.test / 255) ** 2).mean()
+    assert abs(test["mean_squared_error"] / error - 1) < 0.2  # another draw of z
+    figure = (65025 * test["mean_squared_error"] + test["kl"]) / 400
+    assert abs(test["squared_error_figure"] - figure) < 1e-3
+
+
+def test_a_plateau_halves_the_learning_rate(dataset, tmp_path, monkeypatch):
+    preset = kvae.presets.Preset(
+        "p", "dense", {"widths": (8,)}, 2, batch_size=16, learning_rate=1e-9, schedule="plateau"
+    )
+    monkeypatch.setitem(kvae.presets.PRESETS, "small", preset)
+    vae = train(dataset, tmp_path / "vae.keras", epochs=8)
+    assert float(vae.optimizer.learning_rate) < 1e-9
+    assert "use_ema" not in str(vae.card) and not vae.optimizer.use_ema
+
+
+def test_a_preset_may_shrink_images_and_take_fewer(tmp_path, monkeypatch):
+    preset = kvae.presets.Preset("p", "dense", {"widths": (8,)}, 2, largest=6, per_class=7)
+    monkeypatch.setitem(kvae.presets.PRESETS, "small", preset)
+    images = np.random.default_rng(0).integers(0, 256, (90, 12, 8, 1), "uint8")
+    dataset = kvae.data.from_arrays(images, train_labels=np.arange(90) % 3)
+    vae = train(dataset, tmp_path / "vae.keras", epochs=1)
+    assert vae.image_shape == (6, 4, 1)
+    assert vae.card["images"] == {"train": 21, "validation": 7, "test": 7}
+
+
+def test_a_mean_of_draws_is_said_to_be_no_bound(dataset, small, tmp_path):
+    test = train(dataset, tmp_path / "vae.keras", mean_of_draws=2).card["test"]
+    assert test["mean_of_draws"]["protocol"] == "z the mean of 2 draws: no bound"
+    assert "one draw of z" in test["protocol"]
+
+
+def test_images_of_any_number_of_channels_train(small, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (60, 6, 5, 4), "uint8")
+    train(kvae.data.from_arrays(images), tmp_path / "vae.keras", epochs=1)
+    assert (tmp_path / "vae" / "samples" / "epoch-0001.png").exists()
+
+
+def test_a_disk_that_fills_up_is_named_with_what_is_kept(dataset, small, tmp_path, monkeypatch):
+    real, calls = kvae.VAE.save, []
+
+    def save(self, path, *args, **kwargs):
+        calls.append(path)
+        if len(calls) > 1:
+            raise OSError(28, "No space left on device")
+        real(self, path, *args, **kwargs)
+
+    monkeypatch.setattr(kvae.VAE, "save", save)
+    with pytest.raises(OSError, match=r"vae.keras cannot be written: No space.* Epoch 1 is kept"):
+        train(dataset, tmp_path / "vae.keras")
+    assert kvae.load(tmp_path / "vae.keras").card["epochs"] == 1
+
+
+def test_pictures_that_cannot_be_written_do_not_stop_training(
+    dataset, small, tmp_path, monkeypatch
+):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(kvae.callbacks.plots, "save_picture", full)
+    with pytest.warns(UserWarning, match="No space left"):
+        vae = train(dataset, tmp_path / "vae.keras", epochs=1)
+    assert vae.card["epochs"] == 1
 
 
 def interrupt_in_epoch(monkeypatch, epoch):
@@ -164,7 +269,7 @@ def test_a_loss_that_is_not_finite_says_which_term_and_what_to_do(
 def test_a_full_disk_is_found_before_training(dataset, small, tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 1000})
     monkeypatch.setattr(kvae.runs.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(OSError, match="0 MB free"):
+    with pytest.raises(OSError, match="0 MB are free"):
         train(dataset, tmp_path / "vae.keras")
     assert list(tmp_path.iterdir()) == []
 
