@@ -2,7 +2,11 @@
 
 import click
 
+from .curves import curves
 from .generate import generate
+from .interpolate import interpolate
+from .latent import latent
+from .reconstruct import reconstruct
 from .train import train
 
 
@@ -17,3 +21,7 @@ def main() -> None:
 
 main.add_command(train)
 main.add_command(generate)
+main.add_command(reconstruct)
+main.add_command(interpolate)
+main.add_command(latent)
+main.add_command(curves)

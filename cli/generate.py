@@ -4,7 +4,8 @@ import pathlib
 
 import click
 
-from .command import Command, FiniteRange, backend_option, ends_in, import_quietly
+from .command import Command, FiniteRange, backend_option, ends_in
+from .inputs import Images, data_options, model_option, open_model
 
 
 @click.command(cls=Command)
@@ -16,13 +17,7 @@ from .command import Command, FiniteRange, backend_option, ends_in, import_quiet
     callback=ends_in(".png", ".npz"),
     help="The file to write: a grid as .png, or the arrays as .npz.",
 )
-@click.option(
-    "--model",
-    type=click.Path(dir_okay=False),
-    default="saved_models/vae.keras",
-    show_default=True,
-    help="The model's .keras file.",
-)
+@model_option
 @click.option("--count", type=click.IntRange(min=1), help="How many images.  [default: 100]")
 @click.option("--rows", type=click.IntRange(min=1), help="Rows of the grid; with --count, at most.")
 @click.option("--columns", type=click.IntRange(min=1), help="Columns of the grid.")
@@ -38,6 +33,23 @@ from .command import Command, FiniteRange, backend_option, ends_in, import_quiet
     show_default=True,
     help="Multiplies the drawn latents: below 1 safer, above 1 wilder.",
 )
+@click.option(
+    "--like",
+    metavar="IMAGE",
+    help="Draw around the posterior of an image: a file, or an index such as test:7.  [default: "
+    "draw from the prior]",
+)
+@click.option(
+    "--class",
+    "class_name",
+    help="Draw around the average posterior of a class of the split.  [default: of none]",
+)
+@click.option(
+    "--separate",
+    is_flag=True,
+    help="Write one .png file a draw, a pixel for a pixel: NAME-001.png, ….",
+)
+@data_options
 @backend_option
 def generate(
     out: str,
@@ -47,33 +59,52 @@ def generate(
     columns: int | None,
     seed: int | None,
     temperature: float,
+    like: str | None,
+    class_name: str | None,
+    separate: bool,
+    dataset: str | None,
+    data_dir: str | None,
+    split: str,
 ) -> None:
-    """Draw new images from a trained model.
+    """Draw new images from a trained model: any, or like an image, or of a class.
 
     Example: kvae generate --rows 4 --columns 8 --out grid.png
     """
     count, columns = layout(count, rows, columns)
     path = pathlib.Path(out)
-    if not pathlib.Path(model).is_file():
-        raise click.ClickException(
-            f"There is no model at {model} yet. Run `kvae train`, or name one with --model."
-        )
+    if like and class_name:
+        raise click.UsageError("--like and --class exclude each other.")
+    if separate and path.suffix != ".png":
+        raise click.UsageError(f"--separate writes .png files. Received: --out {out}")
+    vae = open_model(model)
     import random
 
-    import_quietly()
     import numpy as np
 
     import kvae
     from kvae.files import whole
 
     seed = random.randrange(2**31) if seed is None else seed
-    images = kvae.load(model, compile=False).generate(count, seed, temperature)
-    if path.suffix == ".npz":
+    source, what = Images(vae, dataset, data_dir, split), "new images"
+    if like:
+        images = kvae.like(vae, source.image(like), count, seed, temperature)
+        what += f" like {like}"
+    elif class_name:
+        images = kvae.like(vae, source.of_class(class_name), count, seed, temperature)
+        what += f" of class {class_name}"
+    else:
+        images = vae.generate(count, seed, temperature)
+    if separate:
+        names = [path.with_stem(f"{path.stem}-{i + 1:03}") for i in range(count)]
+        for image, name in zip(images, names, strict=True):
+            kvae.plots.save_image(image, name)
+        out = f"{names[0]} to {names[-1].name}"
+    elif path.suffix == ".npz":
         with whole(path) as partial:
             np.savez_compressed(partial, images=images)
     else:
         kvae.plots.save_picture(kvae.plots.grid(images, columns), path)
-    click.echo(f"{out}: {count:,} new images from {model}, seed {seed}")
+    click.echo(f"{out}: {count:,} {what} from {model}, seed {seed}")
 
 
 def layout(count: int | None, rows: int | None, columns: int | None) -> tuple[int, int | None]:

@@ -3,12 +3,21 @@
 Importing kvae registers its classes with Keras, so that `keras.saving.load_model` finds them.
 """
 
-from kvae import data, plots, presets
-from kvae.callbacks import ReconstructionGrid, SampleGrid
+from kvae import charts, data, plots, presets
+from kvae.callbacks import LatentKL, ReconstructionGrid, SampleGrid
+from kvae.charts import curves
 from kvae.decoder import build_decoder
 from kvae.encoder import build_encoder
 from kvae.likelihoods import Bernoulli, ContinuousBernoulli, DiscretizedLogistic, Gaussian
 from kvae.model import VAE, load
+from kvae.pictures import (
+    interpolate,
+    latent,
+    like,
+    manifold,
+    reconstruct,
+    traversals,
+)
 from kvae.priors import StandardNormal
 from kvae.training import train
 from kvae.version import __version__
@@ -19,15 +28,24 @@ __all__ = [
     "ContinuousBernoulli",
     "DiscretizedLogistic",
     "Gaussian",
+    "LatentKL",
     "ReconstructionGrid",
     "SampleGrid",
     "StandardNormal",
     "__version__",
     "build_decoder",
     "build_encoder",
+    "charts",
+    "curves",
     "data",
+    "interpolate",
+    "latent",
+    "like",
     "load",
+    "manifold",
     "plots",
     "presets",
+    "reconstruct",
     "train",
+    "traversals",
 ]

@@ -13,7 +13,14 @@ from keras import ops
 
 from kvae import plots
 
-__all__ = ["AveragedWeights", "BetaLogger", "KeepLastEpoch", "ReconstructionGrid", "SampleGrid"]
+__all__ = [
+    "AveragedWeights",
+    "BetaLogger",
+    "KeepLastEpoch",
+    "LatentKL",
+    "ReconstructionGrid",
+    "SampleGrid",
+]
 
 
 class SampleGrid(keras.callbacks.Callback):
@@ -66,6 +73,34 @@ class ReconstructionGrid(keras.callbacks.Callback):
     def picture(self) -> np.ndarray:
         """The grid of this moment, (height, width, 3), uint8."""
         return plots.stacked_pairs(self.images, self.model.reconstruct(self.images))
+
+
+class LatentKL(keras.callbacks.Callback):
+    """Keeps the KL of each latent after an epoch; the logs stay as they are.
+
+    Args:
+        images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1]; the KL is
+            averaged over them, over the first 1,000 at most.
+        every: Epochs between two looks. The last epoch always has one.
+
+    Attributes:
+        history: `epoch`, counted from 1, and a column for each latent, by its number from 1 on, in
+            nats.
+    """
+
+    def __init__(self, images: np.ndarray, every: int = 1):
+        super().__init__()
+        self.images = np.asarray(images)[:1000]
+        self.every = every
+        self.history: dict[str, list[float]] = {}
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Looks when it is time."""
+        if is_due(epoch, self.every, self.params):
+            kl = self.model.kl_per_latent(self.images)
+            row = {"epoch": epoch + 1} | {str(i + 1): float(value) for i, value in enumerate(kl)}
+            for name, value in row.items():
+                self.history.setdefault(name, []).append(value)
 
 
 class BetaLogger(keras.callbacks.Callback):

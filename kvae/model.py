@@ -332,6 +332,17 @@ class VAE(TrainStep):
         latents = ops.convert_to_numpy(self.prior.sample(count, seed))
         return self.decode(temperature * latents, batch_size)
 
+    def kl_per_latent(self, images, batch_size: int = 1000) -> np.ndarray:
+        """What each latent says of these images: (latent,), nats, averaged over the images.
+
+        Args:
+            images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
+            batch_size: How many are held on the device at a time.
+        """
+        mean, log_variance = map(ops.convert_to_tensor, self.encode(images, batch_size))
+        kl = self.prior.kl_per_latent(mean, log_variance)
+        return ops.convert_to_numpy(kl).mean(axis=0)
+
     def _encode_batch(self, images):
         observed = ops.convert_to_numpy(self.likelihood.observe(images))
         return [ops.convert_to_numpy(output) for output in self.encoder.predict_on_batch(observed)]

@@ -1,19 +1,40 @@
-"""Plots: arrays to pictures. Pixels stay pixels: images are enlarged by whole factors."""
+"""Plots: images to pictures. Pixels stay pixels: images are enlarged by whole factors."""
 
+import io
 import math
 import pathlib
+import textwrap
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
-from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 from kvae.files import whole
 
-__all__ = ["curves", "grid", "save_picture", "stacked_pairs"]
+__all__ = [
+    "Chart",
+    "framed",
+    "grid",
+    "save_animation",
+    "save_image",
+    "save_picture",
+    "stacked_pairs",
+]
 
-# Okabe and Ito's colours, which colour-blind readers tell apart.
-COLORS = {"train": "#0072B2", "validation": "#D55E00"}
+DPI = 100
+LETTER = 8  # the width of a letter in pixels, at most on average, at 10 points and 100 dots an inch
+LINE = 18  # the height of a line of text in pixels
+
+
+class Chart(Figure):
+    """A matplotlib figure that a notebook shows inline, also where pyplot is not imported."""
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, format="png")
+        return file.getvalue()
 
 
 def grid(images: np.ndarray, columns: int | None = None, scale: int | None = None) -> np.ndarray:
@@ -77,18 +98,20 @@ def stacked_pairs(
         (height, width, 3), uint8. Cells that no image fills are white.
     """
     count, height, width, _ = first.shape
-    columns = min(columns or round_to_square(count, 2 * height, width), count)
-    missing = -count % columns
-    filled = [
-        np.concatenate([unit(part), np.ones((missing, *part.shape[1:]), "float32")])
-        for part in (first, second)
-    ]
-    rows = [
-        part[start : start + columns]
-        for start in range(0, count + missing, columns)
-        for part in filled
-    ]
-    return grid(np.concatenate(rows), columns, scale)
+    if columns is None:
+        rows = math.ceil(count / round_to_square(count, 2 * height, width))
+        columns = math.ceil(count / rows)  # so that the last row is nearly as long as the rest
+    columns = min(columns, count)
+    first, second = (with_white(unit(part), columns) for part in (first, second))
+    by_row = (-1, columns, *first.shape[1:])
+    both = np.stack([first.reshape(by_row), second.reshape(by_row)], axis=1)
+    return grid(both.reshape(-1, *first.shape[1:]), columns, scale)
+
+
+def with_white(images: np.ndarray, columns: int) -> np.ndarray:
+    """Float images, with as many white ones behind them as make the last row a whole one."""
+    missing = -len(images) % columns
+    return np.concatenate([images, np.ones((missing, *images.shape[1:]), images.dtype)])
 
 
 def unit(images: np.ndarray) -> np.ndarray:
@@ -96,31 +119,104 @@ def unit(images: np.ndarray) -> np.ndarray:
     return images.astype("float32") / (255 if images.dtype == np.uint8 else 1)
 
 
-def save_picture(picture: np.ndarray, path: str | pathlib.Path) -> None:
-    """Writes (height, width, 3), uint8, as a PNG file, whole or not at all."""
-    with whole(path) as partial:
-        imsave(partial, picture, format="png")
-
-
-def curves(history: dict[str, list[float]], path: str | pathlib.Path) -> None:
-    """Draws loss, reconstruction and KL of train and validation against epochs, as a PNG file.
+def framed(
+    picture: np.ndarray,
+    title: str,
+    rows: Sequence[str] = (),
+    columns: Sequence[str] = (),
+) -> Chart:
+    """A picture under a title, with a label for each row of images and under each column.
 
     Args:
-        history: Columns by name, one value an epoch: `epoch`, `loss`, `reconstruction`, `kl`, and
-            the same with `val_` before them; those that are missing are left out.
+        picture: (height, width, 3), uint8, as `grid` gives it; drawn pixel for pixel.
+        title: Broken into lines where it is wider than the picture.
+        rows: From the top; evenly spaced.
+        columns: From the left; evenly spaced.
+    """
+    height, width = picture.shape[:2]
+    edge = LINE // 2
+    left = edge + (LETTER * max(map(len, rows)) + edge if rows else 0)
+    lines = textwrap.wrap(title, max(20, width // LETTER))
+    room = max(width, LETTER * max(map(len, lines), default=0))  # a title wider than a slim picture
+    top, bottom = edge + LINE * len(lines) + edge, edge + (LINE if columns else 0)
+    full_width, full_height = left + room + edge, top + height + bottom
+    chart = Chart(figsize=(full_width / DPI, full_height / DPI), dpi=DPI, facecolor="white")
+    place = left / full_width, bottom / full_height, width / full_width, height / full_height
+    axes = chart.add_axes(place)
+    axes.imshow(picture, interpolation="nearest", aspect="auto")
+    axes.spines[:].set_visible(False)
+    axes.set_yticks((np.arange(len(rows)) + 0.5) * height / max(1, len(rows)), rows)
+    axes.set_xticks((np.arange(len(columns)) + 0.5) * width / max(1, len(columns)), columns)
+    axes.tick_params(length=0, labelsize=10)
+    chart.text(
+        left / full_width,
+        1 - edge / full_height,
+        "\n".join(lines),
+        fontsize=10,
+        va="top",
+        linespacing=1.3,
+    )
+    return chart
+
+
+def save_picture(picture: np.ndarray | Figure, path: str | pathlib.Path) -> None:
+    """Writes (height, width, 3), uint8, or a figure, as a PNG file, whole or not at all."""
+    with whole(path) as partial:
+        if isinstance(picture, Figure):
+            picture.savefig(partial, format="png")
+        else:
+            imsave(partial, picture, format="png")
+
+
+def save_image(image: np.ndarray, path: str | pathlib.Path) -> None:
+    """Writes one image, a pixel for a pixel, as a PNG file, whole or not at all.
+
+    Args:
+        image: (height, width, channels), uint8 or float in [0, 1]; channels as for `grid`.
         path: The file to write.
     """
-    figure = Figure(figsize=(9, 3), layout="constrained", dpi=120)
-    epochs = history["epoch"]
-    names = {"loss": "loss", "reconstruction": "−log p(x|z)", "kl": "KL"}
-    for axes, (name, label) in zip(figure.subplots(1, 3), names.items(), strict=True):
-        for part, column in (("train", name), ("validation", f"val_{name}")):
-            if column in history:
-                marker = "o" if len(epochs) == 1 else None
-                axes.plot(epochs, history[column], color=COLORS[part], label=part, marker=marker)
-        axes.set(title=label, xlabel="epoch", ylabel="nats per image")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-        axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    values = np.rint(255 * np.clip(np.nan_to_num(unit(image)), 0, 1)).astype("uint8")
+    values = values[..., :3] if values.shape[-1] >= 3 else values[..., 0]
     with whole(path) as partial:
-        figure.savefig(partial, format="png")
+        Image.fromarray(values).save(partial, "PNG")
+
+
+def save_animation(
+    frames: Sequence[np.ndarray | pathlib.Path],
+    path: str | pathlib.Path,
+    seconds: float = 0.4,
+    last_seconds: float = 2.0,
+) -> None:
+    """Writes pictures as an endless GIF file, whole or not at all.
+
+    Grey pictures keep every value; coloured ones get 256 colours each, without dithering.
+
+    Args:
+        frames: Of one size: arrays (height, width, 3), uint8, or the paths of PNG files.
+        path: The file to write.
+        seconds: For each frame.
+        last_seconds: For the last frame.
+
+    Raises:
+        ValueError: If there are no frames.
+    """
+    if not len(frames):
+        raise ValueError("An animation needs at least one frame. Received: none")
+    images = [with_palette(frame) for frame in frames]
+    durations = [round(1000 * seconds)] * (len(images) - 1) + [round(1000 * last_seconds)]
+    with whole(path) as partial:
+        images[0].save(
+            partial, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0
+        )
+
+
+def with_palette(frame: np.ndarray | pathlib.Path) -> Image.Image:
+    """A frame of at most 256 greys or colours."""
+    if isinstance(frame, np.ndarray):
+        values = frame
+    else:
+        with Image.open(frame) as opened:
+            values = np.asarray(opened.convert("RGB"))
+    if (values == values[..., :1]).all():
+        return Image.fromarray(values[..., 0])
+    return Image.fromarray(values).quantize(256, dither=Image.Dither.NONE)

@@ -1,12 +1,13 @@
 """Runs: the files that training leaves, where they go, and how a former run is kept."""
 
 import csv
+import math
 import pathlib
 import shutil
 
 import keras
 
-from kvae import plots
+from kvae import charts, plots
 from kvae.files import whole
 
 __all__ = ["Run"]
@@ -15,9 +16,9 @@ __all__ = ["Run"]
 class Run:
     """The files of one training run.
 
-    `NAME.keras` is the model; beside it the folder `NAME` has `history.csv`, `curves.png`,
-    `samples/` and `reconstructions/`. What a former run left under the same name is moved aside, to
-    the first free of `NAME-1`, `NAME-2`, …; `former` then says where.
+    `NAME.keras` is the model; beside it the folder `NAME` has `history.csv`, `latents.csv`,
+    `curves.png`, `samples/`, `samples.gif` and `reconstructions/`. What a former run left under the
+    same name is moved aside, to the first free of `NAME-1`, `NAME-2`, …; `former` then says where.
 
     Args:
         out: The `.keras` file to write.
@@ -71,34 +72,65 @@ class Run:
             move(self.former, beside(self.former), to=self.folder)
             self.former = None
 
-    def save(self, vae: keras.Model, history: keras.callbacks.History, finished: int) -> None:
-        """Writes the model, with its card brought up to date, and the history.
+    def save(
+        self,
+        vae: keras.Model,
+        history: keras.callbacks.History,
+        latents: dict[str, list],
+        finished: int,
+    ) -> None:
+        """Writes the model, with its card brought up to date, and the histories.
+
+        Args:
+            vae: The model.
+            history: Of losses.
+            latents: The history of `LatentKL`.
+            finished: The number of good epochs; what comes after is left out.
 
         Raises:
             OSError: If that fails; the message says what is kept.
         """
-        columns = {"epoch": [epoch + 1 for epoch in history.epoch], **history.history}
+        per_epoch = math.ceil(vae.card["images"]["train"] / vae.card["batch_size"])
+        columns = {
+            "epoch": [epoch + 1 for epoch in history.epoch],
+            "updates": [per_epoch * (epoch + 1) for epoch in history.epoch],
+            **history.history,
+        }
         columns = {name: values[:finished] for name, values in columns.items()}
-        last = {name: round(float(values[-1]), 3) for name, values in columns.items()}
+        good = sum(epoch <= finished for epoch in latents.get("epoch", []))
+        latents = {name: values[:good] for name, values in latents.items()}
+        last = {name: round(float(columns[name][-1]), 3) for name in history.history}
         vae.card |= {"epochs": finished, "last_epoch": last}
         try:
             with whole(self.model) as partial:
                 vae.save(partial)
             self.saved = finished
-            with whole(self.folder / "history.csv") as partial:
-                with partial.open("w", newline="") as file:
-                    writer = csv.writer(file)
-                    writer.writerow(columns)
-                    writer.writerows(zip(*columns.values(), strict=True))
-            plots.curves(columns, self.folder / "curves.png")
+            write_columns(columns, self.folder / "history.csv")
+            write_columns(latents, self.folder / "latents.csv")
+            plots.save_picture(charts.curves(columns, latents), self.folder / "curves.png")
         except (OSError, RuntimeError) as error:  # h5py has either
             raise OSError(f"{' '.join(str(error).split())} {self.outcome(self.saved)}") from error
+
+    def animate(self, finished: int) -> None:
+        """Makes a GIF of the sample grids of good epochs: the same latents, as training went on."""
+        frames = sorted(self.samples.glob("epoch-*.png"))
+        frames = [path for path in frames if int(path.stem.removeprefix("epoch-")) <= finished]
+        if frames:
+            plots.save_animation(frames, self.folder / "samples.gif")
 
     def outcome(self, finished: int) -> str:
         """One sentence on what is kept."""
         if finished:
             return f"Epoch {finished} is kept in {self.model}."
         return "No epoch was finished, so nothing was written."
+
+
+def write_columns(columns: dict[str, list], path: pathlib.Path) -> None:
+    """Writes columns as a CSV file."""
+    with whole(path) as partial, partial.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
 
 
 def free_name(folder: pathlib.Path) -> pathlib.Path:

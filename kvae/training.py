@@ -12,6 +12,7 @@ from kvae.callbacks import (
     AveragedWeights,
     BetaLogger,
     KeepLastEpoch,
+    LatentKL,
     ReconstructionGrid,
     SampleGrid,
 )
@@ -24,6 +25,7 @@ __all__ = ["default_epochs", "train"]
 
 ENOUGH_UPDATES = 5_000
 MOST_GRIDS = 20
+MOST_LATENT_ROWS = 200
 WARMUP = 0.05  # the share of all updates in which the learning rate and the KL weight rise
 AVERAGED = 0.05  # the share of all updates that the average of the weights looks back on
 
@@ -116,11 +118,13 @@ def train(
     every = math.ceil(epochs / MOST_GRIDS)
     history = keras.callbacks.History()
     run = Run(out, needs=16 * vae.count_params())
-    keep = KeepLastEpoch(lambda finished: run.save(vae, history, finished))
+    latents = LatentKL(dataset.validation, every=math.ceil(epochs / MOST_LATENT_ROWS))
+    keep = KeepLastEpoch(lambda finished: run.save(vae, history, latents.history, finished))
     callbacks = [
         AveragedWeights(),  # first, so that all that follow see the average
         BetaLogger(),
         history,
+        latents,
         SampleGrid(run.samples, every=every, seed=seed),
         ReconstructionGrid(run.reconstructions, dataset.validation[:50], every=every),
         keep,
@@ -153,7 +157,8 @@ def train(
         finally:
             keep.restore()
             if keep.finished:
-                run.save(vae, history, keep.finished)
+                run.save(vae, history, latents.history, keep.finished)
+                run.animate(keep.finished)
             else:
                 run.undo()
     if keep.interrupted:
@@ -220,6 +225,7 @@ def card(dataset: Dataset) -> dict:
     """What a model says of its data and where it was trained; values as JSON has them."""
     return {
         "dataset": dataset.name,
+        "origin": dataset.origin,
         "source": dataset.source,
         "class_names": list(dataset.class_names),
         "images": {part: len(getattr(dataset, part)) for part in ("train", "validation", "test")},

@@ -50,6 +50,17 @@ def test_the_logged_beta_is_the_one_that_was_used(make_vae, images):
     np.testing.assert_allclose(history["beta"], [0.5, 1.0, 1.5, 2.0, 2.0])
 
 
+def test_the_kl_of_each_latent_is_kept_by_epoch_and_the_logs_stay_as_they_are(make_vae, images):
+    vae = make_vae()
+    latents = kvae.LatentKL(images, every=2)
+    logs = vae.fit(images, epochs=5, verbose=0, callbacks=[latents]).history
+    assert sorted(logs) == ["elbo", "kl", "loss", "reconstruction"]
+    assert list(latents.history) == ["epoch", "1", "2", "3"]
+    assert latents.history["epoch"] == [2, 4, 5]
+    last = [latents.history[name][-1] for name in "123"]
+    np.testing.assert_allclose(last, vae.kl_per_latent(images), rtol=1e-5)
+
+
 class PressControlC(keras.callbacks.Callback):
     def __init__(self, epoch):
         super().__init__()

@@ -762,3 +762,43 @@ def test_a_network_that_hangs_is_given_up(monkeypatch):
     monkeypatch.setattr("urllib.request.urlopen", lambda *a, **k: released.wait())
     assert not REACHABLE(seconds=0.05)
     released.set()
+
+
+def test_a_data_set_says_how_it_is_read_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.savez("bars.npz", np.zeros((9, 4, 4), "uint8") + np.uint8(7))
+    data = kvae.data.load("bars.npz")
+    assert data.origin == str(tmp_path.resolve() / "bars.npz")
+    monkeypatch.chdir("/")
+    np.testing.assert_array_equal(kvae.data.load(data.origin).train, data.train)
+    assert kvae.data.load("digits").origin == "digits"
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_fitted_images_keep_a_plane_of_grey_and_the_order_of_channels(dtype):
+    white = 255 if dtype == "uint8" else 1
+    images = np.zeros((2, 8, 6, 3), dtype)
+    images[0, ..., 1] = white
+    fitted = kvae.data.fitted(images, (4, 12, 3))
+    assert fitted.shape == (2, 4, 12, 3) and fitted.dtype == dtype
+    np.testing.assert_allclose(fitted[0], np.broadcast_to([0, white, 0], (4, 12, 3)), atol=1e-6)
+
+
+def test_halving_a_picture_averages():
+    images = np.random.default_rng(0).random((1, 28, 28, 1), "float32")
+    fitted = kvae.data.fitted(images, (14, 14, 1))
+    np.testing.assert_allclose(fitted.mean(), images.mean(), atol=0.02)
+    assert fitted.std() < images.std()
+
+
+def test_images_that_fit_are_left_alone():
+    images = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), "uint8")
+    np.testing.assert_array_equal(kvae.data.fitted(images, (4, 4, 3)), images)
+
+
+def test_grey_and_colour_are_exchanged_where_nothing_is_lost():
+    grey = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 1), "uint8")
+    colour = kvae.data.fitted(grey, (4, 4, 3))
+    np.testing.assert_array_equal(kvae.data.fitted(colour, (4, 4, 1)), grey)
+    with pytest.raises(ValueError, match="takes images of grey. Received: images of colour"):
+        kvae.data.fitted(colour + np.array([0, 0, 1], "uint8"), (4, 4, 1))

@@ -20,12 +20,14 @@ MAY_IMPORT = {
     "steps": set(),
     "data": set(),
     "plots": {"files"},
+    "charts": {"plots"},
     "encoder": {"blocks"},
     "decoder": {"blocks"},
     "model": {"encoder", "decoder", "likelihoods", "priors", "presets", "steps", "version"},
     "callbacks": {"plots"},
-    "runs": {"plots", "files"},
+    "runs": {"charts", "plots", "files"},
     "evaluation": {"model", "likelihoods"},
+    "pictures": {"model", "charts", "plots"},
     "training": {"model", "callbacks", "presets", "data", "likelihoods", "evaluation", "runs"},
 }
 FRAMEWORKS = {"tensorflow", "jax", "torch", "tensorflow_datasets"}

@@ -330,3 +330,12 @@ def test_config_round_trip_restores_every_argument():
     assert again.likelihood.binarize == "threshold"
     assert float(ops.convert_to_numpy(again.beta)) == 2.5
     assert again.card["a"] == [1]
+
+
+def test_the_kl_of_each_latent_adds_up_to_the_kl(make_vae, images):
+    vae = make_vae()
+    mean, log_variance = vae.encode(images)
+    kl = np.mean(keras.ops.convert_to_numpy(vae.prior.kl(mean, log_variance, mean)))
+    found = vae.kl_per_latent(images)
+    assert found.shape == (3,)
+    np.testing.assert_allclose(found.sum(), kl, rtol=1e-5)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from PIL import Image, ImageSequence
 
 from kvae import plots
 
@@ -74,9 +75,66 @@ def test_a_picture_that_cannot_be_written_leaves_the_former_one_whole(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["picture.png"]
 
 
-def test_curves_are_drawn_with_and_without_validation(tmp_path):
-    history = {"epoch": [1, 2], "loss": [3.0, 2.0], "kl": [1.0, 1.0], "reconstruction": [2.0, 1.0]}
-    plots.curves(history, tmp_path / "train.png")
-    history |= {f"val_{name}": values for name, values in history.items()}
-    plots.curves(history, tmp_path / "both.png")
-    assert (imread(tmp_path / "train.png") != imread(tmp_path / "both.png")).any()
+def test_stacked_pairs_show_the_images_of_an_incomplete_row_too():
+    first = np.zeros((5, 2, 2, 1), "uint8")
+    sheet = plots.stacked_pairs(first, first, scale=1)
+    assert (sheet[1::3, 1::3, 0] == [[0, 0, 0], [0, 0, 0], [0, 0, 255], [0, 0, 255]]).all()
+
+
+@pytest.mark.parametrize("size, count", [(8, 1), (8, 64), (28, 15), (128, 9)])
+def test_a_framed_picture_keeps_every_pixel(tmp_path, size, count):
+    rng = np.random.default_rng(0)
+    picture = plots.grid(rng.integers(0, 256, (count, size, size, 3), "uint8"))
+    chart = plots.framed(picture, "A title of some length, which says what, and how many", ["row"])
+    plots.save_picture(chart, tmp_path / "framed.png")
+    read = np.rint(imread(tmp_path / "framed.png")[..., :3] * 255)
+    windows = np.lib.stride_tricks.sliding_window_view(read, picture.shape)[..., 0, :, :, :]
+    assert any((window == picture).all() for row in windows for window in row)
+
+
+@pytest.mark.parametrize("size", [8, 128])
+def test_a_title_is_not_cut_off(size):
+    picture = plots.grid(np.zeros((3, size, size, 1)), columns=1)
+    chart = plots.framed(picture, "MMWW wide letters: " + "m" * 60 + " and many words" * 9, ["row"])
+    (title,) = chart.texts
+    box = title.get_window_extent()
+    assert box.x0 >= 0 and box.y1 <= chart.bbox.height
+    assert box.y0 > chart.axes[0].get_window_extent().y1
+
+
+def test_a_notebook_shows_a_chart_without_pyplot():
+    chart = plots.framed(np.zeros((9, 9, 3), "uint8"), "nine by nine")
+    assert chart._repr_png_().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_saved_image_is_the_image_a_pixel_for_a_pixel(tmp_path, channels):
+    image = np.random.default_rng(0).integers(0, 256, (4, 5, channels), "uint8")
+    plots.save_image(image, tmp_path / "image.png")
+    with Image.open(tmp_path / "image.png") as opened:
+        np.testing.assert_array_equal(np.atleast_3d(opened), image)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_animation_has_its_frames_and_holds_the_last_one(tmp_path, channels):
+    images = np.random.default_rng(0).integers(0, 256, (3, 1, 8, 8, channels), "uint8")
+    frames = [plots.grid(image, scale=2) for image in images]
+    paths = [tmp_path / f"{i}.png" for i in range(3)]
+    for frame, path in zip(frames, paths, strict=True):
+        plots.save_picture(frame, path)
+    for i, source in enumerate((frames, paths)):
+        plots.save_animation(source, tmp_path / f"{i}.gif", seconds=0.2, last_seconds=1)
+        with Image.open(tmp_path / f"{i}.gif") as opened:
+            seen = [
+                (np.asarray(frame.convert("RGB")), frame.info["duration"])
+                for frame in ImageSequence.Iterator(opened)
+            ]
+        for (frame, _), expected in zip(seen, frames, strict=True):
+            np.testing.assert_array_equal(frame, expected)
+        assert [duration for _, duration in seen] == [200, 200, 1000]
+
+
+def test_an_animation_needs_frames(tmp_path):
+    with pytest.raises(ValueError, match="at least one frame"):
+        plots.save_animation([], tmp_path / "none.gif")
+    assert list(tmp_path.iterdir()) == []

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from fresh_process import run
 from matplotlib.image import imread
+from PIL import Image
 
 import kvae
 from kvae.runs import Run
@@ -36,10 +37,11 @@ def test_a_run_leaves_a_model_a_history_curves_and_grids(dataset, small, tmp_pat
     grids = [
         f"{kind}/epoch-000{i}.png" for kind in ("reconstructions", "samples") for i in (1, 2, 3)
     ]
-    assert files == sorted(["curves.png", "history.csv", *grids])
+    assert files == sorted(["curves.png", "history.csv", "latents.csv", "samples.gif", *grids])
     with (folder / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert [row["updates"] for row in rows] == ["4", "8", "12"]  # 53 images in batches of 16
     for row in rows:
         assert np.isfinite([float(value) for value in row.values()]).all()
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
@@ -48,12 +50,33 @@ def test_a_run_leaves_a_model_a_history_curves_and_grids(dataset, small, tmp_pat
     assert imread(folder / "samples" / "epoch-0003.png").shape[2] in (3, 4)
 
 
+def test_a_run_ends_with_its_sample_grids_as_an_animation(dataset, small, tmp_path):
+    train(dataset, tmp_path / "vae.keras")
+    with Image.open(tmp_path / "vae" / "samples.gif") as animation:
+        assert animation.n_frames == 3
+        animation.seek(2)
+        last = np.asarray(animation.convert("RGB"))
+    grid = imread(tmp_path / "vae" / "samples" / "epoch-0003.png")[..., :3]
+    np.testing.assert_array_equal(last, np.rint(grid * 255))
+
+
+def test_the_kl_of_each_latent_is_kept_and_drawn(dataset, small, tmp_path):
+    vae = train(dataset, tmp_path / "vae.keras")
+    with (tmp_path / "vae" / "latents.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    expected = vae.kl_per_latent(dataset.validation)
+    np.testing.assert_allclose([float(rows[-1][str(i)]) for i in (1, 2, 3)], expected, rtol=1e-4)
+    assert len(kvae.curves(tmp_path / "vae").axes) == 4
+
+
 def test_the_card_says_what_the_model_is_and_its_figures_can_be_had_again(dataset, small, tmp_path):
     vae = train(dataset, tmp_path / "vae.keras", beta=2.0, seed=5)
     card = kvae.load(tmp_path / "vae.keras").card
     assert card == vae.card
     expected = {
         "dataset": "bars",
+        "origin": "",
         "image_shape": [8, 8, 1],
         "class_names": ["bar"],
         "images": {"train": 53, "validation": 5, "test": 6},

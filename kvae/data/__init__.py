@@ -13,10 +13,12 @@ from kvae.data.files import (
     read_idx_folder,
     read_image_folder,
     read_numpy_file,
+    read_pictures,
 )
+from kvae.data.sizes import fitted
 from kvae.data.tfds import read_tfds
 
-__all__ = ["Dataset", "from_arrays", "load", "reduced", "resized"]
+__all__ = ["Dataset", "fitted", "from_arrays", "load", "read_pictures", "reduced", "resized"]
 
 TFDS_NAME = re.compile(r"[\w-]+(/[\w.-]+)?(:[\d.*]+)?")
 
@@ -57,11 +59,19 @@ def load(
     """
     if dataset is None:
         try:
-            return read_tfds("mnist", data_dir)
+            return load("mnist", data_dir)
         except (ImportError, OSError) as error:
             notice = f"{error} Until then, scikit-learn's digits of 8×8 pixels stand in for MNIST."
-            return dataclasses.replace(read_digits(), notice=notice)
+            return dataclasses.replace(load("digits"), notice=notice)
     name = os.fspath(dataset)
+    path = pathlib.Path(name).expanduser()
+    if name != "digits" and path.exists():
+        return dataclasses.replace(read(name, data_dir), origin=str(path.resolve()))
+    return dataclasses.replace(read(name, data_dir), origin=name)
+
+
+def read(name: str, data_dir: str | os.PathLike | None) -> Dataset:
+    """Picks the reader for a name or path."""
     if name == "digits":
         return read_digits()
     path = pathlib.Path(name).expanduser()

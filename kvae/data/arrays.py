@@ -30,6 +30,7 @@ class Dataset:
         test_labels: (count,), int64.
         class_names: The name of label 0, of label 1, …; empty where they are not known.
         notice: What a user should know about how the data were obtained; mostly empty.
+        origin: What `kvae.data.load` reads again as these data; empty where nothing does.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Dataset:
     test_labels: np.ndarray | None = None
     class_names: tuple[str, ...] = ()
     notice: str = ""
+    origin: str = ""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

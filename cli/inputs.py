@@ -1,0 +1,197 @@
+"""What commands that look at a trained model take: the model, a data set, images, a file."""
+
+import functools
+import pathlib
+import re
+
+import click
+
+from .command import ends_in, import_quietly
+
+IMAGE = re.compile(r"(?:(train|validation|test):)?(\d+)")
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
+
+model_option = click.option(
+    "--model",
+    type=click.Path(dir_okay=False),
+    default="saved_models/vae.keras",
+    show_default=True,
+    help="The model's .keras file.",
+)
+seed_option = click.option(
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    default=0,
+    show_default=True,
+    help="Of all that is drawn at random.",
+)
+
+
+def out_option(default: str, *suffixes: str):
+    """The file to write, which must end in one of these."""
+    return click.option(
+        "--out",
+        type=click.Path(dir_okay=False),
+        default=default,
+        show_default=True,
+        callback=ends_in(*suffixes),
+        help=f"The {' or '.join(suffixes)} file to write.",
+    )
+
+
+def data_options(command):
+    """Where images come from."""
+    options = (
+        click.option(
+            "--dataset",
+            help="A data set, as for `kvae train`.  [default: the one that the model was trained "
+            "on]",
+        ),
+        click.option(
+            "--data-dir",
+            type=click.Path(file_okay=False),
+            help="Where TensorFlow Datasets keeps its data.  [default: TFDS_DATA_DIR, or "
+            "~/tensorflow_datasets]",
+        ),
+        click.option(
+            "--split",
+            type=click.Choice(["train", "validation", "test"]),
+            default="test",
+            show_default=True,
+            help="The images to take.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def open_model(path: str):
+    """The model, for use and not for training."""
+    if not pathlib.Path(path).is_file():
+        raise click.ClickException(
+            f"There is no model at {path} yet. Run `kvae train`, or name one with --model."
+        )
+    import_quietly()
+    import kvae
+
+    return kvae.load(path, compile=False)
+
+
+class Images:
+    """The images of a split, and single ones that a user names, all fitted to a model.
+
+    Args:
+        vae: The model.
+        dataset: As `kvae.data.load` takes it; None: what the model's card names.
+        data_dir: As `kvae.data.load` takes it.
+        split: "train", "validation" or "test".
+    """
+
+    def __init__(self, vae, dataset: str | None, data_dir: str | None, split: str):
+        self.vae = vae
+        self.dataset = dataset
+        self.data_dir = data_dir
+        self.split = split
+        self.told = False
+
+    @functools.cached_property
+    def data(self):
+        """The data set, read when it is first needed."""
+        import kvae
+
+        card = self.vae.card
+        name = self.dataset or card.get("origin") or card.get("dataset")
+        if not name or name == "arrays":
+            raise click.ClickException(
+                "The model's card does not name its data set. Name one with --dataset."
+            )
+        try:
+            data = kvae.data.load(name, self.data_dir)
+        except (ValueError, OSError) as error:
+            if self.dataset:
+                raise
+            raise click.ClickException(
+                f"The data set of the model cannot be read; name one with --dataset. "
+                f"{' '.join(str(error).split())}"
+            ) from error
+        if data.notice:
+            click.echo(data.notice, err=True)
+        return data
+
+    @property
+    def what(self) -> str:
+        """What a title calls these images."""
+        return f"{self.data.name} {self.split} images"
+
+    @property
+    def labels(self):
+        """The labels of the split, or None."""
+        return getattr(self.data, f"{self.split}_labels")
+
+    def sample(self, count: int, seed: int):
+        """So many images of the split, or all if there are fewer; with their labels or None."""
+        import numpy as np
+
+        images = getattr(self.data, self.split)
+        chosen = np.random.default_rng(seed).permutation(len(images))[:count]
+        return self.fitted(images[chosen]), None if self.labels is None else self.labels[chosen]
+
+    def image(self, name: str):
+        """The image that a user names: a file, or an index such as test:7."""
+        import kvae
+
+        found = IMAGE.fullmatch(name)
+        if found and not pathlib.Path(name).exists():
+            split, index = found[1] or self.split, int(found[2])
+            images = getattr(self.data, split)
+            if index >= len(images):
+                raise click.ClickException(
+                    f"There is no image {split}:{index}; {self.data.name} has {len(images):,}, "
+                    f"counted from 0."
+                )
+            return self.fitted(images[index : index + 1])[0]
+        path = pathlib.Path(name)
+        if not path.is_file():
+            raise click.ClickException(
+                f"There is no image {name}: name a file, or an index such as test:7."
+            )
+        if path.suffix.lower() not in PICTURES:
+            raise click.ClickException(f"An image is a file {', '.join(PICTURES)}: {name}")
+        return self.fitted(kvae.data.read_pictures([path]))[0]
+
+    def of_class(self, name: str):
+        """All images of a class of the split."""
+        if self.labels is None:
+            raise click.ClickException(f"{self.data.name} has no labels, and so no class {name}.")
+        names = self.class_names
+        if name not in names:
+            raise click.ClickException(
+                f"There is no class {name} in {self.data.name}; there are {', '.join(names)}."
+            )
+        chosen = self.labels == names.index(name)
+        if not chosen.any():
+            raise click.ClickException(f"The {self.what} have none of class {name}.")
+        return self.fitted(getattr(self.data, self.split)[chosen])
+
+    @property
+    def class_names(self) -> list[str]:
+        """The names of the classes; their numbers where they have none."""
+        count = 0 if self.labels is None else int(self.labels.max()) + 1
+        return list(self.data.class_names) or [str(label) for label in range(count)]
+
+    def end(self, name: str):
+        """An end of a path: an image that a user names, or all images of a class."""
+        there = pathlib.Path(name).exists() or ":" in name or name.lower().endswith(PICTURES)
+        return self.image(name) if there else self.of_class(name)
+
+    def fitted(self, images):
+        """Images of the model's size, with a notice where they had another."""
+        import kvae
+
+        fitted = kvae.data.fitted(images, self.vae.image_shape)
+        if images.shape[1:3] != fitted.shape[1:3] and not self.told:
+            self.told = True
+            came, expected = (f"{w}×{h}" for h, w in (images.shape[1:3], fitted.shape[1:3]))
+            click.echo(f"Images of {came} pixels are resized to the model's {expected}.", err=True)
+        return fitted

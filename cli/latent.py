@@ -1,0 +1,73 @@
+"""`kvae latent`."""
+
+import click
+
+from .command import Command, backend_option
+from .inputs import Images, data_options, model_option, open_model, out_option, seed_option
+
+
+@click.command(cls=Command)
+@click.option(
+    "--show",
+    type=click.Choice(["tsne", "pca", "plane", "manifold", "traversals"]),
+    default="tsne",
+    show_default=True,
+    help="The images' latents in a plane, by t-SNE, principal components, or as they are where "
+    "there are two; images decoded from a grid of that plane; or from each latent moved alone.",
+)
+@click.option(
+    "--count",
+    type=click.IntRange(min=3),
+    default=3000,
+    show_default=True,
+    help="Images of the split to look at, drawn at random; all if there are fewer.",
+)
+@click.option(
+    "--size",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="Images along each side of the manifold.",
+)
+@click.option(
+    "--latents",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="Rows of the traversals.",
+)
+@out_option("latent.png", ".png")
+@model_option
+@data_options
+@seed_option
+@backend_option
+def latent(
+    show: str,
+    count: int,
+    size: int,
+    latents: int,
+    out: str,
+    model: str,
+    dataset: str | None,
+    data_dir: str | None,
+    split: str,
+    seed: int,
+) -> None:
+    """Draw what the latents hold: a map of images by class, or what decodes from where.
+
+    Example: kvae latent --show tsne --count 3000
+    """
+    vae = open_model(model)
+    import kvae
+
+    source = Images(vae, dataset, data_dir, split)
+    images, labels = source.sample(count, seed)
+    if show == "manifold":
+        figure = kvae.manifold(vae, images, size, what=source.what)
+    elif show == "traversals":
+        figure = kvae.traversals(vae, images, latents, what=source.what)
+    else:
+        names = source.class_names
+        figure = kvae.latent(vae, images, labels, names, show, seed, what=source.what)
+    kvae.plots.save_picture(figure, out)
+    click.echo(f"{out}: {show} of {len(images):,} {source.what} by {model}")

@@ -1,0 +1,57 @@
+"""`kvae reconstruct`."""
+
+import click
+
+from .command import Command, backend_option
+from .inputs import Images, data_options, model_option, open_model, out_option, seed_option
+
+
+@click.command(cls=Command)
+@click.argument("images", metavar="[IMAGE]...", nargs=-1)
+@out_option("reconstructions.png", ".png")
+@model_option
+@data_options
+@click.option(
+    "--count",
+    type=click.IntRange(min=1),
+    default=50,
+    show_default=True,
+    help="Images of the split, drawn at random, where none is named.",
+)
+@click.option("--columns", type=click.IntRange(min=1), help="Images in a row.")
+@seed_option
+@backend_option
+def reconstruct(
+    images: tuple[str, ...],
+    out: str,
+    model: str,
+    dataset: str | None,
+    data_dir: str | None,
+    split: str,
+    count: int,
+    columns: int | None,
+    seed: int,
+) -> None:
+    """Draw images over their reconstructions: of a data set, or the IMAGEs you name.
+
+    An IMAGE is a file, or an index such as test:7.
+
+    Example: kvae reconstruct --split test --count 50
+    """
+    vae = open_model(model)
+    import numpy as np
+
+    import kvae
+
+    source = Images(vae, dataset, data_dir, split)
+    if images:
+        inputs, what = np.stack([as_float(source.image(name)) for name in images]), "images"
+    else:
+        inputs, what = source.sample(count, seed)[0], source.what
+    kvae.plots.save_picture(kvae.reconstruct(vae, inputs, columns, what), out)
+    click.echo(f"{out}: {len(inputs):,} {what} over their reconstructions by {model}")
+
+
+def as_float(image):
+    """An image as float32 in [0, 1], so that files and data of either kind go together."""
+    return image.astype("float32") / (255 if image.dtype == "uint8" else 1)

@@ -1,0 +1,229 @@
+"""Charts: numbers to figures, in colours that colour-blind readers tell apart."""
+
+import csv
+import math
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from kvae.plots import Chart
+
+__all__ = ["PANELS", "curves", "scatter"]
+
+# Okabe and Ito (2008), "Color universal design".
+SPLITS = {"train": "#0072B2", "validation": "#D55E00"}
+# Tol (2021), "Colour schemes", SRON/EPS/TN/09-002: muted, and black. Each class has its own pair of
+# colour and marker, up to 50 classes.
+COLORS = (
+    "#332288", "#CC6677", "#117733", "#88CCEE", "#DDCC77",
+    "#882255", "#44AA99", "#999933", "#AA4499", "#000000",
+)  # fmt: skip
+MARKERS = ("o", "^", "s", "D", "v")
+IN_USE = 0.1  # nats; a latent below it says next to nothing
+LEGEND_ROWS = 25
+
+
+def scatter(
+    points: np.ndarray,
+    labels: np.ndarray | None,
+    class_names: Sequence[str],
+    title: str,
+    axis_names: tuple[str, str] | None = None,
+) -> Chart:
+    """Points of the plane, coloured by class.
+
+    Args:
+        points: (count, 2).
+        labels: (count,), integers; None: all points alike.
+        class_names: The name of label 0, of label 1, …; a label without a name is its number.
+        title: What is shown, and how many.
+        axis_names: None where the axes mean nothing; they are then left out.
+    """
+    classes = [None] if labels is None else [int(label) for label in np.unique(labels)]
+    columns = math.ceil(len(classes) / LEGEND_ROWS)
+    legend = 0 if labels is None else 0.8 * columns
+    chart = Chart(figsize=(7 + legend, 7), layout="constrained", dpi=120)
+    axes = chart.add_subplot(aspect="equal", adjustable="datalim", title=title)
+    for i, label in enumerate(classes):
+        x, y = points[slice(None) if label is None else labels == label].T
+        axes.scatter(
+            x,
+            y,
+            s=min(40, max(5, 30_000 / len(points))),
+            color=COLORS[i % len(COLORS)],
+            marker=MARKERS[(i + i // len(COLORS)) % len(MARKERS)],
+            linewidths=0,
+            alpha=0.8,
+            label=named(label, class_names),
+        )
+    if labels is not None:
+        chart.legend(loc="outside right center", frameon=False, markerscale=2, ncols=columns)
+    if axis_names is None:
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+    else:
+        axes.set(xlabel=axis_names[0], ylabel=axis_names[1])
+        axes.spines[["top", "right"]].set_visible(False)
+    return chart
+
+
+def named(label: int | None, class_names: Sequence[str]) -> str:
+    """The name of a class."""
+    if label is None:
+        return ""
+    return class_names[label] if label < len(class_names) else str(label)
+
+
+def curves(
+    run: str | os.PathLike | Mapping[str, Sequence[float]],
+    latents: Mapping[str, Sequence[float]] | None = None,
+    show: str = "all",
+) -> Chart:
+    """How training went.
+
+    Args:
+        run: The folder that `kvae train` left beside the model, with `history.csv` and, where it
+            has it, `latents.csv`; or columns by name, one value an epoch, as `fit(...).history`
+            has: `epoch`, `updates`, `loss`, `reconstruction`, `kl`, and the last three with `val_`
+            before them. What is missing is left out; without `updates` epochs stand in its place.
+        latents: `epoch`, and the KL of each latent by its number, as `kvae.LatentKL` keeps them;
+            read from the folder where `run` is one.
+        show: "terms": reconstruction and KL against the number of weight updates; "loss";
+            "reconstruction": its log-likelihood; "latents": the KL of each over time; or "all" of
+            these that can be drawn.
+
+    Raises:
+        FileNotFoundError: If the folder has no `history.csv`.
+        ValueError: If what `show` names is not there to be drawn.
+    """
+    if show not in (*PANELS, "all"):
+        raise ValueError(f"`show` must be one of {', '.join(PANELS)} or all. Received: {show!r}")
+    if isinstance(run, Mapping):
+        history = run
+    else:
+        history, latents = read_run(pathlib.Path(run))
+    data = {"epoch": range(1, 1 + len(next(iter(history.values()), ()))), **history}
+    there = {
+        "terms": {"reconstruction", "kl"} <= data.keys(),
+        "loss": "loss" in data,
+        "reconstruction": "reconstruction" in data,
+        "latents": bool(latents),
+    }
+    wanted = [name for name in PANELS if there[name] and show in (name, "all")]
+    if not wanted or not len(data["epoch"]):
+        found = [*history, *(["the KL of each latent"] if latents else [])]
+        raise ValueError(
+            f"The history has nothing to draw for {show!r}. Found: {', '.join(found) or 'nothing'}"
+        )
+    columns = len(wanted) if len(wanted) < 4 else 2
+    rows = math.ceil(len(wanted) / columns)
+    chart = Chart(figsize=(5.2 * columns, 3.6 * rows), layout="constrained", dpi=120)
+    for position, name in enumerate(wanted):
+        axes = chart.add_subplot(rows, columns, position + 1)
+        PANELS[name](axes, latents if latents and name == "latents" else data)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        axes.spines[["top", "right"]].set_visible(False)
+    return chart
+
+
+def draw_terms(axes: Axes, data: Mapping[str, Sequence[float]]) -> None:
+    """Reconstruction and KL against weight updates: solid and dashed, each with its name."""
+    along = "updates" if "updates" in data else "epoch"
+    for name, style, text in (("reconstruction", "-", "−log p(x|z)"), ("kl", "--", "KL")):
+        for split, column in columns_of(name, data):
+            line(axes, data[along], data[column], color=SPLITS[split], linestyle=style,
+                 label=split if name == "reconstruction" else None)  # fmt: skip
+        axes.annotate(
+            text, (data[along][-1], data[name][-1]), (0, 6), textcoords="offset points", ha="right"
+        )
+    axes.set(
+        title=f"The two terms of −ELBO, {epochs_of(data)}",
+        xlabel="weight updates" if along == "updates" else "epoch",
+        ylabel="nats per image",
+    )
+    if not any(value < 0 for name in ("reconstruction", "kl") for value in data[name]):
+        axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+
+
+def draw_loss(axes: Axes, data: Mapping[str, Sequence[float]]) -> None:
+    """Loss against epochs."""
+    for split, column in columns_of("loss", data):
+        line(axes, data["epoch"], data[column], color=SPLITS[split], label=split)
+    axes.set(title=f"Loss, {epochs_of(data)}", xlabel="epoch", ylabel="nats per image")
+    axes.legend(frameon=False)
+
+
+def draw_reconstruction(axes: Axes, data: Mapping[str, Sequence[float]]) -> None:
+    """The log-likelihood of the reconstruction against epochs."""
+    for split, column in columns_of("reconstruction", data):
+        line(axes, data["epoch"], [-y for y in data[column]], color=SPLITS[split], label=split)
+    axes.set(
+        title=f"Reconstruction log-likelihood, {epochs_of(data)}",
+        xlabel="epoch",
+        ylabel="log p(x|z), nats per image",
+    )
+    axes.legend(frameon=False)
+
+
+def draw_latents(axes: Axes, data: Mapping[str, Sequence[float]]) -> None:
+    """The KL of each latent against epochs, those in use in colour."""
+    names = [name for name in data if name != "epoch"]
+    used = [name for name in names if data[name][-1] >= IN_USE]
+    for name in names:
+        color = SPLITS["validation"] if name in used else "#999999"
+        line(axes, data["epoch"], data[name], color=color, linewidth=0.8, markersize=3)
+    axes.set(
+        title=f"KL of each latent: {len(used)} of {len(names)} in use (over {IN_USE:g} nats)",
+        xlabel="epoch",
+        ylabel="nats, mean over validation",
+    )
+    axes.set_ylim(bottom=0)
+
+
+PANELS = {
+    "terms": draw_terms,
+    "loss": draw_loss,
+    "reconstruction": draw_reconstruction,
+    "latents": draw_latents,
+}
+
+
+def columns_of(name: str, data: Mapping[str, Sequence[float]]) -> list[tuple[str, str]]:
+    """The splits that have this column, each with the column's name."""
+    both = (("train", name), ("validation", f"val_{name}"))
+    return [(split, column) for split, column in both if column in data]
+
+
+def epochs_of(data: Mapping[str, Sequence[float]]) -> str:
+    """How many epochs, in words."""
+    count = len(data["epoch"])
+    return f"{count:,} epoch{'s' * (count != 1)}"
+
+
+def line(axes: Axes, x: Sequence[float], y: Sequence[float], **style) -> None:
+    """A line, or a dot where there is one point only."""
+    axes.plot(x, y, marker="o" if len(x) == 1 else None, **style)
+
+
+def read_run(folder: pathlib.Path) -> tuple[dict[str, list[float]], dict[str, list[float]] | None]:
+    """The history of a run, and the KL of each latent where there is a file of it."""
+    history, latents = folder / "history.csv", folder / "latents.csv"
+    if not history.is_file():
+        raise FileNotFoundError(f"There is no history at {history}. `kvae train` writes it.")
+    return read_columns(history), read_columns(latents) if latents.is_file() else None
+
+
+def read_columns(path: pathlib.Path) -> dict[str, list[float]]:
+    """The columns of a CSV file of numbers, by name."""
+    with path.open(newline="") as file:
+        names, *rows = list(csv.reader(file)) or [[]]
+    try:
+        columns = [[float(row[i]) for row in rows] for i in range(len(names))]
+    except (ValueError, IndexError):
+        raise ValueError(f"{path} must have a line of names and below it numbers only.") from None
+    return dict(zip(names, columns, strict=True))

@@ -1,0 +1,302 @@
+"""Pictures of what a model learned: a VAE and images to images, or to figures for a notebook."""
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from kvae import charts, plots
+from kvae.model import VAE
+
+__all__ = [
+    "interpolate",
+    "latent",
+    "like",
+    "manifold",
+    "reconstruct",
+    "traversals",
+]
+
+PATHS = ("linear", "spherical")
+
+
+def reconstruct(
+    vae: VAE, images: np.ndarray, columns: int | None = None, what: str = "images"
+) -> Figure:
+    """Images over their reconstructions from the posterior mean.
+
+    Args:
+        vae: A trained model.
+        images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
+        columns: Images in a row; such that the picture is near to a square where it is not given.
+        what: What the title calls the images.
+    """
+    picture = plots.stacked_pairs(np.asarray(images), vae.reconstruct(images), columns)
+    return plots.framed(picture, f"{len(images):,} {what}, each over its reconstruction")
+
+
+def interpolate(
+    vae: VAE,
+    start: Sequence[np.ndarray] | np.ndarray,
+    end: Sequence[np.ndarray] | np.ndarray,
+    steps: int = 15,
+    path: str = "linear",
+) -> np.ndarray:
+    r"""Decodes paths between the posterior means of images, or of classes.
+
+    $$z_t = (1 - t)\, z_0 + t\, z_1 \quad\text{or}\quad z_t = \big((1 - t) |z_0| + t |z_1|\big)
+    \frac{\sin((1 - t) \omega)\, u_0 + \sin(t \omega)\, u_1}{\sin \omega}$$
+
+    where u are the directions of the ends and ω is the angle between them; t runs from 0 to 1. The
+    spherical path keeps the length of z between those of the ends, where a standard normal prior
+    has its mass. Ends on one line through the origin are joined by that line.
+
+    Args:
+        vae: A trained model.
+        start: One entry a path: an image, (height, width, channels), or several, (count, height,
+            width, channels), for which the average of their posterior means stands. uint8 in 0…255
+            or float in [0, 1].
+        end: As `start`.
+        steps: Images on a path, both ends counted.
+        path: "linear" or "spherical".
+
+    Returns:
+        (pairs, steps, height, width, channels), float32 in [0, 1].
+
+    Raises:
+        ValueError: If the numbers of ends differ, or `steps` is less than 2, or there is no such
+            path.
+
+    References:
+        White (2016), "Sampling generative networks", arXiv:1609.04468 (spherical paths).
+    """
+    if path not in PATHS:
+        raise ValueError(f"`path` must be one of {', '.join(PATHS)}. Received: {path!r}")
+    if len(start) != len(end) or not len(start):
+        raise ValueError(
+            f"`start` and `end` must have one entry for each path. Received: {len(start)} and "
+            f"{len(end)}"
+        )
+    if steps < 2:
+        raise ValueError(f"`steps` must be at least 2, for the two ends. Received: {steps}")
+    first, last = (np.stack([posterior(vae, one)[0] for one in ends]) for ends in (start, end))
+    shares = np.linspace(0, 1, steps, dtype="float32")
+    way = spherical if path == "spherical" else straight
+    latents = np.stack([way(first, last, share) for share in shares], axis=1)
+    images = vae.decode(latents.reshape(-1, vae.latent_dim))
+    return images.reshape(len(first), steps, *vae.image_shape)
+
+
+def straight(first: np.ndarray, last: np.ndarray, share: float) -> np.ndarray:
+    """The point that lies this share of the way from each row of `first` to that of `last`."""
+    return (1 - share) * first + share * last
+
+
+def spherical(first: np.ndarray, last: np.ndarray, share: float) -> np.ndarray:
+    """The same along an arc around the origin, with a length between those of the ends."""
+    lengths = [np.linalg.norm(end, axis=-1, keepdims=True) for end in (first, last)]
+    one, other = (
+        end / np.maximum(length, 1e-12) for end, length in zip((first, last), lengths, strict=True)
+    )
+    angle = np.arccos(np.clip(np.sum(one * other, axis=-1, keepdims=True), -1, 1))
+    sine = np.sin(angle)
+    on_a_line = (sine < 1e-4) | (np.minimum(*lengths) < 1e-12)
+    sine = np.where(on_a_line, 1, sine)
+    direction = (np.sin((1 - share) * angle) * one + np.sin(share * angle) * other) / sine
+    return np.where(
+        on_a_line, straight(first, last, share), straight(lengths[0], lengths[1], share) * direction
+    )
+
+
+def like(
+    vae: VAE,
+    images: np.ndarray,
+    count: int = 100,
+    seed: int | None = None,
+    temperature: float = 1.0,
+) -> np.ndarray:
+    """New images around the posterior of an image, or around the average posterior of several.
+
+    The average posterior has the average of the means and of the variances. Draws are NumPy's, so
+    that a seed gives the same latents on every backend.
+
+    Args:
+        vae: A trained model.
+        images: (height, width, channels), or (several, height, width, channels), uint8 in 0…255 or
+            float in [0, 1].
+        count: How many new ones.
+        seed: The same seed, the same images; None: others each time.
+        temperature: Multiplies the distance from the mean: 0 gives the reconstruction.
+
+    Returns:
+        (count, height, width, channels), float32 in [0, 1].
+
+    Raises:
+        ValueError: If `count` is less than 1 or `temperature` negative or not finite.
+    """
+    if count < 1:
+        raise ValueError(f"`count` must be at least 1. Received: count={count}")
+    if not (math.isfinite(temperature) and temperature >= 0):
+        raise ValueError(
+            f"`temperature` must be finite and at least 0. Received: temperature={temperature}"
+        )
+    mean, deviation = posterior(vae, images)
+    noise = np.random.default_rng(seed).standard_normal((count, vae.latent_dim), dtype="float32")
+    return vae.decode(mean + temperature * deviation * noise)
+
+
+def posterior(vae: VAE, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation, each (latent,), of an image's posterior or of the average of several."""
+    images = np.asarray(images)
+    mean, log_variance = vae.encode(images[np.newaxis] if images.ndim == 3 else images)
+    return mean.mean(axis=0), np.sqrt(np.exp(log_variance).mean(axis=0))
+
+
+def latent(
+    vae: VAE,
+    images: np.ndarray,
+    labels: np.ndarray | None = None,
+    class_names: Sequence[str] = (),
+    method: str = "tsne",
+    seed: int = 0,
+    what: str = "images",
+) -> Figure:
+    """A scatter of the images' posterior means, coloured by class.
+
+    Args:
+        vae: A trained model.
+        images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1]. t-SNE takes
+            some ten seconds for 3,000.
+        labels: (count,), integers from 0 on.
+        class_names: The name of label 0, of label 1, ….
+        method: "tsne", which keeps neighbours together, and whose distances mean little; "pca", the
+            two directions of greatest variance; or "plane", the latents themselves, where there are
+            two.
+        seed: Of t-SNE.
+        what: What the title calls the images.
+
+    Raises:
+        ValueError: If there is no such method, or "plane" has not two latents, or there are fewer
+            than three images.
+
+    References:
+        van der Maaten and Hinton (2008), "Visualizing data using t-SNE", JMLR 9.
+    """
+    if method not in METHODS:
+        raise ValueError(f"`method` must be one of {', '.join(METHODS)}. Received: {method!r}")
+    if method == "plane" and vae.latent_dim != 2:
+        raise ValueError(
+            f"The plane needs a model of 2 latents; this one has {vae.latent_dim}. Choose tsne or "
+            "pca."
+        )
+    if len(images) < 3:
+        raise ValueError(f"A scatter needs at least 3 images. Received: {len(images)}")
+    means, _ = vae.encode(images)
+    points, axis_names = METHODS[method](means, seed)
+    title = f"{NAMES[method]} of the {vae.latent_dim} latents of {len(images):,} {what}"
+    return charts.scatter(points, labels, class_names, title, axis_names)
+
+
+def neighbours(means: np.ndarray, seed: int) -> tuple[np.ndarray, None]:
+    """The plane of t-SNE, whose axes mean nothing."""
+    from sklearn.manifold import TSNE
+
+    start = principal(means)[1][:, :2]
+    tsne = TSNE(
+        perplexity=min(30, (len(means) - 1) / 3),
+        init=1e-4 * start / max(start[:, 0].std(), 1e-12),  # as scikit-learn scales its own
+        random_state=seed,
+    )
+    return tsne.fit_transform(means), None
+
+
+def components(means: np.ndarray, seed: int) -> tuple[np.ndarray, tuple[str, str]]:
+    """The plane of the two principal components."""
+    axes, coordinates = principal(means)
+    shares = coordinates.var(axis=0) / max(coordinates.var(axis=0).sum(), 1e-12)
+    first, second = (f"principal component {i + 1} ({shares[i]:.0%} of variance)" for i in (0, 1))
+    return coordinates[:, :2], (first, second)
+
+
+def plane(means: np.ndarray, seed: int) -> tuple[np.ndarray, tuple[str, str]]:
+    """The plane of two latents."""
+    return means, ("latent 1", "latent 2")
+
+
+METHODS = {"tsne": neighbours, "pca": components, "plane": plane}
+NAMES = {"tsne": "t-SNE", "pca": "Principal components", "plane": "Plane"}
+
+
+def principal(means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Principal directions, (two or more, latent), and coordinates, (count, two or more).
+
+    Each direction has its largest entry positive, so that the picture is the same on each backend.
+    """
+    centred = means - means.mean(axis=0)
+    directions = np.linalg.svd(centred, full_matrices=False)[2]
+    largest = abs(directions).argmax(axis=1)[:, np.newaxis]
+    directions *= np.sign(np.take_along_axis(directions, largest, axis=1))
+    directions = np.pad(directions, ((0, max(0, 2 - len(directions))), (0, 0)))
+    return directions, centred @ directions.T
+
+
+def manifold(vae: VAE, images: np.ndarray, size: int = 20, what: str = "images") -> Figure:
+    """Decoded points of a plane, at the quantiles of a normal distribution.
+
+    Of two latents it is the plane of the prior. Of more it is the plane of the two principal
+    components of the images' posterior means, with their centre and their spread.
+
+    Args:
+        vae: A trained model.
+        images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
+        size: Images along each side.
+        what: What the title calls the images.
+    """
+    if size < 1:
+        raise ValueError(f"`size` must be at least 1. Received: size={size}")
+    quantiles = [NormalDist().inv_cdf((i + 0.5) / size) for i in range(size)]
+    points = np.array([(x, y) for y in reversed(quantiles) for x in quantiles], "float32")
+    where = "the plane of the 2 latents, at the quantiles of the prior"
+    if vae.latent_dim != 2:
+        means, _ = vae.encode(images)
+        directions, coordinates = principal(means)
+        points = means.mean(axis=0) + (points * coordinates[:, :2].std(axis=0)) @ directions[:2]
+        where = f"the plane of two principal components of {len(images):,} {what}, at its quantiles"
+    picture = plots.grid(vae.decode(points), size)
+    return plots.framed(picture, f"{size} × {size} points of {where}")
+
+
+def traversals(
+    vae: VAE, images: np.ndarray, latents: int = 10, steps: int = 11, what: str = "images"
+) -> Figure:
+    """One row for each latent: the first image, decoded with that latent moved from −3 to 3.
+
+    Args:
+        vae: A trained model.
+        images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1]. Rows are
+            ordered by the KL of their latent, averaged over these.
+        latents: How many rows at most.
+        steps: Images in a row.
+        what: What the title calls the images.
+    """
+    if latents < 1 or steps < 2:
+        raise ValueError(
+            "`latents` must be at least 1 and `steps` at least 2. "
+            f"Received: latents={latents}, steps={steps}"
+        )
+    kl = vae.kl_per_latent(images)
+    rows = np.argsort(-kl, kind="stable")[:latents]
+    values = np.linspace(-3, 3, steps, dtype="float32")
+    mean, _ = posterior(vae, images[0])
+    points = np.tile(mean, (len(rows), steps, 1))
+    points[np.arange(len(rows)), :, rows] = values
+    picture = plots.grid(vae.decode(points.reshape(-1, vae.latent_dim)), steps)
+    return plots.framed(
+        picture,
+        f"{len(rows)} of {vae.latent_dim} latents of one image, each moved from −3 to 3; beside "
+        f"them their KL in nats, mean over {len(images):,} {what}",
+        rows=[f"latent {row + 1}: {kl[row]:.2f}" for row in rows],
+        columns=[f"{value:.1f}".replace("-", "−") for value in values],
+    )
