@@ -289,7 +289,8 @@ def test_small_data_sets_get_more_epochs(images, batch_size, epochs):
 @pytest.mark.parametrize("updates", [1, 2, 20, 10_000])
 def test_the_learning_rate_rises_then_falls_to_zero_for_runs_of_any_length(updates):
     optimizer = recipe(1e-3, updates)
-    rates = [float(optimizer._learning_rate(step)) for step in range(updates + 1)]
+    steps = {*range(min(updates, 25)), *range(0, updates, 500), updates}
+    rates = [float(optimizer._learning_rate(step)) for step in sorted(steps)]
     assert max(rates) <= 1e-3 * (1 + 1e-6)
     assert rates[-1] < 1e-5 or updates == 1
     assert 0 <= optimizer.ema_momentum < 1
