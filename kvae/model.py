@@ -409,7 +409,8 @@ class VAE(TrainStep):
     def load_own_variables(self, store):
         """Loads what `save_own_variables` saved."""
         for name in STATE:
-            getattr(self, name).assign(store[name][()])
+            if name in store:  # files of older versions may lack some
+                getattr(self, name).assign(store[name][()])
         self.seed_generator.state.assign(store["seed"][()])
 
     def get_config(self) -> dict:

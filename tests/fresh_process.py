@@ -9,7 +9,7 @@ import pytest
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
-# As if they were not installed. Not None in sys.modules: Keras asks whether TensorFlow stands there.
+# As if they were not installed. Not None in sys.modules: Keras looks for TensorFlow there.
 BLOCK = """
 import sys
 
