@@ -6,6 +6,7 @@ from .curves import curves
 from .generate import generate
 from .interpolate import interpolate
 from .latent import latent
+from .presets import presets
 from .reconstruct import reconstruct
 from .train import train
 
@@ -19,6 +20,7 @@ def main() -> None:
     """
 
 
+main.add_command(presets)
 main.add_command(train)
 main.add_command(generate)
 main.add_command(reconstruct)

@@ -42,7 +42,7 @@ def scale(ctx: click.Context, param: click.Parameter, value: str | None) -> str 
     type=click.Choice(PRESETS),
     default="mlp",
     show_default=True,
-    help="The model, and how it is trained;.",
+    help="The model, and how it is trained; see `kvae presets`.",
 )
 @click.option(
     "--batch-size",

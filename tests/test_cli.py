@@ -98,6 +98,15 @@ def test_choices_are_those_that_kvae_has():
     assert list(options["likelihood"].type.choices) == list(kvae.likelihoods.LIKELIHOODS)
 
 
+def test_presets_lists_every_preset_with_its_settings():
+    lines = call("presets").stdout.splitlines()
+    for name, preset in kvae.presets.PRESETS.items():
+        (at,) = (i for i, line in enumerate(lines) if line.startswith(f"{name}: "))
+        assert preset.summary in lines[at]
+        assert f"{preset.latent_dim} latents" in lines[at + 1]
+        assert f"batch {preset.batch_size}" in lines[at + 1]
+
+
 @pytest.mark.parametrize("backend", ["theano", "openvino"])
 def test_a_backend_that_kvae_does_not_know_is_named(in_folder, monkeypatch, backend):
     monkeypatch.setenv("KERAS_BACKEND", backend)

@@ -1,0 +1,29 @@
+"""`kvae presets`."""
+
+import click
+
+from .command import Command, backend_option, import_quietly
+
+
+@click.command(cls=Command)
+@backend_option
+def presets() -> None:
+    """List the presets: what each is for, how it is built and trained, and what to expect of it.
+
+    Example: kvae presets
+    """
+    import_quietly()
+    import kvae
+
+    for name, preset in kvae.presets.PRESETS.items():
+        size = min(28, preset.largest or 28)
+        count = kvae.VAE.from_preset(name, (size, size, 1)).count_params()
+        epochs = f"{preset.epochs} epochs" if preset.epochs else "10 epochs or 5,000 updates"
+        click.echo(f"{name}: {preset.summary}")
+        click.echo(
+            f"    {count:,} parameters at {size}×{size}, {preset.latent_dim} latents, {preset.likelihood}; "
+            f"batch {preset.batch_size}, {preset.schedule} learning rate {preset.learning_rate:g}, "
+            f"{epochs}"
+        )
+        if preset.expect:
+            click.echo(f"    expect {preset.expect}")
