@@ -21,9 +21,9 @@ def presets() -> None:
         epochs = f"{preset.epochs} epochs" if preset.epochs else "10 epochs or 5,000 updates"
         click.echo(f"{name}: {preset.summary}")
         click.echo(
-            f"    {count:,} parameters at {size}×{size}, {preset.latent_dim} latents, {preset.likelihood}; "
-            f"batch {preset.batch_size}, {preset.schedule} learning rate {preset.learning_rate:g}, "
-            f"{epochs}"
+            f"    {count:,} parameters at {size}×{size}, {preset.latent_dim} latents, "
+            f"{preset.likelihood}; batch {preset.batch_size}, {preset.schedule} learning rate "
+            f"{preset.learning_rate:g}, {epochs}"
         )
         if preset.expect:
             click.echo(f"    expect {preset.expect}")
