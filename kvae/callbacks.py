@@ -5,13 +5,13 @@ import signal
 import sys
 import threading
 import time
-import warnings
 
 import keras
 import numpy as np
 from keras import ops
 
 from kvae import plots
+from kvae.files import or_warn
 
 __all__ = [
     "AveragedWeights",
@@ -43,7 +43,8 @@ class SampleGrid(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Draws the grid when it is time."""
         if is_due(epoch, self.every, self.params):
-            save_or_warn(self.picture(), self.folder / f"epoch-{epoch + 1:04}.png")
+            with or_warn():
+                plots.save_picture(self.picture(), self.folder / f"epoch-{epoch + 1:04}.png")
 
     def picture(self) -> np.ndarray:
         """The grid of this moment, (height, width, 3), uint8."""
@@ -68,7 +69,8 @@ class ReconstructionGrid(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Draws the grid when it is time."""
         if is_due(epoch, self.every, self.params):
-            save_or_warn(self.picture(), self.folder / f"epoch-{epoch + 1:04}.png")
+            with or_warn():
+                plots.save_picture(self.picture(), self.folder / f"epoch-{epoch + 1:04}.png")
 
     def picture(self) -> np.ndarray:
         """The grid of this moment, (height, width, 3), uint8."""
@@ -240,14 +242,6 @@ class KeepLastEpoch(keras.callbacks.Callback):
     def state(self) -> list:
         """All variables of the model and its optimizer."""
         return [*self.model.variables, *self.model.optimizer.variables]
-
-
-def save_or_warn(picture: np.ndarray, path: pathlib.Path) -> None:
-    """Writes a picture; a full disk is no reason to stop training."""
-    try:
-        plots.save_picture(picture, path)
-    except OSError as error:
-        warnings.warn(str(error), stacklevel=2)
 
 
 def copied(variable) -> np.ndarray:

@@ -2,9 +2,10 @@
 
 import contextlib
 import pathlib
+import warnings
 from collections.abc import Iterator
 
-__all__ = ["whole"]
+__all__ = ["or_warn", "whole"]
 
 
 @contextlib.contextmanager
@@ -32,3 +33,12 @@ def whole(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
         raise OSError(f"{path} cannot be written: {error.strerror or error}.") from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def or_warn() -> Iterator[None]:
+    """Makes a warning of an OSError: for pictures, whose loss is no reason to stop training."""
+    try:
+        yield
+    except OSError as error:
+        warnings.warn(str(error), stacklevel=3)

@@ -8,7 +8,7 @@ import shutil
 import keras
 
 from kvae import charts, plots
-from kvae.files import whole
+from kvae.files import or_warn, whole
 
 __all__ = ["Run"]
 
@@ -107,16 +107,18 @@ class Run:
             self.saved = finished
             write_columns(columns, self.folder / "history.csv")
             write_columns(latents, self.folder / "latents.csv")
-            plots.save_picture(charts.curves(columns, latents), self.folder / "curves.png")
         except (OSError, RuntimeError) as error:  # h5py has either
             raise OSError(f"{' '.join(str(error).split())} {self.outcome(self.saved)}") from error
+        with or_warn():
+            plots.save_picture(charts.curves(columns, latents), self.folder / "curves.png")
 
     def animate(self, finished: int) -> None:
         """Makes a GIF of the sample grids of good epochs: the same latents, as training went on."""
         frames = sorted(self.samples.glob("epoch-*.png"))
         frames = [path for path in frames if int(path.stem.removeprefix("epoch-")) <= finished]
         if frames:
-            plots.save_animation(frames, self.folder / "samples.gif")
+            with or_warn():
+                plots.save_animation(frames, self.folder / "samples.gif")
 
     def outcome(self, finished: int) -> str:
         """One sentence on what is kept."""

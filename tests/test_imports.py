@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "encoder": {"blocks"},
     "decoder": {"blocks"},
     "model": {"encoder", "decoder", "likelihoods", "priors", "presets", "steps", "version"},
-    "callbacks": {"plots"},
+    "callbacks": {"plots", "files"},
     "runs": {"charts", "plots", "files"},
     "evaluation": {"model", "likelihoods"},
     "pictures": {"model", "charts", "plots"},
