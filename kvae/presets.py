@@ -26,7 +26,7 @@ class Preset:
             when the loss of the validation images stalls.
         largest: Images with a longer side are shrunk to it; None: never.
         per_class: So many training images of each class; None: all.
-        expect: The figure to expect on MNIST, with its command, as README or gallery have it.
+        expect: The figure to expect on MNIST, with its command; empty where none was measured.
     """
 
     summary: str
@@ -51,6 +51,7 @@ PRESETS = {
         arguments={"width": 512, "depth": 2},
         latent_dim=40,
         batch_size=64,
+        expect="-ELBO 96.1 nats on MNIST: kvae train --dataset mnist --epochs 10",
     ),
     "conv": Preset(
         summary="residual convolutions: better likelihood and larger images, slower on a CPU",
@@ -111,6 +112,8 @@ PRESETS = {
         schedule="plateau",
         largest=14,
         per_class=1000,
+        expect="-ELBO 33.5 nats on MNIST: kvae train --dataset mnist --preset binary-14 (with "
+        "--mean-of-draws 2, 31.2 by that looser estimate and 34.5 by the bound)",
     ),
 }
 
