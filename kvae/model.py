@@ -371,9 +371,13 @@ class VAE(TrainStep):
         return super().predict(x, *args, **kwargs)
 
     def get_compile_config(self):
-        """As Keras's, but for what suits one backend only: XLA on one is a trap on another."""
+        """As Keras's, without what suits one backend only.
+
+        XLA on one backend is a trap on another; and PyTorch's optimizers, which stand for Keras's
+        there, fail elsewhere.
+        """
         config = super().get_compile_config()
-        return {**config, "jit_compile": "auto"} if config else config
+        return {**portable(config), "jit_compile": "auto"} if config else config
 
     def _check_data(self, data):
         """Checks arrays whole; of data sets that can be read again, the first batch.
@@ -473,6 +477,18 @@ def load(path: str | pathlib.Path, compile: bool = True) -> VAE:
     except Exception as error:  # whatever a damaged archive sets off inside Keras
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(f"{path} cannot be loaded: {reason}") from error
+
+
+def portable(config):
+    """A serialised object in which Keras's own class stands for a backend's variant of it."""
+    if isinstance(config, list):
+        return [portable(part) for part in config]
+    if not isinstance(config, dict):
+        return config
+    config = {name: portable(part) for name, part in config.items()}
+    if str(config.get("module")).startswith("keras.src.backend."):
+        config |= {"module": "keras.optimizers", "registered_name": None}
+    return config
 
 
 def positive_integer(value) -> bool:

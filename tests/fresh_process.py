@@ -9,14 +9,20 @@ import pytest
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
-# As if they were not installed. Not None in sys.modules: Keras looks for TensorFlow there.
+# As if they were not installed: whoever imports them fails, and nothing stands in sys.modules.
 BLOCK = """
-import sys
+import importlib.machinery, sys
 
 class Blocked:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in {!r}:
-            raise ModuleNotFoundError(name, name=name)
+            return importlib.machinery.ModuleSpec(name, self)
+
+    def create_module(self, spec):
+        raise ModuleNotFoundError(spec.name, name=spec.name)
+
+    def exec_module(self, module):
+        pass
 
 sys.meta_path.insert(0, Blocked())
 """
