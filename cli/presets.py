@@ -18,7 +18,7 @@ def presets() -> None:
     for name, preset in kvae.presets.PRESETS.items():
         size = min(28, preset.largest or 28)
         count = kvae.VAE.from_preset(name, (size, size, 1)).count_params()
-        epochs = f"{preset.epochs} epochs" if preset.epochs else "10 epochs or 5,000 updates"
+        epochs = f"{preset.epochs} epochs" if preset.epochs else "10 epochs or 3,000 updates"
         click.echo(f"{name}: {preset.summary}")
         click.echo(
             f"    {count:,} parameters at {size}×{size}, {preset.latent_dim} latents, "

@@ -23,7 +23,7 @@ def scale(ctx: click.Context, param: click.Parameter, value: str | None) -> str 
     "--epochs",
     type=click.IntRange(min=1),
     help="Passes over the training images.  [default: the preset's: of most 10; on a small data "
-    "set, as many as make 5,000 updates]",
+    "set, as many as make 3,000 updates]",
 )
 @click.option(
     "--dataset",

@@ -23,7 +23,7 @@ from kvae.runs import Run
 
 __all__ = ["default_epochs", "train"]
 
-ENOUGH_UPDATES = 5_000
+ENOUGH_UPDATES = 3_000
 MOST_GRIDS = 20
 MOST_LATENT_ROWS = 200
 WARMUP = 0.05  # the share of all updates in which the learning rate and the KL weight rise
@@ -172,7 +172,7 @@ def train(
 
 
 def default_epochs(images: int, batch_size: int) -> int:
-    """Ten, or as many as make 5,000 updates where the data set is small."""
+    """Ten, or as many as make 3,000 updates where the data set is small."""
     return max(10, math.ceil(ENOUGH_UPDATES / math.ceil(images / batch_size)))
 
 

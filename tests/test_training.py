@@ -280,7 +280,7 @@ def test_the_file_must_be_called_keras(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "images, batch_size, epochs", [(55_000, 64, 10), (1_437, 64, 218), (9, 64, 5000)]
+    "images, batch_size, epochs", [(55_000, 64, 10), (1_437, 64, 131), (9, 64, 3000)]
 )
 def test_small_data_sets_get_more_epochs(images, batch_size, epochs):
     assert default_epochs(images, batch_size) == epochs
