@@ -79,8 +79,8 @@ def downsample(x: KerasTensor, channels: int, name: str) -> KerasTensor:
 def upsample(x: KerasTensor, channels: int, name: str, **conv) -> KerasTensor:
     """Doubles height and width: a 3×3 convolution to 4 × `channels`, then depth to space.
 
-    Convolving at the low resolution is the fastest form on all three backends, by up to 15 times on
-    a CPU, and has no checkerboard of its own as a transposed convolution has.
+    It convolves at the low resolution, and so is cheaper than a transposed convolution, or one that
+    follows an up-sampling.
     """
     x = layers.Conv2D(4 * channels, 3, padding="same", name=f"{name}_conv", **conv)(x)
     return depth_to_space(x, name=f"{name}_depth_to_space")

