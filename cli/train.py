@@ -142,27 +142,28 @@ def train(
     keras.config.set_dtype_policy(precision)
     with contextlib.redirect_stdout(sys.stderr):
         vae = kvae.train(images, out=out, verbose=0 if quiet else "auto", **settings)
-    click.echo(figures(vae.card["test"]))
+    click.echo(figures("Train", vae.card["train"]))
+    click.echo(figures("Test", vae.card["test"]))
     click.echo(f"Fit: {vae.card['epochs']} epochs in {vae.card['fit_seconds']:.0f} seconds")
     click.echo(f"Model: {out}")
     click.echo(f"History, curves and grids: {out.removesuffix('.keras')}/")
 
 
-def figures(test: dict) -> str:
-    """The test figures of a card, in words."""
+def figures(part: str, card: dict) -> str:
+    """The train or test figures of a card, in words."""
+    images = f"{card['images']:,} images, " if "images" in card else ""
     lines = [
-        f"Test: -ELBO {-test['elbo']:.2f} nats per image = reconstruction "
-        f"{test['reconstruction']:.2f} + KL {test['kl']:.2f} ({test['images']:,} images, "
-        f"{test['protocol']})"
+        f"{part}: -ELBO {-card['elbo']:.2f} nats per image = reconstruction "
+        f"{card['reconstruction']:.2f} + KL {card['kl']:.2f} ({images}{card['protocol']})"
     ]
-    if "bits_per_dimension" in test:
-        lines.append(f"Test: {test['bits_per_dimension']:.3f} bits per dimension")
-    if "mean_squared_error" in test:
+    if "bits_per_dimension" in card:
+        lines.append(f"{part}: {card['bits_per_dimension']:.3f} bits per dimension")
+    if "mean_squared_error" in card:
         lines.append(
-            f"Test: mean squared error {test['mean_squared_error']:.5f} per value in [0, 1]; "
-            f"(65025 MSE + KL) / 400 = {test['squared_error_figure']:.4f}"
+            f"{part}: mean squared error {card['mean_squared_error']:.5f} per value in [0, 1]; "
+            f"(65025 MSE + KL) / 400 = {card['squared_error_figure']:.4f}"
         )
-    if "mean_of_draws" in test:
-        loose = test["mean_of_draws"]
-        lines.append(f"Test: {-loose['elbo']:.2f} with {loose['protocol']}")
+    if "mean_of_draws" in card:
+        loose = card["mean_of_draws"]
+        lines.append(f"{part}: {-loose['elbo']:.2f} with {loose['protocol']}")
     return "\n".join(lines)

@@ -9,7 +9,7 @@ import numpy as np
 from kvae.likelihoods import DiscretizedLogistic, Gaussian, bits_per_dimension
 from kvae.model import VAE
 
-__all__ = ["test_figures"]
+__all__ = ["test_figures", "train_figures"]
 
 
 def test_figures(vae: VAE, images: np.ndarray, seed: int) -> dict:
@@ -36,12 +36,30 @@ def test_figures(vae: VAE, images: np.ndarray, seed: int) -> dict:
         "images": len(images),
         "protocol": f"{vae.likelihood.protocol}, {of_z} of z an image, seed {seed}",
     }
+    return figures | likelihood_figures(vae, figures) | loose
+
+
+def train_figures(vae: VAE, history: dict[str, list[float]]) -> dict:
+    """The terms of the bound in the last epoch of a history, as they were while it trained."""
+    terms = ("elbo", "reconstruction", "kl")
+    figures: dict[str, Any] = {name: round(float(history[name][-1]), 3) for name in terms}
+    draws = int(keras.ops.convert_to_numpy(vae.mean_of_draws))
+    loose = f", z the mean of {draws} draws: no bound" if draws > 1 else ""
+    figures |= {
+        "unit": "nats per image",
+        "protocol": f"mean over the last epoch, as the weights moved{loose}",
+    }
+    return figures | likelihood_figures(vae, figures)
+
+
+def likelihood_figures(vae: VAE, figures: dict) -> dict[str, float]:
+    """The bound in the other units that a likelihood has."""
     if isinstance(vae.likelihood, DiscretizedLogistic):
         bits = bits_per_dimension(-figures["elbo"], vae.image_shape)
-        figures["bits_per_dimension"] = round(bits, 4)
+        return {"bits_per_dimension": round(bits, 4)}
     if isinstance(vae.likelihood, Gaussian) and vae.likelihood.parameters_per_value == 1:
-        figures |= squared_error(vae, figures)
-    return figures | loose
+        return squared_error(vae, figures)
+    return {}
 
 
 def evaluated(vae: VAE, images: np.ndarray, seed: int) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from kvae.callbacks import (
     SampleGrid,
 )
 from kvae.data import Dataset, reduced, resized
-from kvae.evaluation import test_figures
+from kvae.evaluation import test_figures, train_figures
 from kvae.model import VAE
 from kvae.runs import Run
 
@@ -149,6 +149,7 @@ def train(
             )
             vae.card["fit_seconds"] = round(time.perf_counter() - started, 1)
             if not keep.broken:
+                vae.card["train"] = train_figures(vae, history.history)
                 vae.card["test"] = test_figures(vae, dataset.test, seed)
         except BaseException:
             # Stopped in the middle of a step, Keras may fail with errors that say nothing.

@@ -75,8 +75,9 @@ def test_train_then_generate(bars, in_folder):
     assert "Data: bars.npz" in result.stderr
     assert f"Training: 2 epochs on {keras.backend.backend()}" in result.stderr
     assert "Epoch 2/2" in result.stderr
-    first, fit, *files = result.stdout.splitlines()
+    training, first, fit, *files = result.stdout.splitlines()
     assert fit.startswith("Fit: 2 epochs in ")
+    assert training.startswith("Train: -ELBO ") and "last epoch" in training
     assert first.startswith("Test: -ELBO ") and "nats per image" in first
     assert files == [
         "Model: saved_models/vae.keras",

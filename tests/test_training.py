@@ -155,8 +155,18 @@ def test_a_gaussian_of_one_scale_says_its_squared_error(dataset, small, tmp_path
     outputs = {name: keras.ops.convert_to_numpy(v) for name, v in vae(dataset.test).items()}
     error = ((outputs["parameters"] - dataset.test / 255) ** 2).mean()
     assert abs(test["mean_squared_error"] / error - 1) < 0.2  # another draw of z
-    figure = (65025 * test["mean_squared_error"] + test["kl"]) / 400
-    assert abs(test["squared_error_figure"] - figure) < 1e-3
+    for figures in (test, vae.card["train"]):
+        figure = (65025 * figures["mean_squared_error"] + figures["kl"]) / 400
+        assert abs(figures["squared_error_figure"] - figure) < 1e-3
+
+
+def test_the_train_figures_are_those_of_the_last_epoch(dataset, small, tmp_path):
+    vae = train(dataset, tmp_path / "vae.keras", mean_of_draws=2)
+    last = (tmp_path / "vae" / "history.csv").read_text().splitlines()
+    row = dict(zip(last[0].split(","), last[-1].split(","), strict=True))
+    train_figures = kvae.load(tmp_path / "vae.keras").card["train"]
+    assert abs(train_figures["elbo"] - float(row["elbo"])) < 1e-3
+    assert "mean of 2 draws: no bound" in train_figures["protocol"]
 
 
 def test_a_plateau_halves_the_learning_rate(dataset, tmp_path, monkeypatch):
