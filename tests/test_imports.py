@@ -26,8 +26,9 @@ MAY_IMPORT = {
     "model": {"encoder", "decoder", "likelihoods", "priors", "presets", "steps", "version"},
     "callbacks": {"plots", "files"},
     "runs": {"charts", "plots", "files"},
-    "evaluation": {"model", "likelihoods"},
+    "evaluation": {"data", "files", "likelihoods", "model", "version"},
     "pictures": {"model", "charts", "plots"},
+    "doctor": {"model", "likelihoods", "evaluation", "charts", "plots", "data", "callbacks"},
     "training": {"model", "callbacks", "presets", "data", "likelihoods", "evaluation", "runs"},
 }
 FRAMEWORKS = {"tensorflow", "jax", "torch", "tensorflow_datasets"}
