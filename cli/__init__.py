@@ -3,6 +3,7 @@
 import click
 
 from .curves import curves
+from .evaluate import evaluate
 from .generate import generate
 from .interpolate import interpolate
 from .latent import latent
@@ -22,6 +23,7 @@ def main() -> None:
 
 main.add_command(presets)
 main.add_command(train)
+main.add_command(evaluate)
 main.add_command(generate)
 main.add_command(reconstruct)
 main.add_command(interpolate)

@@ -9,12 +9,13 @@ import click
 from .command import ends_in, import_quietly
 
 IMAGE = re.compile(r"(?:(train|validation|test):)?(\d+)")
+MODEL = "saved_models/vae.keras"
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
 
 model_option = click.option(
     "--model",
     type=click.Path(dir_okay=False),
-    default="saved_models/vae.keras",
+    default=MODEL,
     show_default=True,
     help="The model's .keras file.",
 )

@@ -151,13 +151,19 @@ def train(
 
 def figures(part: str, card: dict) -> str:
     """The train or test figures of a card, in words."""
-    images = f"{card['images']:,} images, " if "images" in card else ""
+    how = card["protocol"]
+    if isinstance(how, dict):
+        how = (
+            f"{how['images']:,} images, {how['observation']}, one draw of z an image, "
+            f"seed {how['seed']}"
+        )
+    error = f" ± {card['standard_error']['elbo']:.2f}" if "standard_error" in card else ""
     lines = [
-        f"{part}: -ELBO {-card['elbo']:.2f} nats per image = reconstruction "
-        f"{card['reconstruction']:.2f} + KL {card['kl']:.2f} ({images}{card['protocol']})"
+        f"{part}: -ELBO {-card['elbo']:.2f}{error} nats per image = reconstruction "
+        f"{card['reconstruction']:.2f} + KL {card['kl']:.2f} ({how})"
     ]
     if "bits_per_dimension" in card:
-        lines.append(f"{part}: {card['bits_per_dimension']:.3f} bits per dimension")
+        lines.append(f"{part}: {card['bits_per_dimension']:.4f} bits per dimension")
     if "mean_squared_error" in card:
         lines.append(
             f"{part}: mean squared error {card['mean_squared_error']:.5f} per value in [0, 1]; "

@@ -8,6 +8,7 @@ from kvae.callbacks import LatentKL, ReconstructionGrid, SampleGrid
 from kvae.charts import curves
 from kvae.decoder import build_decoder
 from kvae.encoder import build_encoder
+from kvae.evaluation import Evaluation, compare, evaluate
 from kvae.likelihoods import Bernoulli, ContinuousBernoulli, DiscretizedLogistic, Gaussian
 from kvae.model import VAE, load
 from kvae.pictures import (
@@ -27,6 +28,7 @@ __all__ = [
     "Bernoulli",
     "ContinuousBernoulli",
     "DiscretizedLogistic",
+    "Evaluation",
     "Gaussian",
     "LatentKL",
     "ReconstructionGrid",
@@ -36,8 +38,10 @@ __all__ = [
     "build_decoder",
     "build_encoder",
     "charts",
+    "compare",
     "curves",
     "data",
+    "evaluate",
     "interpolate",
     "latent",
     "like",

@@ -19,6 +19,7 @@ __all__ = [
 ]
 
 BINARIZATIONS = ("dynamic", "threshold", "none")
+FACTORS = 16  # of one product: each is at most 2, so it stays far below float32's limit
 NEAR_ZERO = 0.4  # logits below it: series, which keep the digits that differences lose
 
 
@@ -30,9 +31,12 @@ class Likelihood(keras.layers.Layer):
             along the last axis: first the `channels` locations (or logits), then the scales.
         support: The images that `check` lets pass, in words.
         protocol: How images are observed and scored, in words, for a model's card.
+        measure: What `log_prob` is the logarithm of: "probability", "density" or "neither". Only
+            figures of the same are comparable.
     """
 
     parameters_per_value = 1
+    measure = "density"
     support = "bool, integers in 0…255 or floats in [0, 1]"
 
     def __init__(self, **kwargs):
@@ -82,6 +86,33 @@ class Likelihood(keras.layers.Layer):
             (batch, height, width, channels), float32 in [0, 1].
         """
         return scaled(images)
+
+    def observe_once(self, images, generator: np.random.Generator) -> np.ndarray:
+        """As `observe`; what is drawn comes from NumPy, so that each backend sees the same.
+
+        Args:
+            images: (batch, height, width, channels), uint8 in 0…255 or float in [0, 1].
+            generator: NumPy's random numbers.
+        """
+        return ops.convert_to_numpy(self.observe(images))
+
+    def log_prob_of_draws(self, observed, parameters, draws: int):
+        """`log_prob` of each image under each of its draws of z; for evaluation, not for training.
+
+        Args:
+            observed: (batch, height, width, channels), float in [0, 1].
+            parameters: (batch · draws, height, width, channels · parameters_per_value); an image's
+                draws follow each other.
+            draws: How many draws an image has.
+
+        Returns:
+            (batch, draws), float32, nats.
+        """
+        # Broadcast, not repeated: compilers then need no copy for each draw.
+        size = (-1, draws, *observed.shape[1:])
+        same = ops.broadcast_to(observed[:, None], (ops.shape(observed)[0], *size[1:]))
+        same = ops.reshape(same, (-1, *observed.shape[1:]))
+        return ops.reshape(self.log_prob(same, parameters), (-1, draws))
 
     def log_prob(self, observed, parameters):
         """Log-probability, or log-density, of each image, with all constants.
@@ -140,6 +171,11 @@ class Bernoulli(Likelihood):
         self.binarize = binarize
 
     @property
+    def measure(self) -> str:
+        """What `log_prob` is the logarithm of: with soft targets of nothing."""
+        return "neither" if self.binarize == "none" else "probability"
+
+    @property
     def protocol(self) -> str:
         """How grey values become observations."""
         return f"binarize {self.binarize}"
@@ -162,6 +198,36 @@ class Bernoulli(Likelihood):
             return ops.cast(images >= 0.5, "float32")
         noise = keras.random.uniform(ops.shape(images), seed=seed, dtype="float32")
         return ops.cast(noise < images, "float32")
+
+    def observe_once(self, images, generator: np.random.Generator) -> np.ndarray:
+        """As `observe`; what is drawn comes from NumPy, so that each backend sees the same."""
+        if self.binarize != "dynamic":
+            return super().observe_once(images, generator)
+        grey = np.asarray(images, "float32") / (1 if images.dtype.kind == "f" else 255)
+        return (generator.random(grey.shape, dtype="float32") < grey).astype("float32")
+
+    def log_prob_of_draws(self, observed, parameters, draws: int):
+        """`log_prob` of each image under each of its draws of z; for evaluation, not for training.
+
+        The sum of softplus(l) = max(l, 0) + log(1 + exp(-|l|)) is taken in groups, as the logarithm
+        of a product, which saves most of the logarithms; its gradient would be slow.
+
+        Args:
+            observed: (batch, height, width, channels), float in [0, 1].
+            parameters: (batch · draws, height, width, channels), logits.
+            draws: How many draws an image has.
+
+        Returns:
+            (batch, draws), float32, nats.
+        """
+        values = math.prod(observed.shape[1:])
+        group = max(size for size in range(1, FACTORS + 1) if values % size == 0)
+        groups = values // group
+        x = ops.reshape(ops.cast(observed, "float32"), (-1, 1, groups, group))
+        logits = ops.reshape(ops.cast(parameters, "float32"), (-1, draws, groups, group))
+        linear = ops.sum(x * logits - ops.maximum(logits, 0.0), axis=(2, 3))
+        products = ops.prod(1 + ops.exp(-ops.abs(logits)), axis=3)
+        return linear - ops.sum(ops.log(products), axis=2)
 
     def log_prob(self, observed, parameters):
         """Log-probability of each image.
@@ -360,6 +426,7 @@ class DiscretizedLogistic(Likelihood):
     """
 
     parameters_per_value = 2
+    measure = "probability"
     support = "bool, integers in 0…255 or floats that are multiples of 1/255"
 
     def __init__(self, min_scale: float = 1 / 2048, **kwargs):

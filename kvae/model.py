@@ -275,6 +275,18 @@ class VAE(TrainStep):
         images = self.likelihood.check(images, self.image_shape)
         return tuple(in_batches(self._encode_batch, images, batch_size))
 
+    def encode_observed(self, observed: np.ndarray, batch_size: int = 1000):
+        """The posterior of images as they were observed, so that nothing is done to them here.
+
+        Args:
+            observed: (count, height, width, channels), float32 in [0, 1]; `call` gives such.
+            batch_size: How many are held on the device at a time.
+
+        Returns:
+            `mean` and `log_variance`, each (count, latent), float32.
+        """
+        return tuple(in_batches(self._encode_observed_batch, observed, batch_size))
+
     def decode(self, latents, batch_size: int = 1000) -> np.ndarray:
         """The expected image of each row of latents.
 
@@ -344,8 +356,11 @@ class VAE(TrainStep):
         return ops.convert_to_numpy(kl).mean(axis=0)
 
     def _encode_batch(self, images):
-        observed = ops.convert_to_numpy(self.likelihood.observe(images))
-        return [ops.convert_to_numpy(output) for output in self.encoder.predict_on_batch(observed)]
+        return self._encode_observed_batch(ops.convert_to_numpy(self.likelihood.observe(images)))
+
+    def _encode_observed_batch(self, observed):
+        outputs = self.encoder.predict_on_batch(observed)
+        return [ops.convert_to_numpy(output).astype("float32") for output in outputs]
 
     def _decode_batch(self, latents):
         parameters = self.decoder.predict_on_batch(latents)

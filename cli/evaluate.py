@@ -1,0 +1,95 @@
+"""`kvae evaluate`."""
+
+import click
+
+from .command import Command, backend_option
+from .inputs import MODEL, Images, data_options, open_model, seed_option
+
+
+@click.command(cls=Command)
+@click.argument("models", nargs=-1, type=click.Path(dir_okay=False), metavar="[MODEL]...")
+@click.option(
+    "--importance-samples",
+    "-k",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="The most draws of z for an image in the estimate of −log p(x); 5,000 in most papers.",
+)
+@click.option(
+    "--images", type=click.IntRange(min=1), help="So many, the first of the split.  [default: all]"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+@data_options
+@seed_option
+@backend_option
+def evaluate(
+    models: tuple[str, ...],
+    importance_samples: int,
+    images: int | None,
+    as_json: bool,
+    quiet: bool,
+    dataset: str | None,
+    data_dir: str | None,
+    split: str,
+    seed: int,
+) -> None:
+    """Measure a trained model: bound, likelihood, latents; with errors, and how it was done.
+
+    With several models, compare each with the first, image by image. MODEL is a .keras file, by
+    default saved_models/vae.keras.
+
+    Example: kvae evaluate saved_models/vae.keras -k 1000
+    """
+    import contextlib
+    import json
+    import sys
+
+    names = models or (MODEL,)
+    vaes = {name: open_model(name) for name in names}
+    import kvae
+
+    found = {}
+    for name, vae in vaes.items():
+        data = Images(vae, dataset, data_dir, split).data
+        with contextlib.redirect_stdout(sys.stderr):
+            found[name] = kvae.evaluate(
+                vae,
+                data,
+                split,
+                images=images,
+                importance_samples=importance_samples,
+                seed=seed,
+                verbose=not quiet,
+            )
+    first, *others = found
+    differences = {name: kvae.compare(found[name], found[first]) for name in others}
+    if as_json:
+        report = {
+            "models": {name: evaluation.as_dict() for name, evaluation in found.items()},
+            "differences": [
+                {"first": name, "second": first, **difference}
+                for name, difference in differences.items()
+            ],
+        }
+        click.echo(json.dumps(report, indent=2))
+        return
+    for name, evaluation in found.items():
+        click.echo(f"{name}\n{evaluation}\n")
+    for name, difference in differences.items():
+        click.echo(f"{name} − {first}: {sentence(difference)}")
+
+
+def sentence(difference: dict) -> str:
+    """A comparison in words."""
+    if not difference["comparable"]:
+        return f"not comparable: {difference['why']}"
+    names = {"negative_elbo": "−ELBO", "nll": "−log p(x)"}
+    parts = [
+        f"{title} {difference[name]['difference']:+.3f} nats per image, 95 % interval "
+        f"{difference[name]['low']:+.3f} to {difference[name]['high']:+.3f}"
+        for name, title in names.items()
+        if name in difference
+    ]
+    return f"{'; '.join(parts)} (paired)"

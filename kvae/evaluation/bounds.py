@@ -1,0 +1,252 @@
+"""Bounds on log p(x): the ELBO's terms and the importance-weighted likelihood, image by image."""
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+
+import keras
+import numpy as np
+from keras import ops
+
+from kvae.model import VAE
+
+__all__ = ["Posterior", "Terms", "importance_weighted", "posterior", "terms"]
+
+VALUES_AT_A_TIME = 2**21  # on a CPU a chunk of draws then stays in its caches
+VALUES_AT_A_TIME_GPU = 2**27
+IMAGES_AT_A_TIME = 500
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Posterior:
+    """What the encoder says of images, each observed once.
+
+    Attributes:
+        observed: (count, height, width, channels), float32 in [0, 1].
+        mean: (count, latent), float32.
+        log_variance: (count, latent), float32, the natural log of a variance.
+        seed: Of the observation, and of the draws of z that are to come.
+        observed_hash: SHA-256 of `observed` as float32; two figures with the same one were scored
+            on the same pixels.
+    """
+
+    observed: np.ndarray
+    mean: np.ndarray
+    log_variance: np.ndarray
+    seed: int
+    observed_hash: str
+
+    def noise(self, start: int, stop: int, draws: int) -> np.ndarray:
+        """Standard normal noise for the draws of images `start` to `stop`.
+
+        That of an image depends on its place and the seed alone, and the first 10 of its 5,000
+        draws are the 10 that it has where there are 10: figures are the same for all backends,
+        batch sizes and numbers of images.
+
+        Returns:
+            (stop − start, draws, latent), float32.
+        """
+        shape = (draws, self.mean.shape[1])
+        streams = (np.random.SFC64([self.seed, index]) for index in range(start, stop))
+        noise = [np.random.Generator(s).standard_normal(shape, dtype="float32") for s in streams]
+        return np.stack(noise)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Terms:
+    """The two terms of −ELBO for each image, from one draw of z: (count,), float64, nats."""
+
+    reconstruction: np.ndarray
+    kl: np.ndarray
+
+    @property
+    def elbo(self) -> np.ndarray:
+        """The bound on log p(x): (count,), nats."""
+        return -self.reconstruction - self.kl
+
+
+def posterior(vae: VAE, images: np.ndarray, seed: int = 0) -> Posterior:
+    """Observes and encodes images.
+
+    Args:
+        vae: The model.
+        images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
+        seed: Of the one draw of pixels, where the likelihood draws them.
+    """
+    images = vae.likelihood.check(images, vae.image_shape)
+    generator = np.random.Generator(np.random.SFC64(seed))
+    size = min(IMAGES_AT_A_TIME, len(images))
+    observed = np.concatenate(
+        [
+            vae.likelihood.observe_once(images[start : start + size], generator)
+            for start in range(0, len(images), size)
+        ]
+    )
+    mean, log_variance = vae.encode_observed(observed, size)
+    digest = hashlib.sha256(np.ascontiguousarray(observed)).hexdigest()
+    return Posterior(observed, mean, log_variance, seed, digest)
+
+
+def terms(vae: VAE, of: Posterior, verbose: bool = False) -> Terms:
+    r"""The terms of the bound, with one draw of z for each image.
+
+    $$\log p(x) \ge \mathbb{E}_{q(z|x)} \log p(x|z) - D_{KL}(q(z|x) \,\|\, p(z))$$
+
+    References:
+        Kingma and Welling (2014), "Auto-encoding variational Bayes", arXiv:1312.6114, equation 3.
+    """
+    reconstruction, kl = [], []
+    for start, stop, noise, parts in drawn(vae, of, 1, verbose):
+        mean, log_variance = of.mean[start:stop], of.log_variance[start:stop]
+        z = mean + np.exp(0.5 * log_variance) * noise[:, 0]
+        reconstruction.append(-parts["log_likelihood"][:, 0])
+        kl.append(
+            ops.convert_to_numpy(vae.prior.kl(*map(ops.convert_to_tensor, (mean, log_variance, z))))
+        )
+    return Terms(
+        np.concatenate(reconstruction).astype("float64"), np.concatenate(kl).astype("float64")
+    )
+
+
+def importance_weighted(
+    vae: VAE, of: Posterior, samples: Sequence[int] = (1, 10, 100), verbose: bool = False
+) -> dict[int, np.ndarray]:
+    r"""The importance-weighted estimate of −log p(x) for each image.
+
+    $$-\log \frac1k \sum_{i=1}^k \frac{p(x, z_i)}{q(z_i|x)}, \quad z_i \sim q(z|x)$$
+
+    Its mean is never below −log p(x), and falls towards it as k grows. The draws for a small k are
+    the first of those for a large one.
+
+    Args:
+        vae: The model.
+        of: What `posterior` returned.
+        samples: The numbers of draws k.
+        verbose: Whether to show progress.
+
+    Returns:
+        For each k, in rising order, (count,), float64, nats.
+
+    References:
+        Burda, Grosse and Salakhutdinov (2016), "Importance weighted autoencoders",
+        arXiv:1509.00519, equation 8.
+    """
+    counts = sorted(set(samples))
+    if not counts or counts[0] < 1:
+        raise ValueError(f"`samples` must be numbers of at least 1. Received: samples={samples}")
+    estimates: dict[int, list[np.ndarray]] = {k: [] for k in counts}
+    for _, _, _, parts in drawn(vae, of, counts[-1], verbose):
+        log_weights = parts["log_likelihood"] + parts["log_prior"] - parts["log_posterior"]
+        for k in counts:
+            estimates[k].append(-log_mean_exp(log_weights[:, :k]))
+    return {k: np.concatenate(parts) for k, parts in estimates.items()}
+
+
+def log_mean_exp(values: np.ndarray) -> np.ndarray:
+    """The logarithm of each row's mean exponential: (count, draws) to (count,), float64."""
+    values = values.astype("float64")
+    highest = values.max(axis=1)
+    return highest + np.log(np.exp(values - highest[:, None]).mean(axis=1))
+
+
+class Draws(keras.Model):
+    """Log-densities of draws of z, compiled by Keras as every model's `predict`.
+
+    Args:
+        vae: The model.
+        draws: How many an image has in one call.
+    """
+
+    def __init__(self, vae: VAE, draws: int):
+        super().__init__()
+        self.vae = vae
+        self.draws = draws
+        self.autocast = False
+        self.compile(optimizer=None, jit_compile=vae.best_jit_compile())
+        self.built = True
+
+    def call(self, inputs):
+        """Decodes and scores the draws.
+
+        Args:
+            inputs: `observed` (batch, height, width, channels), `mean` and `log_variance` (batch,
+                latent), `noise` (batch, draws, latent); float32.
+
+        Returns:
+            A dict of (batch, draws), float32, nats: `log_likelihood`, log p(x|z); `log_prior`,
+            log p(z); `log_posterior`, log q(z|x).
+        """
+        observed, mean, log_variance, noise = inputs
+        z = mean[:, None] + ops.exp(0.5 * log_variance)[:, None] * noise
+        z = ops.reshape(z, (-1, self.vae.latent_dim))
+        parameters = ops.cast(self.vae.decoder(z), "float32")
+        constant = math.log(2 * math.pi)
+        spread = ops.square(noise) + log_variance[:, None] + constant
+        return {
+            "log_likelihood": self.vae.likelihood.log_prob_of_draws(
+                observed, parameters, self.draws
+            ),
+            "log_prior": ops.reshape(self.vae.prior.log_prob(z), (-1, self.draws)),
+            "log_posterior": -0.5 * ops.sum(spread, axis=-1),
+        }
+
+
+def drawn(
+    vae: VAE, of: Posterior, draws: int, verbose: bool
+) -> Iterator[tuple[int, int, np.ndarray, dict[str, np.ndarray]]]:
+    """Goes through the images: start, stop, noise (stop − start, draws, latent), and log-densities.
+
+    So many images, or so many draws of one, are decoded at a time that memory stays bounded.
+    """
+    count = len(of.mean)
+    rows = max(1, values_at_a_time() // widest(vae.decoder))
+    calls = math.ceil(draws / rows)  # for one image
+    at_a_time = math.ceil(draws / calls)
+    images = min(count, max(1, rows // at_a_time))
+    model = Draws(vae, at_a_time)
+    bar = keras.utils.Progbar(count, verbose=int(verbose), unit_name="image")
+    for start in range(0, count, images):
+        stop = min(start + images, count)
+        noise = of.noise(start, stop, draws)
+        inputs = (of.observed[start:stop], of.mean[start:stop], of.log_variance[start:stop])
+        inputs = tuple(padded(array, images) for array in inputs)
+        parts = []
+        for first in range(0, draws, at_a_time):
+            chunk = padded(noise[:, first : first + at_a_time].swapaxes(0, 1), at_a_time)
+            chunk = padded(np.ascontiguousarray(chunk.swapaxes(0, 1)), images)
+            parts.append(model.predict_on_batch((*inputs, chunk)))
+        yield (
+            start,
+            stop,
+            noise,
+            {
+                name: np.concatenate([ops.convert_to_numpy(p[name]) for p in parts], axis=1)[
+                    : stop - start, :draws
+                ]
+                for name in parts[0]
+            },
+        )
+        bar.update(stop)
+
+
+def padded(array: np.ndarray, length: int) -> np.ndarray:
+    """The array with its last row repeated up to this length, so that one shape is compiled."""
+    missing = length - len(array)
+    return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing else array
+
+
+def values_at_a_time() -> int:
+    """How many values a layer may give in one call, on the device that Keras uses."""
+    device = str(keras.Variable(0.0).value.device).lower()
+    return VALUES_AT_A_TIME if "cpu" in device else VALUES_AT_A_TIME_GPU
+
+
+def widest(decoder: keras.Model) -> int:
+    """The most values that one layer of the decoder gives for one row of latents."""
+    sizes = [
+        math.prod(size for size in output.shape[1:] if size)
+        for layer in decoder.layers
+        for output in keras.tree.flatten(layer.output)
+    ]
+    return max(sizes, default=1)

@@ -1,0 +1,310 @@
+"""Reports: all figures of a model on a data set, the protocol they share, and comparisons."""
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from kvae.data import Dataset, fitted
+from kvae.evaluation.bounds import Posterior, importance_weighted, posterior, terms
+from kvae.evaluation.latents import (
+    active_units,
+    linear_probe_accuracy,
+    moment_gap,
+    mutual_information,
+    neighbour_accuracy,
+)
+from kvae.likelihoods import bits_per_dimension
+from kvae.model import VAE
+from kvae.priors import StandardNormal
+from kvae.version import __version__
+
+__all__ = ["Evaluation", "bound_figures", "compare", "evaluate"]
+
+CURVE = (1, 10, 100, 1000, 5000)
+RESAMPLES = 2000
+MUST_AGREE = ("measure", "observed_hash", "images")
+NEIGHBOURS = 5
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What `evaluate` found.
+
+    Attributes:
+        figures: By part: `bound`, `nll`, `latents`, `representation`, `samples`; the last two only
+            where there is what they need. Numbers, in nats per image where nothing else is said.
+        protocol: How they were obtained: what a reader needs to obtain them again.
+        per_image: `elbo`, `reconstruction`, `kl` and `nll` (at the most draws), each (count,).
+    """
+
+    figures: dict[str, Any]
+    protocol: dict[str, Any]
+    per_image: dict[str, np.ndarray]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Figures and protocol, as JSON has them."""
+        return {**self.figures, "protocol": self.protocol}
+
+    def __str__(self) -> str:
+        """A table, and the protocol in a line."""
+        return "\n".join([*rows_of(self.figures), protocol_line(self.protocol)])
+
+
+def evaluate(
+    vae: VAE,
+    dataset: Dataset,
+    split: str = "test",
+    *,
+    images: int | None = None,
+    importance_samples: int = 100,
+    seed: int = 0,
+    verbose: bool = False,
+) -> Evaluation:
+    """Measures a trained model: bound, likelihood, latents and what they are good for.
+
+    What is drawn, pixels and z, comes from `seed` through NumPy: the same model has the same
+    figures on every backend, up to rounding.
+
+    Args:
+        vae: The model.
+        dataset: What `kvae.data.load` or `kvae.data.from_arrays` returned; images of another size
+            are resized to the model's.
+        split: "train", "validation" or "test".
+        images: So many, the first of the split; all where none is given.
+        importance_samples: The most draws of z for an image in the estimate of −log p(x).
+        seed: Of all that is drawn.
+        verbose: Whether to show progress.
+
+    Raises:
+        ValueError: If an argument is not what it should be.
+    """
+    if split not in ("train", "validation", "test"):
+        raise ValueError(f"`split` must be train, validation or test. Received: split={split!r}")
+    for name, value in (("images", images or 1), ("importance_samples", importance_samples)):
+        if value < 1:
+            raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
+    chosen = fitted(getattr(dataset, split)[:images], vae.image_shape)
+    of = posterior(vae, chosen, seed)
+    bound, per_image = bound_and_terms(vae, of)
+    curve = [*(k for k in CURVE if k < importance_samples), importance_samples]
+    nll = importance_weighted(vae, of, curve, verbose)
+    figures = {
+        "bound": bound,
+        "nll": {str(k): mean_and_error(values) for k, values in nll.items()},
+        "latents": latent_figures(vae, of, seed),
+    }
+    labels = getattr(dataset, f"{split}_labels")
+    if split != "train" and labels is not None and dataset.train_labels is not None:
+        figures["representation"] = representation(vae, dataset, of, labels[:images])
+    protocol = {
+        "data": dataset.name,
+        "split": split,
+        **described(vae, chosen, of),
+        "importance_samples": importance_samples,
+    }
+    return Evaluation(figures, protocol, {**per_image, "nll": nll[importance_samples]})
+
+
+def bound_figures(vae: VAE, images: np.ndarray, seed: int = 0) -> dict[str, Any]:
+    """The bound, its two terms, and how they were measured: what a model's card keeps.
+
+    Args:
+        vae: The model.
+        images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
+        seed: Of the pixels and of z, one draw of each for an image.
+    """
+    of = posterior(vae, images, seed)
+    return {**bound_and_terms(vae, of)[0], "protocol": described(vae, images, of)}
+
+
+def bound_and_terms(vae: VAE, of: Posterior) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The figures of the bound, and what they are the means of."""
+    parts = terms(vae, of)
+    per_image = {"elbo": parts.elbo, "reconstruction": parts.reconstruction, "kl": parts.kl}
+    found = {name: mean_and_error(values) for name, values in per_image.items()}
+    figures: dict[str, Any] = {name: value["mean"] for name, value in found.items()}
+    figures["standard_error"] = {name: value["standard_error"] for name, value in found.items()}
+    if vae.likelihood.measure == "probability":
+        bits = bits_per_dimension(-figures["elbo"], vae.image_shape)
+        figures["bits_per_dimension"] = round(bits, 4)
+    return figures, per_image
+
+
+def mean_and_error(values: np.ndarray) -> dict[str, float]:
+    """The mean over images, and its standard error."""
+    error = float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
+    return {"mean": round(float(np.mean(values)), 4), "standard_error": round(error, 4)}
+
+
+def latent_figures(vae: VAE, of: Posterior, seed: int) -> dict[str, Any]:
+    """What the latents hold, and how far their aggregate is from the prior."""
+    kl = ops.convert_to_numpy(vae.prior.kl_per_latent(of.mean, of.log_variance)).mean(axis=0)
+    information = mutual_information(of.mean, of.log_variance, seed)
+    figures: dict[str, Any] = {
+        "latents": vae.latent_dim,
+        "active": int(active_units(of.mean).sum()),
+        "kl_per_latent": [round(float(value), 4) for value in kl],
+        "mutual_information": round(information, 4),
+        "mutual_information_at_most": round(math.log(len(of.mean)), 4),
+        "prior_gap_at_most": round(float(kl.sum()) - information, 4),
+    }
+    if isinstance(vae.prior, StandardNormal):
+        figures["prior_gap_at_least"] = round(moment_gap(of.mean, of.log_variance), 4)
+    return figures
+
+
+def representation(vae: VAE, dataset: Dataset, of: Posterior, labels: np.ndarray) -> dict[str, Any]:
+    """What a classifier on the latent means of training images makes of these images."""
+    mean, _ = vae.encode(fitted(dataset.train, vae.image_shape))
+    known = (mean, dataset.train_labels, of.mean, labels)
+    found = {
+        "nearest_neighbours": neighbour_accuracy(*known, neighbours=NEIGHBOURS),
+        "linear_probe": linear_probe_accuracy(*known),
+    }
+    return {
+        **{name: round(share, 4) for name, share in found.items()},
+        "standard_error": {
+            name: round(math.sqrt(share * (1 - share) / len(labels)), 4)
+            for name, share in found.items()
+        },
+        "neighbours": NEIGHBOURS,
+        "training_images": len(mean),
+    }
+
+
+def described(vae: VAE, images: np.ndarray, of: Posterior) -> dict[str, Any]:
+    """What figures of these images depend on, besides the model."""
+    return {
+        "images": len(images),
+        "image_shape": list(vae.image_shape),
+        "data_hash": hashlib.sha256(np.ascontiguousarray(images)).hexdigest(),
+        "observation": vae.likelihood.protocol,
+        "observed_hash": of.observed_hash,
+        "measure": vae.likelihood.measure,
+        "unit": "nats per image",
+        "draws_of_z": 1,
+        "seed": of.seed,
+        "backend": keras.backend.backend(),
+        "precision": vae.decoder.dtype_policy.name,
+        "versions": {"kvae": __version__, "keras": keras.__version__, "numpy": np.__version__},
+    }
+
+
+def compare(first: Evaluation, second: Evaluation, seed: int = 0) -> dict[str, Any]:
+    """The difference of two models, image by image on the same draws, where that has a meaning.
+
+    Args:
+        first: What `evaluate` found of one.
+        second: What it found of the other.
+        seed: Of the bootstrap.
+
+    Returns:
+        `comparable`; if so `negative_elbo` and `nll`, each with `difference` (first − second, nats
+        per image), and `low` and `high`, a 95 % interval of it from 2,000 bootstrap samples of the
+        images; if not, `why`. `nll` is left out where the numbers of draws differ.
+
+    References:
+        Efron (1979), "Bootstrap methods: another look at the jackknife".
+    """
+    differ = [name for name in MUST_AGREE if first.protocol[name] != second.protocol[name]]
+    if differ or "neither" in (first.protocol["measure"],):
+        return {"comparable": False, "why": why_not(first.protocol, second.protocol, differ)}
+    pairs = {"negative_elbo": (-first.per_image["elbo"], -second.per_image["elbo"])}
+    if first.protocol["importance_samples"] == second.protocol["importance_samples"]:
+        pairs["nll"] = (first.per_image["nll"], second.per_image["nll"])
+    return {
+        "comparable": True,
+        **{name: paired_difference(a - b, seed) for name, (a, b) in pairs.items()},
+    }
+
+
+def paired_difference(differences: np.ndarray, seed: int) -> dict[str, float]:
+    """The mean of differences, with a bootstrap interval."""
+    generator = np.random.default_rng(seed)
+    count = len(differences)
+    means = [differences[generator.integers(0, count, count)].mean() for _ in range(RESAMPLES)]
+    low, high = np.quantile(means, (0.025, 0.975))
+    parts = {"difference": differences.mean(), "low": low, "high": high}
+    return {name: round(float(value), 4) for name, value in parts.items()}
+
+
+def why_not(first: dict, second: dict, differ: Sequence[str]) -> str:
+    """Why two protocols are not comparable, in words."""
+    reasons = {
+        "measure": "one is of a {measure}, the other of a {other[measure]}",
+        "images": "one is of {images:,} images, the other of {other[images]:,}",
+        "observed_hash": "the pixels that were scored differ ({observation}; {other[observation]})",
+    }
+    for name in ("measure", "images", "observed_hash"):
+        if name in differ:
+            return reasons[name].format(**first, other=second)
+    return "soft targets are no likelihood of any data"
+
+
+def rows_of(figures: dict[str, Any]) -> list[str]:
+    """The figures as lines of a table."""
+    bound, errors = figures["bound"], figures["bound"]["standard_error"]
+    lines = [
+        row("−ELBO", f"{-bound['elbo']:.2f} ± {errors['elbo']:.2f} nats per image"),
+        row("  reconstruction", f"{bound['reconstruction']:.2f} ± {errors['reconstruction']:.2f}"),
+        row("  KL", f"{bound['kl']:.2f} ± {errors['kl']:.2f}"),
+    ]
+    if "bits_per_dimension" in bound:
+        lines.append(row("  bits per dimension", f"{bound['bits_per_dimension']:.4f}"))
+    for i, (k, value) in enumerate(figures["nll"].items()):
+        text = f"{value['mean']:.2f} ± {value['standard_error']:.2f}   k = {int(k):,}"
+        lines.append(row("−log p(x), at most" if i == 0 else "", text))
+    latents = figures["latents"]
+    gap = f"at most {latents['prior_gap_at_most']:.2f} nats"
+    if "prior_gap_at_least" in latents:
+        gap = f"{latents['prior_gap_at_least']:.2f} to {latents['prior_gap_at_most']:.2f} nats"
+    kl = latents["kl_per_latent"]
+    lines += [
+        row("active latents", f"{latents['active']} of {latents['latents']}"),
+        row("KL of a latent", f"{min(kl):.2f} to {max(kl):.2f} nats"),
+        row(
+            "information",
+            f"{latents['mutual_information']:.2f} nats of x in z "
+            f"(so many images show at most {latents['mutual_information_at_most']:.2f})",
+        ),
+        row("gap to the prior", gap),
+    ]
+    if "representation" in figures:
+        found = figures["representation"]
+        lines += [
+            row(
+                title,
+                f"{100 * found[name]:.2f} ± {100 * found['standard_error'][name]:.2f} % right",
+            )
+            for name, title in (
+                ("nearest_neighbours", f"{found['neighbours']} neighbours"),
+                ("linear_probe", "linear probe"),
+            )
+        ]
+    return lines
+
+
+def row(title: str, value: str) -> str:
+    """One line of a table."""
+    return f"{title:<20} {value}"
+
+
+def protocol_line(protocol: dict[str, Any]) -> str:
+    """The protocol in a line."""
+    parts = [
+        f"{protocol['data']} {protocol['split']}, {protocol['images']:,} images "
+        f"(sha256 {protocol['data_hash'][:8]})",
+        f"{protocol['observation']} (sha256 {protocol['observed_hash'][:8]})",
+        "one draw of z for the bound",
+        f"seed {protocol['seed']}",
+        f"{protocol['backend']}, {protocol['precision']}",
+        f"kvae {protocol['versions']['kvae']}, keras {protocol['versions']['keras']}",
+        "± one standard error over images",
+    ]
+    return f"Protocol: {'; '.join(parts)}"

@@ -1,0 +1,400 @@
+import importlib.metadata
+import json
+import math
+
+import keras
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from fresh_process import BACKENDS, run
+
+import kvae
+from kvae import evaluation
+from kvae.evaluation import bounds, latents
+
+COMMAND = importlib.metadata.entry_points(group="console_scripts")["kvae"].load()
+SCALE = 0.3
+
+
+def call(*arguments, code=0):
+    result = CliRunner().invoke(COMMAND, [*map(str, arguments)], catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.fixture
+def dataset(images):
+    labels = np.arange(64) % 3
+    return kvae.data.from_arrays(
+        images[:40],
+        validation=images[40:48],
+        test=images[48:],
+        train_labels=labels[:40],
+        validation_labels=labels[40:48],
+        test_labels=labels[48:],
+    )
+
+
+def linear_gaussian(shift=0.0, narrowing=0.0, seed=0):
+    """A model whose −log p(x) is known: x = W z + b + noise, W of orthogonal columns.
+
+    Its encoder gives the true posterior, or one beside it.
+    """
+    generator = np.random.default_rng(seed)
+    weights = np.linalg.qr(generator.normal(size=(16, 3)))[0] * [0.5, 1.0, 1.5]
+    bias = generator.normal(size=16) * 0.1 + 0.5
+    precision = 1 + np.sum(weights**2, axis=0) / SCALE**2
+    to_mean = weights / SCALE**2 / precision
+    inputs = keras.Input((4, 4, 1))
+    flat = keras.layers.Flatten()(inputs)
+    mean = keras.layers.Dense(3, name="mean")(flat)
+    log_variance = keras.layers.Dense(3, name="log_variance", kernel_initializer="zeros")(flat)
+    encoder = keras.Model(inputs, [mean, log_variance])
+    encoder.get_layer("mean").set_weights([to_mean, shift - bias @ to_mean])
+    spread = -np.log(precision) - narrowing
+    encoder.get_layer("log_variance").set_weights([np.zeros((16, 3)), spread])
+    z = keras.Input((3,))
+    decoder = keras.Model(z, keras.layers.Reshape((4, 4, 1))(keras.layers.Dense(16)(z)))
+    decoder.layers[1].set_weights([weights.T, bias])
+    vae = kvae.VAE(encoder, decoder, kvae.Gaussian(SCALE))
+    covariance = weights @ weights.T + SCALE**2 * np.eye(16)
+
+    def negative_log_likelihood(images):
+        error = images.reshape(-1, 16) - bias
+        _, log_determinant = np.linalg.slogdet(2 * np.pi * covariance)
+        distance = np.sum(error @ np.linalg.inv(covariance) * error, axis=1)
+        return 0.5 * (log_determinant + distance)
+
+    return vae, negative_log_likelihood
+
+
+def grey(count=30, seed=1):
+    return np.random.default_rng(seed).random((count, 4, 4, 1), dtype="float32")
+
+
+# Bounds ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("k", [1, 7])
+def test_with_the_true_posterior_every_draw_gives_the_exact_likelihood(k):
+    vae, exact = linear_gaussian()
+    of = evaluation.posterior(vae, grey())
+    estimate = evaluation.importance_weighted(vae, of, [k])[k]
+    np.testing.assert_allclose(estimate, exact(grey()), atol=1e-3)
+
+
+def test_with_another_posterior_the_estimate_comes_to_the_closed_form():
+    vae, exact = linear_gaussian(shift=0.02, narrowing=-0.3)
+    of = evaluation.posterior(vae, grey())
+    estimate = evaluation.importance_weighted(vae, of, [1, 20_000])
+    assert abs(estimate[20_000].mean() - exact(grey()).mean()) < 1e-3
+    assert estimate[1].mean() > exact(grey()).mean() + 0.02
+    assert -evaluation.terms(vae, of).elbo.mean() > exact(grey()).mean() + 0.02
+
+
+def test_the_estimate_comes_to_an_integral_over_two_latents(images):
+    keras.utils.set_random_seed(1)
+    arguments = {"widths": (16,), "activation": "tanh"}
+    vae = kvae.VAE(
+        kvae.build_encoder((8, 8, 1), 2, "dense", **arguments),
+        kvae.build_decoder((8, 8, 1), 2, "dense", **arguments),
+        kvae.Bernoulli("threshold"),
+    )
+    for weight in vae.decoder.trainable_variables:
+        weight.assign(2 * weight)  # images that depend on z …
+    for weight in vae.encoder.trainable_variables:
+        weight.assign(0 * weight)  # … and draws that cover p(z|x): from the prior
+    side = np.linspace(-6, 6, 241)
+    z = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2).astype("float32")
+    logits = np.concatenate([vae.decoder.predict_on_batch(part) for part in np.split(z, 241)])
+    logits = np.asarray(keras.ops.convert_to_numpy(logits), "float64").reshape(len(z), -1)
+    of = evaluation.posterior(vae, images[:6])
+    x = of.observed.reshape(6, -1)
+    log_joint = logits @ x.T - np.logaddexp(0, logits).sum(axis=1, keepdims=True)
+    log_joint += (-0.5 * (z**2).sum(axis=1) - math.log(2 * math.pi))[:, None]
+    highest = log_joint.max(axis=0)
+    integral = highest + np.log(np.exp(log_joint - highest).sum(axis=0) * (side[1] - side[0]) ** 2)
+    estimate = evaluation.importance_weighted(vae, of, [50_000])[50_000]
+    assert np.ptp(integral) > 0.5
+    np.testing.assert_allclose(estimate, -integral, atol=0.05)
+
+
+def test_more_draws_never_loosen_the_bound_on_average(make_vae, images):
+    vae = make_vae()
+    of = evaluation.posterior(vae, images)
+    estimates = [v.mean() for v in evaluation.importance_weighted(vae, of, (1, 100, 3000)).values()]
+    assert estimates[0] > estimates[1] > estimates[2]
+    elbo = evaluation.terms(vae, of).elbo
+    assert abs(estimates[0] + elbo.mean()) < 4 * elbo.std() / 8
+    assert -elbo.mean() > estimates[1]
+
+
+def test_figures_do_not_depend_on_how_the_work_is_cut(make_vae, images, monkeypatch):
+    vae = make_vae()
+    whole = evaluation.posterior(vae, images)
+    estimate = evaluation.importance_weighted(vae, whole, (5, 23))
+    monkeypatch.setattr(bounds, "VALUES_AT_A_TIME", 7 * 64)
+    monkeypatch.setattr(bounds, "VALUES_AT_A_TIME_GPU", 7 * 64)
+    monkeypatch.setattr(bounds, "IMAGES_AT_A_TIME", 5)
+    part = evaluation.posterior(vae, images[:11])
+    np.testing.assert_array_equal(part.observed, whole.observed[:11])
+    in_parts = evaluation.importance_weighted(vae, part, (23, 5))
+    for k in (5, 23):
+        np.testing.assert_allclose(in_parts[k], estimate[k][:11], rtol=1e-5)
+
+
+def test_terms_are_those_of_the_model(make_vae, images):
+    vae = make_vae(likelihood=kvae.Bernoulli("none"))
+    found = evaluation.terms(vae, evaluation.posterior(vae, images))
+    logs = [vae.evaluate(images, verbose=0, return_dict=True) for _ in range(10)]
+    for name in ("reconstruction", "kl", "elbo"):
+        expected = np.mean([log[name] for log in logs])
+        assert abs(getattr(found, name).mean() / expected - 1) < 0.02
+
+
+def test_the_model_stays_as_it_was(make_vae, images, dataset):
+    vae = make_vae()
+    before = [keras.ops.convert_to_numpy(v).copy() for v in vae.variables]
+    card = dict(vae.card)
+    kvae.evaluate(vae, dataset, importance_samples=3)
+    for variable, value in zip(vae.variables, before, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), value)
+    assert vae.card == card
+
+
+def test_the_seed_decides_pixels_and_draws(make_vae, images):
+    vae = make_vae()
+    one, same, other = (evaluation.posterior(vae, images, seed) for seed in (1, 1, 2))
+    assert one.observed_hash == same.observed_hash != other.observed_hash
+    first, again, another = (evaluation.terms(vae, of).elbo for of in (one, same, other))
+    assert (first == again).all() and (first != another).any()
+
+
+@pytest.mark.parametrize("samples", [[], [0], [5, -1]])
+def test_numbers_of_draws_that_cannot_be_are_named(make_vae, images, samples):
+    vae = make_vae()
+    with pytest.raises(ValueError, match="at least 1. Received: samples="):
+        evaluation.importance_weighted(vae, evaluation.posterior(vae, images), samples)
+
+
+FIGURES = """
+import sys, json
+import numpy as np
+import kvae
+from kvae import evaluation
+vae = kvae.load(sys.argv[1])
+images = np.load(sys.argv[2])["images"]
+of = evaluation.posterior(vae, images, 3)
+nll = evaluation.importance_weighted(vae, of, (1, 10, 1000))
+elbo = evaluation.terms(vae, of).elbo
+print(json.dumps([of.observed_hash, elbo.tolist(), *(v.tolist() for v in nll.values())]))
+"""
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_backends_agree(make_vae, images, tmp_path, backend):
+    vae = make_vae()
+    vae.fit(images, epochs=2, verbose=0)
+    vae.save(tmp_path / "vae.keras")
+    np.savez(tmp_path / "images.npz", images=images)
+    printed = run(FIGURES, backend, tmp_path / "vae.keras", tmp_path / "images.npz")
+    digest, elbo, *estimates = json.loads(printed.splitlines()[-1])
+    of = evaluation.posterior(vae, images, 3)
+    assert digest == of.observed_hash
+    np.testing.assert_allclose(elbo, evaluation.terms(vae, of).elbo, atol=1e-3)
+    here = evaluation.importance_weighted(vae, of, (1, 10, 1000))
+    for there, k in zip(estimates, (1, 10, 1000), strict=True):
+        np.testing.assert_allclose(there, here[k], atol=1e-3)
+
+
+# Latents -----------------------------------------------------------------------------------------
+
+
+def test_latents_that_do_not_move_are_not_active():
+    mean = np.random.default_rng(0).normal(size=(500, 3)) * [1.0, 0.2, 0.05]
+    assert evaluation.active_units(mean).tolist() == [True, True, False]
+
+
+def test_equal_posteriors_say_nothing_and_separate_ones_all():
+    same = np.zeros((200, 2))
+    assert abs(evaluation.mutual_information(same, same)) < 1e-6
+    apart = np.arange(400.0).reshape(200, 2) * 10
+    assert abs(evaluation.mutual_information(apart, same) - math.log(200)) < 1e-4
+
+
+def test_mutual_information_of_gaussians_is_that_of_the_closed_form():
+    generator = np.random.default_rng(1)
+    mean = generator.normal(size=(4000, 1))
+    information = evaluation.mutual_information(mean, np.full((4000, 1), math.log(0.25)))
+    assert abs(information - 0.5 * math.log(1 + 1 / 0.25)) < 0.05
+
+
+def test_the_aggregate_is_the_mixture_of_posteriors():
+    generator = np.random.default_rng(0)
+    z, mean, log_variance = (generator.normal(size=(n, 3)) for n in (5, 7, 7))
+    each = -0.5 * ((z[:, None] - mean) ** 2 * np.exp(-log_variance) + log_variance)
+    each = each.sum(axis=2) - 1.5 * math.log(2 * math.pi)
+    expected = np.log(np.exp(each).mean(axis=1))
+    np.testing.assert_allclose(latents.aggregate_log_prob(z, mean, log_variance), expected, 1e-5)
+
+
+def test_the_gap_of_moments_is_the_divergence_of_a_gaussian():
+    generator = np.random.default_rng(0)
+    mean = 0.5 + generator.normal(size=(200_000, 2)) * [0.6, 1.2]
+    variance = np.array([0.5**2, 0.1**2])
+    gap = evaluation.moment_gap(mean, np.log(np.broadcast_to(variance, mean.shape)))
+    total = variance + [0.36, 1.44]
+    expected = 0.5 * np.sum(total + 0.25 - 1 - np.log(total))
+    assert abs(gap - expected) < 0.01
+    standard = evaluation.moment_gap(
+        generator.normal(size=(200_000, 2)) * 0.6, np.full((1, 2), math.log(0.64))
+    )
+    assert abs(standard) < 0.01
+
+
+def test_classifiers_on_means_find_what_is_there():
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 2, 400)
+    ring = generator.normal(size=(400, 2))
+    ring *= (1 + 2 * labels[:, None]) / np.linalg.norm(ring, axis=1, keepdims=True)
+    known = (ring[:300], labels[:300], ring[300:], labels[300:])
+    assert evaluation.neighbour_accuracy(*known) > 0.98
+    assert evaluation.linear_probe_accuracy(*known) < 0.7  # one ring inside the other
+    moved = ring + 10 * labels[:, None]
+    assert (
+        evaluation.linear_probe_accuracy(moved[:300], labels[:300], moved[300:], labels[300:])
+        > 0.98
+    )
+
+
+# Reports -----------------------------------------------------------------------------------------
+
+
+def test_a_report_says_what_it_found_and_how(make_vae, dataset):
+    vae = make_vae()
+    found = kvae.evaluate(vae, dataset, importance_samples=20, seed=4)
+    bound, nll = found.figures["bound"], found.figures["nll"]
+    assert list(nll) == ["1", "10", "20"]
+    assert abs(bound["elbo"] + bound["reconstruction"] + bound["kl"]) < 1e-3
+    error = found.per_image["elbo"].std(ddof=1) / 4
+    assert abs(bound["standard_error"]["elbo"] - error) < 1e-3
+    assert abs(sum(found.figures["latents"]["kl_per_latent"]) - bound["kl"]) < 1e-3
+    figures = found.figures["latents"]
+    assert figures["prior_gap_at_least"] <= figures["prior_gap_at_most"] + 0.05
+    assert 0 <= found.figures["representation"]["nearest_neighbours"] <= 1
+    protocol = found.protocol
+    assert (protocol["images"], protocol["seed"], protocol["split"]) == (16, 4, "test")
+    assert protocol["backend"] == keras.backend.backend() and protocol["measure"] == "probability"
+    assert json.loads(json.dumps(found.as_dict()))["protocol"] == protocol
+    text = str(found)
+    assert f"{-bound['elbo']:.2f} ± " in text and "k = 20" in text and "seed 4" in text
+    assert f"sha256 {protocol['observed_hash'][:8]}" in text
+
+
+def test_so_many_images_are_the_first_ones(make_vae, dataset):
+    vae = make_vae()
+    some, all_of_them = (
+        kvae.evaluate(vae, dataset, images=n, importance_samples=2) for n in (5, None)
+    )
+    for name, values in some.per_image.items():
+        np.testing.assert_allclose(values, all_of_them.per_image[name][:5], rtol=1e-5)
+
+
+def test_images_of_another_size_are_resized(make_vae, dataset):
+    vae = make_vae(image_shape=(6, 6, 1))
+    assert kvae.evaluate(vae, dataset, importance_samples=1).protocol["image_shape"] == [6, 6, 1]
+
+
+def test_soft_targets_have_no_bits(make_vae, dataset):
+    for likelihood, there in (("threshold", True), ("none", False)):
+        vae = make_vae(likelihood=kvae.Bernoulli(likelihood))
+        figures = kvae.evaluate(vae, dataset, importance_samples=1).figures["bound"]
+        assert ("bits_per_dimension" in figures) == there
+
+
+@pytest.mark.parametrize(
+    "arguments, what",
+    [({"split": "trial"}, "split='trial'"), ({"images": -1}, "images=-1"),
+     ({"importance_samples": 0}, "importance_samples=0")],
+)  # fmt: skip
+def test_arguments_that_cannot_be_are_named(make_vae, dataset, arguments, what):
+    with pytest.raises(ValueError, match=what):
+        kvae.evaluate(make_vae(), dataset, **arguments)
+
+
+def test_a_model_differs_from_itself_by_nothing_and_from_a_worse_one_by_more(make_vae, dataset):
+    first, second = make_vae(), make_vae(beta=0.5)
+    second.fit(dataset.train, epochs=20, verbose=0)
+    found = [kvae.evaluate(vae, dataset, importance_samples=5) for vae in (first, second)]
+    same = kvae.compare(found[0], found[0])
+    assert same["nll"] == {"difference": 0.0, "low": 0.0, "high": 0.0}
+    worse = kvae.compare(*found)["negative_elbo"]
+    assert 0 < worse["low"] < worse["difference"] < worse["high"]
+
+
+def test_an_interval_covers_the_truth_as_often_as_it_says():
+    generator = np.random.default_rng(0)
+    intervals = [
+        evaluation.report.paired_difference(generator.normal(0.3, 1, 100), seed)
+        for seed in range(100)
+    ]
+    covered = sum(interval["low"] < 0.3 < interval["high"] for interval in intervals)
+    assert 86 <= covered <= 100
+
+
+def test_other_protocols_are_not_comparable(make_vae, dataset):
+    def found(likelihood, **arguments):
+        vae = make_vae(likelihood=likelihood)
+        return kvae.evaluate(vae, dataset, importance_samples=1, **arguments)
+
+    dynamic = found(kvae.Bernoulli())
+    for other, why in (
+        (found(kvae.Bernoulli(), seed=1), "pixels that were scored differ"),
+        (found(kvae.Bernoulli("threshold")), "binarize dynamic; binarize threshold"),
+        (found(kvae.Bernoulli(), images=3), "16 images, the other of 3"),
+        (found(kvae.ContinuousBernoulli()), "one is of a probability, the other of a density"),
+    ):
+        difference = kvae.compare(dynamic, other)
+        assert not difference["comparable"] and why in difference["why"]
+    soft = found(kvae.Bernoulli("none"))
+    assert "no likelihood" in kvae.compare(soft, soft)["why"]
+    assert kvae.compare(found(kvae.ContinuousBernoulli()), found(kvae.Gaussian("shared")))[
+        "comparable"
+    ]
+
+
+# The command -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def models(images, make_vae, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    labels = np.arange(64) % 3
+    np.savez("bars.npz", x_train=images, y_train=labels, x_test=images[:30], y_test=labels[:30])
+    vae = make_vae(card={"origin": str(tmp_path / "bars.npz"), "dataset": "bars"})
+    vae.save("a.keras")
+    vae.fit(images, epochs=2, verbose=0)
+    vae.save("b.keras")
+    return vae
+
+
+def test_the_command_prints_a_table_with_its_protocol(models):
+    result = call("evaluate", "b.keras", "-k", 10, "--quiet")
+    assert result.stdout.startswith("b.keras\n−ELBO ")
+    assert "Protocol: bars test, 30 images" in result.stdout and result.stderr == ""
+
+
+def test_the_command_compares_with_the_first(models):
+    text = call("evaluate", "a.keras", "b.keras", "-k", 2, "--images", 20).stdout
+    assert "b.keras − a.keras: −ELBO -" in text and "(paired)" in text
+
+
+def test_the_command_prints_json(models):
+    arguments = ("evaluate", "a.keras", "b.keras", "-k", 2, "--json", "--quiet")
+    report = json.loads(call(*arguments).stdout)
+    assert report["models"]["b.keras"]["protocol"]["importance_samples"] == 2
+    assert report["differences"][0]["comparable"]
+
+
+def test_a_model_that_is_not_there_is_named(models):
+    assert "There is no model at c.keras" in call("evaluate", "c.keras", code=1).stderr
