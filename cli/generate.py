@@ -41,8 +41,10 @@ from .inputs import Images, data_options, model_option, open_model
 )
 @click.option(
     "--class",
-    "class_name",
-    help="Draw around the average posterior of a class of the split.  [default: of none]",
+    "class_names",
+    multiple=True,
+    help="Draw around the average posterior of a class of the split; can be given several times, "
+    "a row of the grid for each, or as all.  [default: of none]",
 )
 @click.option(
     "--separate",
@@ -60,7 +62,7 @@ def generate(
     seed: int | None,
     temperature: float,
     like: str | None,
-    class_name: str | None,
+    class_names: tuple[str, ...],
     separate: bool,
     dataset: str | None,
     data_dir: str | None,
@@ -70,9 +72,13 @@ def generate(
 
     Example: kvae generate --rows 4 --columns 8 --out grid.png
     """
+    if len(class_names) > 1 or "all" in class_names:
+        if rows:
+            raise click.UsageError("With several classes there is a row for each: leave out --rows.")
+        count = columns = count or columns or 10
     count, columns = layout(count, rows, columns)
     path = pathlib.Path(out)
-    if like and class_name:
+    if like and class_names:
         raise click.UsageError("--like and --class exclude each other.")
     if separate and path.suffix != ".png":
         raise click.UsageError(f"--separate writes .png files. Received: --out {out}")
@@ -89,22 +95,26 @@ def generate(
     if like:
         images = kvae.like(vae, source.image(like), count, seed, temperature)
         what += f" like {like}"
-    elif class_name:
-        images = kvae.like(vae, source.of_class(class_name), count, seed, temperature)
-        what += f" of class {class_name}"
+    elif class_names:
+        names = source.classes(class_names)
+        rows_of_classes = [
+            kvae.like(vae, source.of_class(name), count, seed, temperature) for name in names
+        ]
+        images = np.concatenate(rows_of_classes)
+        what += f" of class {', '.join(names)}"
     else:
         images = vae.generate(count, seed, temperature)
     if separate:
-        names = [path.with_stem(f"{path.stem}-{i + 1:03}") for i in range(count)]
-        for image, name in zip(images, names, strict=True):
-            kvae.plots.save_image(image, name)
-        out = f"{names[0]} to {names[-1].name}"
+        files = [path.with_stem(f"{path.stem}-{i + 1:03}") for i in range(len(images))]
+        for image, file in zip(images, files, strict=True):
+            kvae.plots.save_image(image, file)
+        out = f"{files[0]} to {files[-1].name}"
     elif path.suffix == ".npz":
         with whole(path) as partial:
             np.savez_compressed(partial, images=images)
     else:
         kvae.plots.save_picture(kvae.plots.grid(images, columns), path)
-    click.echo(f"{out}: {count:,} {what} from {model}, seed {seed}")
+    click.echo(f"{out}: {len(images):,} {what} from {model}, seed {seed}")
 
 
 def layout(count: int | None, rows: int | None, columns: int | None) -> tuple[int, int | None]:

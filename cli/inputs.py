@@ -175,6 +175,14 @@ class Images:
             raise click.ClickException(f"The {self.what} have none of class {name}.")
         return self.fitted(getattr(self.data, self.split)[chosen])
 
+    def classes(self, names: tuple[str, ...]) -> list[str]:
+        """The classes that a user names: those, or where "all" is among them, all of the split."""
+        if "all" not in names or "all" in self.class_names:
+            return list(names)
+        if self.labels is None:
+            raise click.ClickException(f"{self.data.name} has no labels, and so no classes.")
+        return [name for i, name in enumerate(self.class_names) if i in self.labels]
+
     @property
     def class_names(self) -> list[str]:
         """The names of the classes; their numbers where they have none."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import keras
-from keras import KerasTensor, layers
+from keras import KerasTensor, initializers, layers
 
 from kvae import blocks
 
@@ -128,7 +128,15 @@ def resnet_parameters(
             x = blocks.batch_norm_residual(x, channels[level], f"level_{level + 1}_block_{i + 1}")
         if level:
             x = blocks.upsample(x, channels[level - 1], name=f"up_{level + 1}")
-    x = layers.Conv2D(shape[2], 3, padding="same", dtype="float32", name="values")(x)
+    x = layers.Conv2D(
+        shape[2],
+        3,
+        padding="same",
+        # What batch norm and ReLU make is large: images that begin dark are learned much sooner.
+        kernel_initializer=initializers.VarianceScaling(scale=0.01),
+        dtype="float32",
+        name="values",
+    )(x)
     return cropped(x, shape, halvings)
 
 

@@ -54,6 +54,8 @@ def model(images, make_vae, tmp_path, monkeypatch):
         (["curves", "--show", "terms", "--out", "new/terms.png"], "new/terms.png: terms of"),
         (["generate", "--like", "test:0", "--count", "4"], "grid.png: 4 new images like test:0"),
         (["generate", "--class", "2", "--out", "x.npz"], "x.npz: 100 new images of class 2"),
+        (["generate", "--class", "2", "--class", "0"], "grid.png: 20 new images of class 2, 0"),
+        (["generate", "--class", "all", "--count", "3"], "grid.png: 9 new images of class 0, 1, 2"),
     ],
 )
 def test_a_picture_is_written_and_said_in_one_line(model, arguments, out):
@@ -131,6 +133,7 @@ def test_every_path_goes_to_another_class(model, monkeypatch):
         (["latent", "--show", "umap"], 2, "'umap' is not one of"),
         (["curves", "--show", "latents"], 1, "nothing to draw for 'latents'"),
         (["curves", "--model", "no.keras"], 1, "There is no history at no/history.csv"),
+        (["generate", "--class", "all", "--rows", "2"], 2, "leave out --rows"),
         (["generate", "--class", "9"], 1, "There is no class 9 in bars; there are 0, 1, 2"),
         (["generate", "--class", "1", "--like", "test:1"], 2, "exclude each other"),
         (["generate", "--separate", "--out", "x.npz"], 2, "--separate writes .png files"),
