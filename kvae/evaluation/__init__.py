@@ -6,10 +6,33 @@ from typing import Any
 import keras
 import numpy as np
 
+from kvae.evaluation.classifier import Classifier, classifier_for, train_classifier
+from kvae.evaluation.samples import (
+    beside_neighbours,
+    frechet_distance,
+    kernel_distance,
+    memorisation,
+    nearest_neighbours,
+    precision_recall_density_coverage,
+    sample_quality,
+)
 from kvae.likelihoods import DiscretizedLogistic, Gaussian, bits_per_dimension
 from kvae.model import VAE
 
-__all__ = ["test_figures", "train_figures"]
+__all__ = [
+    "Classifier",
+    "beside_neighbours",
+    "classifier_for",
+    "frechet_distance",
+    "kernel_distance",
+    "memorisation",
+    "nearest_neighbours",
+    "precision_recall_density_coverage",
+    "sample_quality",
+    "test_figures",
+    "train_classifier",
+    "train_figures",
+]
 
 
 def test_figures(vae: VAE, images: np.ndarray, seed: int) -> dict:
