@@ -26,7 +26,7 @@ MNIST = "03a8a048601ebb4610dcd79cd759c718bed893982a4c153c4f33a41885101c0b"
 FEATURES = 64
 LARGEST = 32  # pixels a side that the network looks at; larger images are strided down to it
 SMALLEST = 7  # pixels a side before the dense layers, at most
-UPDATES = 600  # of a classifier trained on the spot
+FEWEST, MOST, PASSES = 200, 600, 30  # updates, and passes over the images, on the spot
 BATCH_SIZE = 128
 
 
@@ -89,7 +89,7 @@ class Classifier:
 
 
 def classifier_for(
-    dataset: Dataset, seed: int = 0, updates: int = UPDATES
+    dataset: Dataset, seed: int = 0, updates: int | None = None
 ) -> tuple[Classifier | None, str]:
     """The shipped classifier for MNIST; for other images with labels one trained on the spot.
 
@@ -98,7 +98,7 @@ def classifier_for(
     Args:
         dataset: A data set.
         seed: Of the weights and batches of one trained on the spot.
-        updates: Of one trained on the spot.
+        updates: Of one trained on the spot; see `train_classifier`.
 
     Returns:
         The classifier, or None where there are no labels of two classes to learn; and a sentence
@@ -172,7 +172,7 @@ def write_shipped(path: str | pathlib.Path, data_dir: str | os.PathLike | None =
     print(f"{time.perf_counter() - started:.0f} s on {keras.backend.backend()}")
 
 
-def train_classifier(dataset: Dataset, seed: int = 0, updates: int = UPDATES) -> Classifier:
+def train_classifier(dataset: Dataset, seed: int = 0, updates: int | None = None) -> Classifier:
     """Trains a classifier on the labelled training images, as grey values or colours in [0, 1].
 
     Cross-entropy, Adam, a cosine learning rate, 128 images in an update. What is drawn comes from
@@ -181,7 +181,8 @@ def train_classifier(dataset: Dataset, seed: int = 0, updates: int = UPDATES) ->
     Args:
         dataset: With labels of the training images.
         seed: Of weights, dropout and batches.
-        updates: How many, whatever the number of images.
+        updates: How many; where none is given 30 passes over the images, but 200 updates at least
+            and 600 at most.
 
     Returns:
         The classifier; its accuracy is that of the test images.
@@ -192,6 +193,7 @@ def train_classifier(dataset: Dataset, seed: int = 0, updates: int = UPDATES) ->
     if dataset.train_labels is None:
         raise ValueError(f"A classifier needs labels; the train images of {dataset.name} have none")
     count = max(int(dataset.train_labels.max()) + 1, len(dataset.class_names))
+    updates = updates or min(MOST, max(FEWEST, PASSES * len(dataset.train) // BATCH_SIZE))
     rng = np.random.default_rng(seed)
     model = build(dataset.image_shape, count, rng)
     learner = keras.Model(model.input, model.outputs[1])

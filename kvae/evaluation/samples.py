@@ -320,8 +320,10 @@ def memorisation(
     training image, of samples and of test images: near 0 for copies, about 1 for what is as new as
     test images; smooth images lie nearer to all others, and may have a ratio below 1 though nothing
     was copied. The other is how often the image that is nearest to a sample, of training and test
-    images together, is a training image: always for copies, and otherwise as often as chance has
-    it, which is the share of training images among both, smooth or not.
+    images together, is a training image: always for copies, and otherwise about as often as chance
+    has it, which is the share of training images among both. Where samples are all alike, as of an
+    untrained model, they share one nearest image, and this says nothing. Only a low ratio together
+    with a share well above chance speaks of copies.
 
     Args:
         samples: (count, height, width, channels), integers in 0…255 or floats in [0, 1].
