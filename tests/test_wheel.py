@@ -31,6 +31,7 @@ def test_it_is_called_keras_vae_and_has_every_module(wheel):
     expected = {path.relative_to(ROOT).as_posix() for path in (ROOT / "kvae").rglob("*.py")}
     expected |= {f"kvae_cli/{path.name}" for path in (ROOT / "cli").glob("*.py")}
     assert {file for file in files if file.endswith(".py")} == expected
+    assert "kvae/evaluation/mnist_classifier.keras" in files
 
 
 def test_the_command_works_from_another_folder(wheel, tmp_path):

@@ -1,6 +1,7 @@
 """Evaluation: bounds and other figures of a trained model, each with its protocol."""
 
 from kvae.evaluation.bounds import importance_weighted, posterior, terms
+from kvae.evaluation.classifier import Classifier, classifier_for, train_classifier
 from kvae.evaluation.latents import (
     active_units,
     linear_probe_accuracy,
@@ -9,20 +10,39 @@ from kvae.evaluation.latents import (
     neighbour_accuracy,
 )
 from kvae.evaluation.report import Evaluation, compare, evaluate
+from kvae.evaluation.samples import (
+    beside_neighbours,
+    frechet_distance,
+    kernel_distance,
+    memorisation,
+    nearest_neighbours,
+    precision_recall_density_coverage,
+    sample_quality,
+)
 from kvae.evaluation.training import test_figures, train_figures
 
 __all__ = [
+    "Classifier",
     "Evaluation",
     "active_units",
+    "beside_neighbours",
+    "classifier_for",
     "compare",
     "evaluate",
+    "frechet_distance",
     "importance_weighted",
+    "kernel_distance",
     "linear_probe_accuracy",
+    "memorisation",
     "moment_gap",
     "mutual_information",
+    "nearest_neighbours",
     "neighbour_accuracy",
     "posterior",
+    "precision_recall_density_coverage",
+    "sample_quality",
     "terms",
     "test_figures",
+    "train_classifier",
     "train_figures",
 ]

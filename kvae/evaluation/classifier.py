@@ -1,0 +1,278 @@
+"""Classifier: a small network of our own, in whose features sets of images are compared."""
+
+import dataclasses
+import hashlib
+import math
+import os
+import pathlib
+import time
+
+import keras
+import numpy as np
+from keras import KerasTensor, layers
+
+from kvae.data import Dataset, load
+from kvae.files import whole
+from kvae.likelihoods import Likelihood
+from kvae.model import in_batches
+
+__all__ = ["Classifier", "classifier_for", "fingerprint", "train_classifier", "write_shipped"]
+
+SHIPPED = pathlib.Path(__file__).with_name("mnist_classifier.keras")
+SHIPPED_SHA256 = "ff138be7468ef0d30b470502cf8e8b685d52e04ff5807f5534312d36add6fe57"
+SHIPPED_ACCURACY = 0.9948  # of MNIST's 10,000 test images
+SHIPPED_UPDATES = 4_300  # ten passes over 55,000 images
+MNIST = "03a8a048601ebb4610dcd79cd759c718bed893982a4c153c4f33a41885101c0b"
+FEATURES = 64
+LARGEST = 32  # pixels a side that the network looks at; larger images are strided down to it
+SMALLEST = 7  # pixels a side before the dense layers, at most
+FEWEST, MOST, PASSES = 200, 600, 30  # updates, and passes over the images, on the spot
+BATCH_SIZE = 128
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Classifier:
+    """A classifier of images, and what is known of it.
+
+    Attributes:
+        model: A Functional model, (batch, height, width, channels), float32 in [0, 1], to
+            `[features, logits]`: (batch, 64) and (batch, classes).
+        class_names: The name of class 0, of class 1, ….
+        accuracy: The share of test images whose class it finds; None where they have no labels.
+        trained: Where and on what it was trained, in a phrase for a person.
+        sha256: Of the file that it was read from; empty where it was trained on the spot.
+    """
+
+    model: keras.Model
+    class_names: tuple[str, ...]
+    accuracy: float | None
+    trained: str
+    sha256: str = ""
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """What the last layer but one says of each image.
+
+        Each feature has about mean 0 and variance 1 over the training images.
+
+        Args:
+            images: (count, height, width, channels), integers in 0…255 or floats in [0, 1].
+
+        Returns:
+            (count, 64), float32.
+        """
+        return self.outputs(images)[0]
+
+    def predicted(self, images: np.ndarray) -> np.ndarray:
+        """The most probable class of each image.
+
+        Args:
+            images: (count, height, width, channels), integers in 0…255 or floats in [0, 1].
+
+        Returns:
+            (count,), int64.
+        """
+        return self.outputs(images)[1].argmax(axis=1)
+
+    def outputs(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Features, (count, 64), and logits, (count, classes), of each image; float32."""
+        images = Likelihood().check(images, self.model.input_shape[1:])
+        features, logits = in_batches(
+            lambda batch: self.model.predict_on_batch(grey(batch)), images, 1000
+        )
+        return features, logits
+
+    @property
+    def card(self) -> dict:
+        """What is known of it, as JSON has it."""
+        known = {"sha256": self.sha256} if self.sha256 else {}
+        return {"trained": self.trained, "test_accuracy": self.accuracy, **known}
+
+
+def classifier_for(
+    dataset: Dataset, seed: int = 0, updates: int | None = None
+) -> tuple[Classifier | None, str]:
+    """The shipped classifier for MNIST; for other images with labels one trained on the spot.
+
+    MNIST is known by its training images, whatever their order and whoever read them.
+
+    Args:
+        dataset: A data set.
+        seed: Of the weights and batches of one trained on the spot.
+        updates: Of one trained on the spot; see `train_classifier`.
+
+    Returns:
+        The classifier, or None where there are no labels of two classes to learn; and a sentence
+        that says where it comes from, or why there is none.
+
+    Raises:
+        ValueError: If the shipped file is not the one that was shipped.
+    """
+    if dataset.image_shape == (28, 28, 1) and fingerprint(dataset) == MNIST:
+        classifier = shipped(SHIPPED)
+    elif dataset.train_labels is None:
+        return None, f"No classifier: the training images of {dataset.name} have no labels."
+    elif len(np.unique(dataset.train_labels)) < 2:
+        return None, f"No classifier: the training images of {dataset.name} are all of one class."
+    else:
+        classifier = train_classifier(dataset, seed, updates)
+    return classifier, f"The classifier was {classifier.trained}."
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """The SHA-256 of the images that are not for testing, whatever their order."""
+    digests = [
+        hashlib.sha256(image.tobytes()).digest()
+        for images in (dataset.train, dataset.validation)
+        for image in images
+    ]
+    return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
+
+
+def shipped(path: pathlib.Path) -> Classifier:
+    """The classifier of MNIST that is part of this package.
+
+    Raises:
+        ValueError: If the file is not the one whose accuracy stands here.
+    """
+    found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"
+    if found != SHIPPED_SHA256:
+        raise ValueError(
+            f"{path} must be the classifier that kvae ships, with SHA-256 {SHIPPED_SHA256[:12]}…. "
+            f"Found: {found[:12]}. Install kvae anew."
+        )
+    return Classifier(
+        keras.saving.load_model(path, compile=False),
+        tuple("0123456789"),
+        SHIPPED_ACCURACY,
+        "shipped with kvae, trained on 55,000 training images of mnist",
+        found,
+    )
+
+
+def write_shipped(path: str | pathlib.Path, data_dir: str | os.PathLike | None = None) -> None:
+    """Makes the shipped file anew, and prints what must then stand at the head of this module.
+
+    The file is never the same to the byte, as it holds the date. The command, of some minutes:
+
+        python -c "from kvae.evaluation.classifier import write_shipped as w; w('OUT.keras')"
+
+    Args:
+        path: The `.keras` file to write.
+        data_dir: As for `kvae.data.load`.
+    """
+    dataset = load("mnist", data_dir)
+    started = time.perf_counter()
+    classifier = train_classifier(dataset, seed=0, updates=SHIPPED_UPDATES)
+    with whole(path) as partial:
+        classifier.model.save(partial)
+    sha256 = hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+    print(f'SHIPPED_SHA256 = "{sha256}"')
+    print(f"SHIPPED_ACCURACY = {classifier.accuracy}")
+    print(f'MNIST = "{fingerprint(dataset)}"')
+    print(f"{time.perf_counter() - started:.0f} s on {keras.backend.backend()}")
+
+
+def train_classifier(dataset: Dataset, seed: int = 0, updates: int | None = None) -> Classifier:
+    """Trains a classifier on the labelled training images, as grey values or colours in [0, 1].
+
+    Cross-entropy, Adam, a cosine learning rate, 128 images in an update. What is drawn comes from
+    `seed` alone; the global streams of random numbers are left where they were.
+
+    Args:
+        dataset: With labels of the training images.
+        seed: Of weights, dropout and batches.
+        updates: How many; where none is given 30 passes over the images, but 200 updates at least
+            and 600 at most.
+
+    Returns:
+        The classifier; its accuracy is that of the test images.
+
+    Raises:
+        ValueError: If the training images have no labels.
+    """
+    if dataset.train_labels is None:
+        raise ValueError(f"A classifier needs labels; the train images of {dataset.name} have none")
+    count = max(int(dataset.train_labels.max()) + 1, len(dataset.class_names))
+    updates = updates or min(MOST, max(FEWEST, PASSES * len(dataset.train) // BATCH_SIZE))
+    rng = np.random.default_rng(seed)
+    model = build(dataset.image_shape, count, rng)
+    learner = keras.Model(model.input, model.outputs[1])
+    learner.compile(
+        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(2e-3, updates)),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    for rows in batches(len(dataset.train), updates, rng):
+        learner.train_on_batch(grey(dataset.train[rows]), dataset.train_labels[rows])
+    names = dataset.class_names or tuple(str(label) for label in range(count))
+    where = f"trained on the spot, on {len(dataset.train):,} training images of {dataset.name}"
+    classifier = Classifier(model, tuple(names), None, where)
+    if dataset.test_labels is None:
+        return classifier
+    right = classifier.predicted(dataset.test) == dataset.test_labels
+    return dataclasses.replace(classifier, accuracy=round(float(right.mean()), 4))
+
+
+def build(image_shape: tuple[int, int, int], classes: int, rng: np.random.Generator) -> keras.Model:
+    """An untrained network: a convolution to 32 pixels a side at most, then halvings, then dense.
+
+    So the work is about the same for images of all sizes. It is float32 under every dtype policy.
+
+    Args:
+        image_shape: (height, width, channels).
+        classes: How many.
+        rng: Draws the seeds of the layers.
+    """
+    side = max(image_shape[:2])
+    stride = math.ceil(side / LARGEST)
+    images = keras.Input(image_shape, dtype="float32", name="images")
+    x = convolution(images, 16, rng, stride, size=2 * stride + 1)
+    side = math.ceil(side / stride)
+    while side > SMALLEST:
+        channels = 32 if side > 2 * SMALLEST else 48
+        x = convolution(x, channels, rng, strides=2)
+        x = convolution(x, channels, rng)
+        side = math.ceil(side / 2)
+    x = dense(layers.Flatten(dtype="float32")(x), FEATURES, rng)
+    # Of mean 0 and variance 1, so that distances have the same scale for all data sets.
+    features = layers.BatchNormalization(
+        momentum=0.95, center=False, scale=False, dtype="float32", name="features"
+    )(x)
+    x = layers.Activation("relu", dtype="float32")(features)
+    x = layers.Dropout(0.3, seed=int(rng.integers(2**31)), dtype="float32")(x)
+    return keras.Model(images, [features, dense(x, classes, rng)], name="classifier")
+
+
+def convolution(
+    x: KerasTensor, channels: int, rng: np.random.Generator, strides: int = 1, size: int = 3
+) -> KerasTensor:
+    """A convolution without bias, batch norm, ReLU."""
+    kernel = keras.initializers.HeNormal(int(rng.integers(2**31)))
+    x = layers.Conv2D(
+        channels,
+        size,
+        strides,
+        padding="same",
+        use_bias=False,
+        kernel_initializer=kernel,
+        dtype="float32",
+    )(x)
+    x = layers.BatchNormalization(momentum=0.95, dtype="float32")(x)
+    return layers.Activation("relu", dtype="float32")(x)
+
+
+def dense(x: KerasTensor, width: int, rng: np.random.Generator) -> KerasTensor:
+    """A dense layer: (batch, *) to (batch, width)."""
+    kernel = keras.initializers.GlorotUniform(int(rng.integers(2**31)))
+    return layers.Dense(width, kernel_initializer=kernel, dtype="float32")(x)
+
+
+def batches(count: int, updates: int, rng: np.random.Generator) -> np.ndarray:
+    """(updates, 128), the rows of each batch; all images are drawn before any is drawn again."""
+    total = updates * BATCH_SIZE
+    passes = [rng.permutation(count) for _ in range(math.ceil(total / count))]
+    return np.concatenate(passes)[:total].reshape(updates, BATCH_SIZE)
+
+
+def grey(images: np.ndarray) -> np.ndarray:
+    """Images as float32 in [0, 1]; integers are divided by 255."""
+    return images.astype("float32") / (255 if images.dtype.kind in "iu" else 1)
