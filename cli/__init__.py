@@ -3,6 +3,7 @@
 import click
 
 from .curves import curves
+from .doctor import doctor
 from .generate import generate
 from .interpolate import interpolate
 from .latent import latent
@@ -27,3 +28,4 @@ main.add_command(reconstruct)
 main.add_command(interpolate)
 main.add_command(latent)
 main.add_command(curves)
+main.add_command(doctor)

@@ -7,6 +7,7 @@ from kvae import charts, data, plots, presets
 from kvae.callbacks import LatentKL, ReconstructionGrid, SampleGrid
 from kvae.charts import curves
 from kvae.decoder import build_decoder
+from kvae.doctor import diagnose
 from kvae.encoder import build_encoder
 from kvae.likelihoods import Bernoulli, ContinuousBernoulli, DiscretizedLogistic, Gaussian
 from kvae.model import VAE, load
@@ -38,6 +39,7 @@ __all__ = [
     "charts",
     "curves",
     "data",
+    "diagnose",
     "interpolate",
     "latent",
     "like",
