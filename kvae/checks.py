@@ -19,6 +19,7 @@ __all__ = [
     "NAMES",
     "SEVERITIES",
     "Finding",
+    "beyond_chance",
     "check_gradients",
     "check_kl_over_time",
     "check_latents",
@@ -41,7 +42,7 @@ NAMES = (
     "gradients",
 )
 COLLAPSED = 0.5  # nats in all: less than one bit of each image passes through z
-GREY = 0.3  # the share of grey values from which binarisation costs more than it simplifies
+GREY = 0.35  # the share of grey values from which binarisation costs more than it simplifies
 MOSTLY_GREY = 0.6
 TWO_LEVELS = 0.01  # the share of grey values up to which images count as black and white
 CONSTANT = 0.01  # the share of constant pixels that makes a density grow without bound
@@ -192,8 +193,7 @@ def check_prior_gap(
         Hoffman and Johnson (2016), "ELBO surgery: yet another way to carve up the variational
         evidence lower bound", NIPS workshop on approximate inference (the decomposition).
     """
-    chance = latents * (latents + 3) / (4 * images)  # of moments of so many draws from the prior
-    least, most = max(0.0, least_gap - chance), max(0.0, kl - information)
+    least, most = beyond_chance(least_gap, images, latents), max(0.0, kl - information)
     seen = (
         f"KL(q(z) ‖ p(z)) is between {least:.2f} nats, by the moments of q(z), and {most:.2f}, by "
         f"KL {kl:.2f} − I(x; z) {information:.2f}; {images:,} images can show an I of "
@@ -214,6 +214,11 @@ def check_prior_gap(
         f"New images start where few images lie: {seen}",
         f"{cure}; until then kvae generate {meanwhile}.",
     )
+
+
+def beyond_chance(gap: float, images: int, latents: int) -> float:
+    """A gap by moments, less what so many draws from the prior itself would show."""
+    return max(0.0, gap - latents * (latents + 3) / (4 * images))
 
 
 def learns_scale(likelihood: Likelihood) -> bool:
@@ -368,7 +373,7 @@ def check_overfitting(
         signs.append(text)
         enough = int(np.argmax(loss <= lowest + NEARLY * gained)) + 1
         if enough < len(loss):
-            cures.append(f"--epochs {enough} is as good")
+            cures.append(f"--epochs {enough} is nearly as good")
     else:
         signs.append("there is no history to look at")
     severity = max(severities, key=SEVERITIES.index)

@@ -181,29 +181,41 @@ def diagnose(
             ),
             checks.check_gradients(gradients),
         ]
-        drawings |= {
-            "latents": {"kl": own["kl_per_latent"].mean(axis=0)},
-            "prior": {
-                "posterior": np.linalg.norm(own["z"], axis=1),
-                "prior": np.linalg.norm(prior_draws(vae, len(own["z"]), seed), axis=1),
-                "gap": numbers["moment_gap"],
-            },
-            "pixels": {
-                "images": some(validation.astype("float32") / whole_scale(validation), seed),
-                "draws": some(own["draws"], seed),
-            },
-        }
+        drawings |= pictured(vae, own, validation, gradients, seed)
         if "scale" in own:
-            bound = vae.likelihood.min_scale
-            at_bound = float((own["scale"] < 1.1 * bound).mean())
-            numbers["at_bound"] = at_bound
-            found.append(checks.check_scale(at_bound, vae.likelihood))
-            drawings["scale"] = {"scale": some(own["scale"], seed), "bound": bound}
-        else:
-            drawings["gradients"] = {"sizes": {n: size(g) for n, g in gradients.items()}}
+            numbers["at_bound"] = float((own["scale"] < 1.1 * vae.likelihood.min_scale).mean())
+            found.append(checks.check_scale(numbers["at_bound"], vae.likelihood))
     found.sort(key=rank)
     looked = f"{what}, {len(train):,} train and {len(validation):,} validation images"
     return Diagnosis(f"{looked} of {dataset.name}", found, numbers, drawings)
+
+
+def pictured(
+    vae: VAE,
+    own: Mapping[str, np.ndarray],
+    validation: np.ndarray,
+    gradients: Mapping[str, np.ndarray],
+    seed: int,
+) -> dict[str, Any]:
+    """What the panels show of one pass over validation images."""
+    gap = moment_gap(own["mean"], own["log_variance"])
+    prior = ops.convert_to_numpy(vae.prior.sample(len(own["z"]), seed))
+    drawings: dict[str, Any] = {
+        "latents": {"kl": own["kl_per_latent"].mean(axis=0)},
+        "prior": {
+            "posterior": np.linalg.norm(own["z"], axis=1),
+            "prior": np.linalg.norm(prior, axis=1),
+            "gap": checks.beyond_chance(gap, *own["mean"].shape),
+        },
+        "pixels": {
+            "images": some(validation.astype("float32") / white(validation), seed),
+            "draws": some(own["draws"], seed),
+        },
+    }
+    if "scale" in own:
+        bound = vae.likelihood.min_scale
+        return drawings | {"scale": {"scale": some(own["scale"], seed), "bound": bound}}
+    return drawings | {"gradients": {"sizes": {name: size(g) for name, g in gradients.items()}}}
 
 
 def rank(finding: Finding) -> tuple[int, int]:
@@ -217,7 +229,7 @@ def sampled(images: np.ndarray, count: int, seed: int, vae: VAE) -> np.ndarray:
     return fitted(images[chosen], vae.image_shape)
 
 
-def whole_scale(images: np.ndarray) -> float:
+def white(images: np.ndarray) -> float:
     """What white is."""
     return 1.0 if images.dtype.kind == "f" else 255.0
 
@@ -299,11 +311,6 @@ def measured(own: Mapping[str, np.ndarray], seed: int) -> dict[str, float]:
         "moment_gap": moment_gap(mean, log_variance),
         "spread": float(np.sqrt(np.square(own["z"]).mean())),
     }
-
-
-def prior_draws(vae: VAE, count: int, seed: int) -> np.ndarray:
-    """Latents drawn from the prior."""
-    return ops.convert_to_numpy(vae.prior.sample(count, seed))
 
 
 def weights_of(vae: VAE) -> dict[str, keras.Variable]:

@@ -154,7 +154,7 @@ def test_validation_that_rises_again_names_the_epoch_where_it_was_best():
     found = checks.check_overfitting([*FALLING, 110, 120, 140])
     assert found.severity == "problem"
     assert "best at epoch 20 of 23 and has risen by 40.00 since" in found.seen
-    assert found.remedy.startswith("--epochs 20 is as good; more images")
+    assert found.remedy.startswith("--epochs 20 is nearly as good; more images")
     assert checks.check_overfitting([*FALLING, 101]).severity == "ok"
 
 
