@@ -3,6 +3,7 @@
 import click
 
 from .curves import curves
+from .doctor import doctor
 from .evaluate import evaluate
 from .generate import generate
 from .interpolate import interpolate
@@ -23,9 +24,10 @@ def main() -> None:
 
 main.add_command(presets)
 main.add_command(train)
-main.add_command(evaluate)
 main.add_command(generate)
 main.add_command(reconstruct)
 main.add_command(interpolate)
 main.add_command(latent)
 main.add_command(curves)
+main.add_command(evaluate)
+main.add_command(doctor)

@@ -47,8 +47,8 @@ class FiniteRange(click.FloatRange):
 def ends_in(*suffixes: str):
     """A callback of an option: a file name must end so."""
 
-    def check(ctx: click.Context, param: click.Parameter, value: str) -> str:
-        if not value.endswith(suffixes):
+    def check(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+        if value is not None and not value.endswith(suffixes):
             raise click.BadParameter(f"must end in {' or '.join(suffixes)}: {value}")
         return value
 

@@ -2,7 +2,7 @@
 
 import click
 
-from .command import Command, backend_option
+from .command import Command, backend_option, ends_in
 from .inputs import MODEL, Images, data_options, open_model, seed_option
 
 
@@ -19,6 +19,20 @@ from .inputs import MODEL, Images, data_options, open_model, seed_option
 @click.option(
     "--images", type=click.IntRange(min=1), help="So many, the first of the split.  [default: all]"
 )
+@click.option(
+    "--samples",
+    type=click.IntRange(min=0),
+    default=10_000,
+    show_default=True,
+    help="Generated images to compare with test images; 0 leaves that out.",
+)
+@click.option(
+    "--neighbours",
+    type=click.Path(dir_okay=False),
+    callback=ends_in(".png"),
+    help="A .png file for ten samples, each beside the training images nearest to it; of the first "
+    "model.  [default: none is drawn]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @data_options
@@ -28,6 +42,8 @@ def evaluate(
     models: tuple[str, ...],
     importance_samples: int,
     images: int | None,
+    samples: int,
+    neighbours: str | None,
     as_json: bool,
     quiet: bool,
     dataset: str | None,
@@ -35,7 +51,7 @@ def evaluate(
     split: str,
     seed: int,
 ) -> None:
-    """Measure a trained model: bound, likelihood, latents; with errors, and how it was done.
+    """Measure a trained model: bound, likelihood, latents, samples; and say how it was done.
 
     With several models, compare each with the first, image by image. MODEL is a .keras file, by
     default saved_models/vae.keras.
@@ -60,10 +76,16 @@ def evaluate(
                 split,
                 images=images,
                 importance_samples=importance_samples,
+                samples=samples,
                 seed=seed,
                 verbose=not quiet,
             )
     first, *others = found
+    if neighbours:
+        vae = vaes[first]
+        train = kvae.data.fitted(Images(vae, dataset, data_dir, split).data.train, vae.image_shape)
+        cells, _ = kvae.evaluation.beside_neighbours(vae.generate(10, seed), train)
+        kvae.plots.save_picture(kvae.plots.grid(cells, columns=6), neighbours)
     differences = {name: kvae.compare(found[name], found[first]) for name in others}
     if as_json:
         report = {
@@ -77,6 +99,8 @@ def evaluate(
         return
     for name, evaluation in found.items():
         click.echo(f"{name}\n{evaluation}\n")
+    if neighbours:
+        click.echo(f"{neighbours}: 10 samples, each beside the 5 training images nearest to it")
     for name, difference in differences.items():
         click.echo(f"{name} − {first}: {sentence(difference)}")
 

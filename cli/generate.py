@@ -74,7 +74,9 @@ def generate(
     """
     if len(class_names) > 1 or "all" in class_names:
         if rows:
-            raise click.UsageError("With several classes there is a row for each: leave out --rows.")
+            raise click.UsageError(
+                "With several classes there is a row for each: leave out --rows."
+            )
         count = columns = count or columns or 10
     count, columns = layout(count, rows, columns)
     path = pathlib.Path(out)

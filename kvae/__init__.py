@@ -7,6 +7,7 @@ from kvae import charts, data, plots, presets
 from kvae.callbacks import LatentKL, ReconstructionGrid, SampleGrid
 from kvae.charts import curves
 from kvae.decoder import build_decoder
+from kvae.doctor import diagnose
 from kvae.encoder import build_encoder
 from kvae.evaluation import Evaluation, compare, evaluate
 from kvae.likelihoods import Bernoulli, ContinuousBernoulli, DiscretizedLogistic, Gaussian
@@ -42,6 +43,7 @@ __all__ = [
     "curves",
     "data",
     "evaluate",
+    "diagnose",
     "interpolate",
     "latent",
     "like",

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kvae import plots
+from kvae import checks, plots
 from kvae.files import or_warn
 
 __all__ = [
@@ -20,7 +20,11 @@ __all__ = [
     "LatentKL",
     "ReconstructionGrid",
     "SampleGrid",
+    "Warnings",
 ]
+
+SETTLING = 500  # updates after warm-up, in which a model may still look collapsed
+PATIENCE = 3  # epochs
 
 
 class SampleGrid(keras.callbacks.Callback):
@@ -103,6 +107,79 @@ class LatentKL(keras.callbacks.Callback):
             row = {"epoch": epoch + 1} | {str(i + 1): float(value) for i, value in enumerate(kl)}
             for name, value in row.items():
                 self.history.setdefault(name, []).append(value)
+
+
+class Warnings(keras.callbacks.Callback):
+    """Warns while a model trains, once of each problem, in a line that ends in what helps.
+
+    It looks at what is at hand: the images of `LatentKL` before the first epoch; then the KL of its
+    latents, the losses in the logs, and a scale that all values share. It says nothing while the KL
+    term warms up, and prints nothing where `fit` is silent.
+
+    Args:
+        latents: Put it before this one in the list of callbacks.
+
+    Attributes:
+        findings: What was warned of.
+    """
+
+    def __init__(self, latents: LatentKL):
+        super().__init__()
+        self.latents = latents
+        self.findings: list[checks.Finding] = []
+        self.unsaid: list[str] = []
+        self.losses: list[float] = []
+        self.validation_losses: list[float] = []
+
+    def on_train_begin(self, logs=None):
+        """Looks at the images."""
+        facts = checks.pixel_facts(self.latents.images)
+        self.note(checks.check_likelihood(facts, self.model.likelihood), "Before training")
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Looks at the model, when it has had time to settle."""
+        logs = logs or {}
+        self.losses.append(logs.get("loss", np.nan))
+        self.validation_losses.append(logs.get("val_loss", np.nan))
+        step, beta, warmup = (
+            float(ops.convert_to_numpy(getattr(self.model, name)))
+            for name in ("step", "beta", "warmup_steps")
+        )
+        last = epoch + 1 == self.params.get("epochs")
+        if step < warmup + (0 if last else SETTLING):
+            return
+        after = f"After epoch {epoch + 1}"
+        if self.latents.history.get("epoch", [0])[-1] == epoch + 1:
+            kl = [row[-1] for name, row in self.latents.history.items() if name != "epoch"]
+            self.note(checks.check_latents(np.array(kl), beta, warmup), after)
+        if self.rises():
+            self.note(checks.check_overfitting(self.validation_losses), after)
+        likelihood = self.model.likelihood
+        if checks.learns_scale(likelihood) and likelihood.parameters_per_value == 1:
+            scale = float(ops.convert_to_numpy(likelihood.location_and_scale(0.0)[1]))
+            at_bound = float(scale < 1.1 * likelihood.min_scale)
+            self.note(checks.check_scale(at_bound, likelihood), after)
+
+    def rises(self) -> bool:
+        """Whether validation was best some epochs ago, and the training loss has fallen since."""
+        best = int(np.argmin(self.validation_losses))
+        return best + PATIENCE < len(self.losses) and self.losses[-1] < self.losses[best]
+
+    def note(self, finding: checks.Finding, when: str):
+        """Keeps a problem that is new, to be said when the progress bar has ended its line."""
+        known = {kept.name for kept in self.findings}
+        if finding.severity == "problem" and finding.name not in known:
+            self.findings.append(finding)
+            self.unsaid.append(f"{when}: {finding.seen} → {finding.remedy}")
+
+    def say(self, *_, **__):
+        """Prints what is to be said."""
+        if self.params.get("verbose", 0):
+            for line in self.unsaid:
+                print(line, file=sys.stderr)
+        self.unsaid = []
+
+    on_epoch_begin = on_train_end = say
 
 
 class BetaLogger(keras.callbacks.Callback):

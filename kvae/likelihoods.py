@@ -36,7 +36,6 @@ class Likelihood(keras.layers.Layer):
     """
 
     parameters_per_value = 1
-    measure = "density"
     support = "bool, integers in 0…255 or floats in [0, 1]"
 
     def __init__(self, **kwargs):
@@ -47,6 +46,11 @@ class Likelihood(keras.layers.Layer):
     def protocol(self) -> str:
         """How images are observed and scored, in words."""
         return f"grey values, {type(self).__name__}"
+
+    @property
+    def measure(self) -> str:
+        """What `log_prob` is the logarithm of."""
+        return "density"
 
     def check(self, images, image_shape: tuple[int, int, int]) -> np.ndarray:
         """Images as an array, or a ValueError that says what they should be.
@@ -426,7 +430,6 @@ class DiscretizedLogistic(Likelihood):
     """
 
     parameters_per_value = 2
-    measure = "probability"
     support = "bool, integers in 0…255 or floats that are multiples of 1/255"
 
     def __init__(self, min_scale: float = 1 / 2048, **kwargs):
@@ -437,6 +440,11 @@ class DiscretizedLogistic(Likelihood):
     def protocol(self) -> str:
         """How images are observed and scored, in words."""
         return "8-bit values, discretised logistic"
+
+    @property
+    def measure(self) -> str:
+        """What `log_prob` is the logarithm of."""
+        return "probability"
 
     def check(self, images, image_shape: tuple[int, int, int]) -> np.ndarray:
         """As for every likelihood; floats between the 256 levels are refused too."""

@@ -15,6 +15,7 @@ from kvae.callbacks import (
     LatentKL,
     ReconstructionGrid,
     SampleGrid,
+    Warnings,
 )
 from kvae.data import Dataset, reduced, resized
 from kvae.evaluation import test_figures, train_figures
@@ -125,6 +126,7 @@ def train(
         BetaLogger(),
         history,
         latents,
+        Warnings(latents),
         SampleGrid(run.samples, every=every, seed=seed),
         ReconstructionGrid(run.reconstructions, dataset.validation[:50], every=every),
         keep,

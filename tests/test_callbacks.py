@@ -8,7 +8,8 @@ from keras import ops
 from matplotlib.image import imread
 
 import kvae
-from kvae.callbacks import BetaLogger, KeepLastEpoch
+from kvae import callbacks
+from kvae.callbacks import BetaLogger, KeepLastEpoch, Warnings
 
 
 def weights(vae):
@@ -59,6 +60,58 @@ def test_the_kl_of_each_latent_is_kept_by_epoch_and_the_logs_stay_as_they_are(ma
     assert latents.history["epoch"] == [2, 4, 5]
     last = [latents.history[name][-1] for name in "123"]
     np.testing.assert_allclose(last, vae.kl_per_latent(images), rtol=1e-5)
+
+
+def warned(vae, images, epochs, verbose=2, validation=None, **settings):
+    latents = kvae.LatentKL(images)
+    warnings = Warnings(latents)
+    vae.fit(
+        images,
+        validation_data=(images if validation is None else validation,),
+        epochs=epochs,
+        verbose=verbose,
+        callbacks=[latents, warnings],
+        **settings,
+    )
+    return warnings
+
+
+def test_a_collapse_is_warned_of_once_and_not_before_the_warm_up_is_over(
+    make_vae, images, capsys, monkeypatch
+):
+    monkeypatch.setattr(callbacks, "SETTLING", 8)
+    adam = keras.optimizers.Adam(1e-2)
+    warnings = warned(
+        make_vae(beta=100.0, warmup_steps=16, optimizer=adam), images, 12, batch_size=16
+    )
+    assert [finding.name for finding in warnings.findings] == ["latents"]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("→ Lower --beta: 1 gives the bound, and it is 100.")
+    assert int(line.removeprefix("After epoch ").split(":")[0]) >= 6  # 24 updates, 4 an epoch
+
+
+def test_a_wrong_likelihood_is_warned_of_before_the_first_epoch(make_vae, images, capsys):
+    warned(make_vae(likelihood=kvae.Bernoulli("none")), images, 1)
+    printed = capsys.readouterr()
+    assert printed.err.startswith("Before training: ") and "--binarize dynamic" in printed.err
+    assert len(printed.err.splitlines()) == 1
+
+
+def test_validation_that_rises_is_warned_of(make_vae, monkeypatch, capsys):
+    monkeypatch.setattr(callbacks, "SETTLING", 8)
+    noise = 255 * np.random.default_rng(0).integers(0, 2, (40, 8, 8, 1)).astype("uint8")
+    vae = make_vae(latent_dim=8, optimizer=keras.optimizers.Adam(1e-2))
+    warnings = warned(vae, noise[:20], 300, validation=noise[20:], verbose=2)
+    assert "overfitting" in [finding.name for finding in warnings.findings]
+    assert "best at epoch" in capsys.readouterr().err
+
+
+def test_nothing_is_printed_where_fit_is_silent_or_all_is_well(make_vae, images, capsys):
+    warnings = warned(make_vae(likelihood=kvae.Bernoulli("none")), images, 1, verbose=0)
+    assert warnings.findings and capsys.readouterr().err == ""
+    well = make_vae(optimizer=keras.optimizers.Adam(1e-2))
+    warnings = warned(well, images, 60, batch_size=16)
+    assert warnings.findings == [] and capsys.readouterr().err == ""
 
 
 class PressControlC(keras.callbacks.Callback):

@@ -126,7 +126,7 @@ def test_a_runs_folder_does_not_shadow_a_data_set(bars, in_folder):
 def test_quiet_shows_no_progress(bars):
     result = call("train", "--dataset", bars, "--epochs", 1, "--quiet")
     assert result.stderr == ""
-    assert len(result.stdout.splitlines()) == 4
+    assert len(result.stdout.splitlines()) == 5
 
 
 def test_a_second_run_says_where_the_first_one_went(bars, in_folder):

@@ -1,6 +1,7 @@
 import importlib.metadata
 import json
 import math
+import pathlib
 
 import keras
 import numpy as np
@@ -156,7 +157,7 @@ def test_the_model_stays_as_it_was(make_vae, images, dataset):
     vae = make_vae()
     before = [keras.ops.convert_to_numpy(v).copy() for v in vae.variables]
     card = dict(vae.card)
-    kvae.evaluate(vae, dataset, importance_samples=3)
+    kvae.evaluate(vae, dataset, samples=0, importance_samples=3)
     for variable, value in zip(vae.variables, before, strict=True):
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), value)
     assert vae.card == card
@@ -272,7 +273,7 @@ def test_classifiers_on_means_find_what_is_there():
 
 def test_a_report_says_what_it_found_and_how(make_vae, dataset):
     vae = make_vae()
-    found = kvae.evaluate(vae, dataset, importance_samples=20, seed=4)
+    found = kvae.evaluate(vae, dataset, samples=0, importance_samples=20, seed=4)
     bound, nll = found.figures["bound"], found.figures["nll"]
     assert list(nll) == ["1", "10", "20"]
     assert abs(bound["elbo"] + bound["reconstruction"] + bound["kl"]) < 1e-3
@@ -294,7 +295,7 @@ def test_a_report_says_what_it_found_and_how(make_vae, dataset):
 def test_so_many_images_are_the_first_ones(make_vae, dataset):
     vae = make_vae()
     some, all_of_them = (
-        kvae.evaluate(vae, dataset, images=n, importance_samples=2) for n in (5, None)
+        kvae.evaluate(vae, dataset, images=n, importance_samples=2, samples=0) for n in (5, None)
     )
     for name, values in some.per_image.items():
         np.testing.assert_allclose(values, all_of_them.per_image[name][:5], rtol=1e-5)
@@ -302,13 +303,17 @@ def test_so_many_images_are_the_first_ones(make_vae, dataset):
 
 def test_images_of_another_size_are_resized(make_vae, dataset):
     vae = make_vae(image_shape=(6, 6, 1))
-    assert kvae.evaluate(vae, dataset, importance_samples=1).protocol["image_shape"] == [6, 6, 1]
+    assert kvae.evaluate(vae, dataset, samples=0, importance_samples=1).protocol["image_shape"] == [
+        6,
+        6,
+        1,
+    ]
 
 
 def test_soft_targets_have_no_bits(make_vae, dataset):
     for likelihood, there in (("threshold", True), ("none", False)):
         vae = make_vae(likelihood=kvae.Bernoulli(likelihood))
-        figures = kvae.evaluate(vae, dataset, importance_samples=1).figures["bound"]
+        figures = kvae.evaluate(vae, dataset, samples=0, importance_samples=1).figures["bound"]
         assert ("bits_per_dimension" in figures) == there
 
 
@@ -319,13 +324,15 @@ def test_soft_targets_have_no_bits(make_vae, dataset):
 )  # fmt: skip
 def test_arguments_that_cannot_be_are_named(make_vae, dataset, arguments, what):
     with pytest.raises(ValueError, match=what):
-        kvae.evaluate(make_vae(), dataset, **arguments)
+        kvae.evaluate(make_vae(), dataset, samples=0, **arguments)
 
 
 def test_a_model_differs_from_itself_by_nothing_and_from_a_worse_one_by_more(make_vae, dataset):
     first, second = make_vae(), make_vae(beta=0.5)
     second.fit(dataset.train, epochs=20, verbose=0)
-    found = [kvae.evaluate(vae, dataset, importance_samples=5) for vae in (first, second)]
+    found = [
+        kvae.evaluate(vae, dataset, samples=0, importance_samples=5) for vae in (first, second)
+    ]
     same = kvae.compare(found[0], found[0])
     assert same["nll"] == {"difference": 0.0, "low": 0.0, "high": 0.0}
     worse = kvae.compare(*found)["negative_elbo"]
@@ -345,7 +352,7 @@ def test_an_interval_covers_the_truth_as_often_as_it_says():
 def test_other_protocols_are_not_comparable(make_vae, dataset):
     def found(likelihood, **arguments):
         vae = make_vae(likelihood=likelihood)
-        return kvae.evaluate(vae, dataset, importance_samples=1, **arguments)
+        return kvae.evaluate(vae, dataset, samples=0, importance_samples=1, **arguments)
 
     dynamic = found(kvae.Bernoulli())
     for other, why in (
@@ -379,18 +386,22 @@ def models(images, make_vae, tmp_path, monkeypatch):
 
 
 def test_the_command_prints_a_table_with_its_protocol(models):
-    result = call("evaluate", "b.keras", "-k", 10, "--quiet")
+    result = call("evaluate", "b.keras", "-k", 10, "--quiet", "--neighbours", "n.png")
     assert result.stdout.startswith("b.keras\n−ELBO ")
     assert "Protocol: bars test, 30 images" in result.stdout and result.stderr == ""
+    assert (
+        "precision, recall" in result.stdout and "training images in their place" in result.stdout
+    )
+    assert "n.png: 10 samples" in result.stdout and pathlib.Path("n.png").stat().st_size
 
 
 def test_the_command_compares_with_the_first(models):
-    text = call("evaluate", "a.keras", "b.keras", "-k", 2, "--images", 20).stdout
+    text = call("evaluate", "a.keras", "b.keras", "-k", 2, "--images", 20, "--samples", 0).stdout
     assert "b.keras − a.keras: −ELBO -" in text and "(paired)" in text
 
 
 def test_the_command_prints_json(models):
-    arguments = ("evaluate", "a.keras", "b.keras", "-k", 2, "--json", "--quiet")
+    arguments = ("evaluate", "a.keras", "b.keras", "-k", 2, "--json", "--quiet", "--samples", 0)
     report = json.loads(call(*arguments).stdout)
     assert report["models"]["b.keras"]["protocol"]["importance_samples"] == 2
     assert report["differences"][0]["comparable"]

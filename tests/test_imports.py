@@ -24,11 +24,12 @@ MAY_IMPORT = {
     "encoder": {"blocks"},
     "decoder": {"blocks"},
     "model": {"encoder", "decoder", "likelihoods", "priors", "presets", "steps", "version"},
-    "callbacks": {"plots", "files"},
+    "checks": {"charts", "likelihoods"},
+    "callbacks": {"checks", "plots", "files"},
     "runs": {"charts", "plots", "files"},
     "evaluation": {"data", "files", "likelihoods", "model", "version"},
     "pictures": {"model", "charts", "plots"},
-    "doctor": {"model", "likelihoods", "evaluation", "charts", "plots", "data", "callbacks"},
+    "doctor": {"model", "likelihoods", "evaluation", "charts", "checks", "data"},
     "training": {"model", "callbacks", "presets", "data", "likelihoods", "evaluation", "runs"},
 }
 FRAMEWORKS = {"tensorflow", "jax", "torch", "tensorflow_datasets"}

@@ -84,7 +84,7 @@ def posterior(vae: VAE, images: np.ndarray, seed: int = 0) -> Posterior:
         ]
     )
     mean, log_variance = vae.encode_observed(observed, size)
-    digest = hashlib.sha256(np.ascontiguousarray(observed)).hexdigest()
+    digest = hashlib.sha256(observed.tobytes()).hexdigest()
     return Posterior(observed, mean, log_variance, seed, digest)
 
 
@@ -209,8 +209,8 @@ def drawn(
     for start in range(0, count, images):
         stop = min(start + images, count)
         noise = of.noise(start, stop, draws)
-        inputs = (of.observed[start:stop], of.mean[start:stop], of.log_variance[start:stop])
-        inputs = tuple(padded(array, images) for array in inputs)
+        known = (of.observed, of.mean, of.log_variance)
+        inputs = [padded(array[start:stop], images) for array in known]
         parts = []
         for first in range(0, draws, at_a_time):
             chunk = padded(noise[:, first : first + at_a_time].swapaxes(0, 1), at_a_time)

@@ -19,6 +19,7 @@ from kvae.evaluation.latents import (
     mutual_information,
     neighbour_accuracy,
 )
+from kvae.evaluation.samples import sample_quality
 from kvae.likelihoods import bits_per_dimension
 from kvae.model import VAE
 from kvae.priors import StandardNormal
@@ -63,13 +64,14 @@ def evaluate(
     *,
     images: int | None = None,
     importance_samples: int = 100,
+    samples: int = 10_000,
     seed: int = 0,
     verbose: bool = False,
 ) -> Evaluation:
-    """Measures a trained model: bound, likelihood, latents and what they are good for.
+    """Measures a trained model: bound, likelihood, latents, what they are good for, and samples.
 
-    What is drawn, pixels and z, comes from `seed` through NumPy: the same model has the same
-    figures on every backend, up to rounding.
+    What is drawn for the bound and the likelihood, pixels and z, comes from `seed` through NumPy:
+    the same model has the same figures on every backend, up to rounding.
 
     Args:
         vae: The model.
@@ -78,6 +80,8 @@ def evaluate(
         split: "train", "validation" or "test".
         images: So many, the first of the split; all where none is given.
         importance_samples: The most draws of z for an image in the estimate of −log p(x).
+        samples: So many generated images are compared with test images, see `sample_quality`; 0
+            leaves that out.
         seed: Of all that is drawn.
         verbose: Whether to show progress.
 
@@ -89,7 +93,8 @@ def evaluate(
     for name, value in (("images", images or 1), ("importance_samples", importance_samples)):
         if value < 1:
             raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
-    chosen = fitted(getattr(dataset, split)[:images], vae.image_shape)
+    dataset = resized_to(dataset, vae.image_shape)
+    chosen = getattr(dataset, split)[:images]
     of = posterior(vae, chosen, seed)
     bound, per_image = bound_and_terms(vae, of)
     curve = [*(k for k in CURVE if k < importance_samples), importance_samples]
@@ -100,8 +105,12 @@ def evaluate(
         "latents": latent_figures(vae, of, seed),
     }
     labels = getattr(dataset, f"{split}_labels")
-    if split != "train" and labels is not None and dataset.train_labels is not None:
-        figures["representation"] = representation(vae, dataset, of, labels[:images])
+    known = dataset.train_labels
+    if split != "train" and labels is not None and known is not None:
+        training = (vae.encode(dataset.train)[0], known)
+        figures["representation"] = representation(*training, of.mean, labels[:images])
+    if samples:
+        figures["samples"] = sample_quality(vae, dataset, samples, seed)
     protocol = {
         "data": dataset.name,
         "split": split,
@@ -109,6 +118,16 @@ def evaluate(
         "importance_samples": importance_samples,
     }
     return Evaluation(figures, protocol, {**per_image, "nll": nll[importance_samples]})
+
+
+def resized_to(dataset: Dataset, image_shape: tuple[int, int, int]) -> Dataset:
+    """The data set with images of the model's size."""
+    return dataclasses.replace(
+        dataset,
+        train=fitted(dataset.train, image_shape),
+        validation=fitted(dataset.validation, image_shape),
+        test=fitted(dataset.test, image_shape),
+    )
 
 
 def bound_figures(vae: VAE, images: np.ndarray, seed: int = 0) -> dict[str, Any]:
@@ -159,18 +178,20 @@ def latent_figures(vae: VAE, of: Posterior, seed: int) -> dict[str, Any]:
     return figures
 
 
-def representation(vae: VAE, dataset: Dataset, of: Posterior, labels: np.ndarray) -> dict[str, Any]:
-    """What a classifier on the latent means of training images makes of these images."""
-    mean, _ = vae.encode(fitted(dataset.train, vae.image_shape))
-    known = (mean, dataset.train_labels, of.mean, labels)
+def representation(
+    mean: np.ndarray, labels: np.ndarray, test_mean: np.ndarray, test_labels: np.ndarray
+) -> dict[str, Any]:
+    """What classifiers on the latent means of training images make of those of other images."""
     found = {
-        "nearest_neighbours": neighbour_accuracy(*known, neighbours=NEIGHBOURS),
-        "linear_probe": linear_probe_accuracy(*known),
+        "nearest_neighbours": neighbour_accuracy(
+            mean, labels, test_mean, test_labels, neighbours=NEIGHBOURS
+        ),
+        "linear_probe": linear_probe_accuracy(mean, labels, test_mean, test_labels),
     }
     return {
         **{name: round(share, 4) for name, share in found.items()},
         "standard_error": {
-            name: round(math.sqrt(share * (1 - share) / len(labels)), 4)
+            name: round(math.sqrt(share * (1 - share) / len(test_labels)), 4)
             for name, share in found.items()
         },
         "neighbours": NEIGHBOURS,
@@ -183,7 +204,7 @@ def described(vae: VAE, images: np.ndarray, of: Posterior) -> dict[str, Any]:
     return {
         "images": len(images),
         "image_shape": list(vae.image_shape),
-        "data_hash": hashlib.sha256(np.ascontiguousarray(images)).hexdigest(),
+        "data_hash": hashlib.sha256(images.tobytes()).hexdigest(),
         "observation": vae.likelihood.protocol,
         "observed_hash": of.observed_hash,
         "measure": vae.likelihood.measure,
@@ -287,6 +308,41 @@ def rows_of(figures: dict[str, Any]) -> list[str]:
                 ("linear_probe", "linear probe"),
             )
         ]
+    return [*lines, *sample_rows(figures.get("samples", {}))]
+
+
+def sample_rows(samples: dict[str, Any]) -> list[str]:
+    """The figures of samples as lines of a table, each beside that of training images."""
+    lines = []
+    if "floor" in samples:
+        floor = samples["floor"]
+        names = (
+            (("classifier_frechet_distance",), "Fréchet distance"),
+            (("classifier_kernel_distance",), "kernel distance"),
+            (("precision", "recall"), "precision, recall"),
+            (("density", "coverage"), "density, coverage"),
+        )
+        for keys, title in names:
+            found, least = (
+                ", ".join(f"{part[key]:.4g}" for key in keys) for part in (samples, floor)
+            )
+            lines.append(row(title, f"{found}   (training images in their place: {least})"))
+        shares = samples["class_histogram"].items()
+        lines.append(row("classes", ", ".join(f"{n} {100 * share:.0f} %" for n, share in shares)))
+    if "left_out" in samples:
+        lines.append(row("sample quality", f"left out. {samples['left_out']}"))
+    copies = samples.get("memorisation", {})
+    if copies.get("ratio") is not None:
+        lines.append(
+            row(
+                "copies",
+                f"samples are {copies['ratio']:.2f} × as far from training images as test images "
+                f"are; {copies['nearest_is_training']:.0%} are nearest to one, "
+                f"{copies['nearest_is_training_by_chance']:.0%} by chance",
+            )
+        )
+    if "protocol" in samples:
+        lines.append(f"Samples: {samples['protocol']}")
     return lines
 
 

@@ -1,0 +1,65 @@
+"""`kvae doctor`."""
+
+import json
+import pathlib
+
+import click
+
+from .command import Command, backend_option
+from .inputs import Images, open_model, out_option, seed_option
+
+
+@click.command(cls=Command)
+@click.argument("model", type=click.Path(dir_okay=False), default="saved_models/vae.keras")
+@click.option(
+    "--dataset",
+    help="A data set, as for `kvae train`.  [default: the one that the model was trained on]",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False),
+    help="Where TensorFlow Datasets keeps its data.  [default: TFDS_DATA_DIR, or "
+    "~/tensorflow_datasets]",
+)
+@click.option(
+    "--count",
+    type=click.IntRange(min=2),
+    default=2000,
+    show_default=True,
+    help="Train and validation images to look at, drawn at random; all if there are fewer.",
+)
+@out_option("doctor.png", ".png")
+@click.option("--json", "as_json", is_flag=True, help="Print plain values, for programs.")
+@seed_option
+@backend_option
+def doctor(
+    model: str,
+    dataset: str | None,
+    data_dir: str | None,
+    count: int,
+    out: str,
+    as_json: bool,
+    seed: int,
+) -> None:
+    """Say what is wrong with a model, if anything, and which option helps.
+
+    MODEL is its .keras file, saved_models/vae.keras where none is named; the history is read from
+    the folder beside it. The page that is printed is drawn too, over what it was seen in.
+
+    Example: kvae doctor saved_models/vae.keras
+    """
+    vae = open_model(model)
+    import kvae
+
+    data = Images(vae, dataset, data_dir, "validation").data
+    if vae.card.get("preset") in kvae.presets.PRESETS:
+        data = kvae.training.prepared(data, kvae.presets.get(vae.card["preset"]))
+    folder = pathlib.Path(model).with_suffix("")
+    history, latents = None, None
+    if (folder / "history.csv").is_file():
+        history, latents = kvae.charts.read_run(folder)
+    diagnosis = kvae.diagnose(vae, data, history, latents, count=count, seed=seed, what=model)
+    kvae.plots.save_picture(diagnosis.figure(), out)
+    click.echo(json.dumps(diagnosis.as_dict()) if as_json else diagnosis.text())
+    if not as_json:
+        click.echo(f"{out}: the same as a page")

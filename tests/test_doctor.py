@@ -1,0 +1,217 @@
+import importlib.metadata
+import json
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from keras import ops
+from PIL import Image
+
+import kvae
+from kvae import checks, doctor
+
+COMMAND = importlib.metadata.entry_points(group="console_scripts")["kvae"].load()
+
+
+def call(*arguments, code=0):
+    result = CliRunner().invoke(COMMAND, [*map(str, arguments)], catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result
+
+
+def bars(count):
+    """Grey bars of random place and brightness, 8×8."""
+    rng = np.random.default_rng(0)
+    images = np.zeros((count, 8, 8, 1), "uint8")
+    for image in images:
+        image[:, rng.integers(8)] = rng.integers(100, 256)
+    return images
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return kvae.data.from_arrays(bars(500), name="bars")
+
+
+def fit(vae, dataset, epochs):
+    return vae.fit(
+        dataset.train,
+        validation_data=(dataset.validation,),
+        epochs=epochs,
+        batch_size=25,
+        verbose=0,
+    ).history
+
+
+def problems(diagnosis):
+    return {
+        finding.name: finding.remedy
+        for finding in diagnosis.findings
+        if finding.severity == "problem"
+    }
+
+
+def test_a_healthy_model_has_no_problem_and_stays_as_it_is(make_vae, dataset):
+    vae = make_vae(optimizer=keras.optimizers.Adam(1e-2))
+    history = fit(vae, dataset, 15)
+    optimizer = vae.optimizer
+    before = [np.array(ops.convert_to_numpy(v)) for v in vae.variables]
+    diagnosis = kvae.diagnose(vae, dataset, history)
+    assert problems(diagnosis) == {}
+    assert [finding.name for finding in diagnosis.findings if finding.severity == "ok"]
+    for variable, value in zip(vae.variables, before, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(variable), value, variable.path)
+    assert vae.optimizer is optimizer
+    again = kvae.diagnose(vae, dataset, history)
+    assert again.as_dict() == diagnosis.as_dict()
+
+
+def test_a_collapsed_model_is_told_to_lower_beta(make_vae, dataset):
+    vae = make_vae(beta=100.0, optimizer=keras.optimizers.Adam(1e-2))
+    diagnosis = kvae.diagnose(vae, dataset, fit(vae, dataset, 5))
+    assert diagnosis.finding("latents").severity == "problem"
+    assert "0 of 3 latents in use" in diagnosis.finding("latents").seen
+    assert set(problems(diagnosis)) == {"latents", "KL over time"}
+    for remedy in problems(diagnosis).values():
+        assert remedy == "Lower --beta: 1 gives the bound, and it is 100."
+
+
+def test_an_overfit_model_is_told_when_to_stop(make_vae):
+    rng = np.random.default_rng(0)
+    noise = 255 * rng.integers(0, 2, (60, 8, 8, 1)).astype("uint8")
+    few = kvae.data.from_arrays(noise[:20], validation=noise[20:40], test=noise[40:])
+    vae = make_vae(latent_dim=8, optimizer=keras.optimizers.Adam(2e-2))
+    history = fit(vae, few, 150)
+    diagnosis = kvae.diagnose(vae, few, history)
+    found = diagnosis.finding("overfitting")
+    assert found.severity == "problem"
+    best = int(np.argmin(history["val_loss"])) + 1
+    assert best < 100 and f"best at epoch {best} of 150" in found.seen
+    early = int(found.remedy.removeprefix("--epochs ").split()[0])
+    assert early <= best and "more images" in found.remedy
+
+
+@pytest.mark.parametrize(
+    "likelihood, remedy",
+    [
+        (kvae.Bernoulli("none"), "--binarize dynamic"),
+        (kvae.Gaussian(), "--likelihood bernoulli"),
+    ],
+)
+def test_a_wrong_likelihood_is_told_a_right_one(make_vae, dataset, likelihood, remedy):
+    encoder = kvae.build_encoder((8, 8, 1), 3, width=16, depth=1)
+    decoder = kvae.build_decoder(
+        (8, 8, 1), 3, parameters_per_value=likelihood.parameters_per_value, width=16, depth=1
+    )
+    diagnosis = kvae.diagnose(kvae.VAE(encoder, decoder, likelihood, seed=0), dataset)
+    found = diagnosis.finding("likelihood")
+    assert found.severity != "ok" and remedy in found.remedy
+    assert ("decoder scale" in str(diagnosis.findings)) == (likelihood.parameters_per_value == 2)
+
+
+def test_a_scale_at_its_bound_is_found(make_vae, dataset):
+    likelihood = kvae.Gaussian("shared", min_scale=0.1)
+    vae = make_vae(likelihood=likelihood)
+    assert kvae.diagnose(vae, dataset).finding("decoder scale").severity == "ok"
+    likelihood.raw_scale.assign(-10.0)
+    found = kvae.diagnose(vae, dataset).finding("decoder scale")
+    assert found.severity == "problem" and "fixed --scale" in found.remedy
+
+
+def test_without_a_history_the_checks_that_need_one_say_so(make_vae, dataset):
+    diagnosis = kvae.diagnose(make_vae(), dataset)
+    for name in ("KL over time", "overfitting"):
+        assert "no history" in diagnosis.finding(name).seen
+    kvae.plots.save_picture(diagnosis.figure(), "/dev/null")
+
+
+def test_gradients_are_those_of_the_loss_and_every_weight_has_its_own_name(make_vae):
+    vae = make_vae(likelihood=kvae.Gaussian("shared"))
+    white = np.full((4, 8, 8, 1), 255, "uint8")
+    gradients = doctor.gradients_of(vae, white)
+    assert len(gradients) == len(vae.trainable_variables)
+    assert all(gradient.any() for gradient in gradients.values())
+    # By the raw scale r: Σ σ'(r) (1/σ − (x − μ)²/σ³), which is all but Σ (x − μ)² known.
+    squares = np.square(1 - np.array(vae.predict(white, verbose=0)["parameters"])).sum((1, 2, 3))
+    scale = float(ops.convert_to_numpy(vae.likelihood.location_and_scale(0.0)[1]))
+    slope = 1 / (1 + np.exp(1.0))
+    expected = slope * (64 / scale - squares.mean() / scale**3)
+    (of_scale,) = (g for name, g in gradients.items() if name.endswith("raw_scale"))
+    assert of_scale == pytest.approx(expected, rel=0.1)
+
+
+def test_a_layer_that_the_output_does_not_need_has_no_gradient(make_vae, dataset):
+    vae = make_vae()
+    for layer in vae.decoder.layers:
+        if layer.weights:
+            layer.set_weights([np.zeros_like(w) for w in layer.get_weights()])
+    found = kvae.diagnose(vae, dataset).finding("gradients")
+    assert found.severity == "problem" and "No gradient reaches" in found.seen
+
+
+def test_weights_that_are_not_finite_are_named(make_vae, dataset):
+    vae = make_vae()
+    vae.encoder.get_layer("mean").bias.assign([float("nan")] * 3)
+    diagnosis = kvae.diagnose(vae, dataset)
+    assert "encoder/mean/bias" in diagnosis.finding("gradients").seen
+    assert "--learning-rate" in problems(diagnosis)["gradients"]
+    assert diagnosis.text() and diagnosis.figure()
+
+
+def test_the_text_has_problems_first_and_each_ends_in_what_helps(make_vae, dataset):
+    diagnosis = kvae.diagnose(make_vae(likelihood=kvae.Bernoulli("none")), dataset, what="vae")
+    lines = diagnosis.text().splitlines()
+    assert lines[0].startswith("vae, 405 train and 45 validation images of bars: ")
+    assert all(len(line) <= 100 for line in lines)
+    severities = [finding.severity for finding in diagnosis.findings]
+    assert severities == sorted(severities, key=checks.SEVERITIES.index, reverse=True)
+    for finding in diagnosis.findings:
+        assert finding.severity == "ok" or finding.remedy
+    assert sum(line.lstrip().startswith("→ ") for line in lines) == sum(
+        bool(finding.remedy) for finding in diagnosis.findings
+    )
+
+
+@pytest.fixture
+def model(make_vae, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.savez("bars.npz", bars(64))
+    vae = make_vae(card={"origin": str(tmp_path / "bars.npz"), "dataset": "bars"}, beta=9.0)
+    pathlib.Path("saved_models/vae").mkdir(parents=True)
+    vae.save("saved_models/vae.keras")
+    pathlib.Path("saved_models/vae/history.csv").write_text(
+        "epoch,updates,loss,reconstruction,kl,val_loss,val_kl\n1,4,9,8,1,9,1\n2,8,8,7,1,12,0.1\n"
+    )
+    return vae
+
+
+def test_the_command_prints_a_page_and_draws_it(model):
+    result = call("doctor")
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("saved_models/vae.keras, 53 train and 5 validation images of bars")
+    assert any(line.startswith("problem  KL over time") for line in lines)
+    assert "→ Lower --beta: 1 gives the bound, and it is 9." in result.stdout
+    assert lines[-1] == "doctor.png: the same as a page"
+    assert result.stderr == ""
+    with Image.open("doctor.png") as page:
+        assert page.height > page.width > 900
+
+
+def test_the_command_takes_a_model_by_name_and_prints_json(model):
+    pathlib.Path("saved_models/vae.keras").rename("mine.keras")
+    result = call("doctor", "mine.keras", "--json", "--out", "new/page.png")
+    page = json.loads(result.stdout)
+    assert {finding["name"] for finding in page["findings"]} == set(checks.NAMES) - {
+        "decoder scale"
+    }
+    assert page["numbers"]["kl"] >= 0 and pathlib.Path("new/page.png").exists()
+    assert "no history" in str(page["findings"])
+
+
+def test_the_command_refuses_in_one_line(model):
+    assert "There is no model at nothing.keras" in call("doctor", "nothing.keras", code=1).stderr
+    assert "must end in .png" in call("doctor", "--out", "page.pdf", code=2).stderr
+    pathlib.Path("saved_models/vae/history.csv").write_text("epoch,loss\n1,two\n")
+    assert "numbers only" in call("doctor", code=1).stderr
