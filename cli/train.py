@@ -162,7 +162,7 @@ def figures(part: str, card: dict) -> str:
         f"{part}: -ELBO {-card['elbo']:.2f}{error} nats per image = reconstruction "
         f"{card['reconstruction']:.2f} + KL {card['kl']:.2f} ({how})"
     ]
-    if "bits_per_dimension" in card:
+    if "bits_per_dimension" in card and "8-bit" in how:
         lines.append(f"{part}: {card['bits_per_dimension']:.4f} bits per dimension")
     if "mean_squared_error" in card:
         lines.append(

@@ -226,12 +226,13 @@ class Bernoulli(Likelihood):
         """
         values = math.prod(observed.shape[1:])
         group = max(size for size in range(1, FACTORS + 1) if values % size == 0)
-        groups = values // group
-        x = ops.reshape(ops.cast(observed, "float32"), (-1, 1, groups, group))
-        logits = ops.reshape(ops.cast(parameters, "float32"), (-1, draws, groups, group))
-        linear = ops.sum(x * logits - ops.maximum(logits, 0.0), axis=(2, 3))
-        products = ops.prod(1 + ops.exp(-ops.abs(logits)), axis=3)
-        return linear - ops.sum(ops.log(products), axis=2)
+        # Groups lie across the last axis, so that neighbours are reduced side by side.
+        size = (group, values // group)
+        x = ops.reshape(ops.cast(observed, "float32"), (-1, 1, *size))
+        logits = ops.reshape(ops.cast(parameters, "float32"), (-1, draws, *size))
+        linear = ops.sum(x * logits - ops.maximum(logits, 0.0), axis=2)
+        products = ops.prod(1 + ops.exp(-ops.abs(logits)), axis=2)
+        return ops.sum(linear - ops.log(products), axis=2)
 
     def log_prob(self, observed, parameters):
         """Log-probability of each image.

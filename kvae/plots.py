@@ -46,7 +46,7 @@ def grid(images: np.ndarray, columns: int | None = None, scale: int | None = Non
             NaN is black.
         columns: Images in a row; as near to a square as can be where it is not given.
         scale: Whole factor by which each pixel is enlarged; where it is not given, such that the
-            longer side has about 800 pixels.
+            longer side has about 800 pixels, and an image 300 at most.
 
     Returns:
         (height, width, 3), uint8. Cells that no image fills are white.
@@ -74,7 +74,7 @@ def grid(images: np.ndarray, columns: int | None = None, scale: int | None = Non
         top = line + i // columns * (height + line)
         left = line + i % columns * (width + line)
         sheet[top : top + height, left : left + width] = image
-    scale = scale or max(1, round(800 / max(sheet.shape)))
+    scale = scale or max(1, min(round(800 / max(sheet.shape)), 300 // max(images.shape[1:3])))
     return sheet.repeat(scale, axis=0).repeat(scale, axis=1)
 
 

@@ -13,7 +13,7 @@ from kvae.model import VAE
 
 __all__ = ["Posterior", "Terms", "importance_weighted", "posterior", "terms"]
 
-VALUES_AT_A_TIME = 2**21  # on a CPU a chunk of draws then stays in its caches
+VALUES_AT_A_TIME = 2**21  # on a CPU: its caches hold what one layer gives
 VALUES_AT_A_TIME_GPU = 2**27
 IMAGES_AT_A_TIME = 500
 
