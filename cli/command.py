@@ -82,7 +82,8 @@ def import_quietly() -> None:
             f"KERAS_BACKEND is {chosen!r}; kvae runs on {', '.join(BACKENDS)}."
         )
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    for name in ("absl", "tensorflow"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     with muted_stderr():
         import kvae  # noqa: F401
 

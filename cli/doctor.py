@@ -52,14 +52,12 @@ def doctor(
     import kvae
 
     data = Images(vae, dataset, data_dir, "validation").data
-    if vae.card.get("preset") in kvae.presets.PRESETS:
-        data = kvae.training.prepared(data, kvae.presets.get(vae.card["preset"]))
     folder = pathlib.Path(model).with_suffix("")
     history, latents = None, None
     if (folder / "history.csv").is_file():
         history, latents = kvae.charts.read_run(folder)
     diagnosis = kvae.diagnose(vae, data, history, latents, count=count, seed=seed, what=model)
-    kvae.plots.save_picture(diagnosis.figure(), out)
     click.echo(json.dumps(diagnosis.as_dict()) if as_json else diagnosis.text())
+    kvae.plots.save_picture(diagnosis.figure(), out)
     if not as_json:
         click.echo(f"{out}: the same as a page")

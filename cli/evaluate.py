@@ -81,11 +81,6 @@ def evaluate(
                 verbose=not quiet,
             )
     first, *others = found
-    if neighbours:
-        vae = vaes[first]
-        train = kvae.data.fitted(Images(vae, dataset, data_dir, split).data.train, vae.image_shape)
-        cells, _ = kvae.evaluation.beside_neighbours(vae.generate(10, seed), train)
-        kvae.plots.save_picture(kvae.plots.grid(cells, columns=6), neighbours)
     differences = {name: kvae.compare(found[name], found[first]) for name in others}
     if as_json:
         report = {
@@ -95,14 +90,19 @@ def evaluate(
                 for name, difference in differences.items()
             ],
         }
-        click.echo(json.dumps(report, indent=2))
-        return
-    for name, evaluation in found.items():
-        click.echo(f"{name}\n{evaluation}\n")
+        click.echo(json.dumps(report, indent=2, allow_nan=False))
+    else:
+        for name, evaluation in found.items():
+            click.echo(f"{name}\n{evaluation}\n")
+        for name, difference in differences.items():
+            click.echo(f"{name} − {first}: {sentence(difference)}")
     if neighbours:
-        click.echo(f"{neighbours}: 10 samples, each beside the 5 training images nearest to it")
-    for name, difference in differences.items():
-        click.echo(f"{name} − {first}: {sentence(difference)}")
+        vae = vaes[first]
+        train = kvae.data.fitted(Images(vae, dataset, data_dir, split).data.train, vae.image_shape)
+        cells, _ = kvae.evaluation.beside_neighbours(vae.generate(10, seed), train)
+        kvae.plots.save_picture(kvae.plots.grid(cells, columns=6), neighbours)
+        text = f"{neighbours}: 10 samples, each beside the 5 training images nearest to it"
+        click.echo(text, err=as_json)
 
 
 def sentence(difference: dict) -> str:
@@ -114,6 +114,8 @@ def sentence(difference: dict) -> str:
         f"{title} {difference[name]['difference']:+.3f} nats per image, 95 % interval "
         f"{difference[name]['low']:+.3f} to {difference[name]['high']:+.3f}"
         for name, title in names.items()
-        if name in difference
+        if difference[name]
     ]
+    if not difference["nll"]:
+        parts.append("−log p(x) not comparable: the numbers of draws differ")
     return f"{'; '.join(parts)} (paired)"

@@ -118,6 +118,8 @@ class Images:
             ) from error
         if data.notice:
             click.echo(data.notice, err=True)
+        if not self.dataset and card.get("preset") in kvae.presets.PRESETS:
+            return kvae.training.prepared(data, kvae.presets.get(card["preset"]))
         return data
 
     @property

@@ -329,7 +329,8 @@ def gradients_of(vae: VAE, images: np.ndarray) -> dict[str, np.ndarray]:
     weight went is its gradient. The steps are long, so that no digit of a small gradient is lost.
     """
     rate = 1e6
-    copy = type(vae).from_config(vae.get_config())
+    own = {type(part).__name__: type(part) for part in (vae.likelihood, vae.prior)}
+    copy = type(vae).from_config(vae.get_config(), custom_objects=own)
     copy.set_weights(vae.get_weights())
     copy.warmup_steps.assign(0)
     copy.compile(keras.optimizers.SGD(rate), auto_scale_loss=False, jit_compile=False)

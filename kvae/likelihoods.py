@@ -26,13 +26,16 @@ NEAR_ZERO = 0.4  # logits below it: series, which keep the digits that differenc
 class Likelihood(keras.layers.Layer):
     """What all likelihoods share; one of your own defines `log_prob`, `mean` and `sample`.
 
+    And `observe` and `observe_once`, if it draws what it observes, and `measure`.
+
     Attributes:
         parameters_per_value: How many raw parameters the decoder gives for each value. They lie
             along the last axis: first the `channels` locations (or logits), then the scales.
         support: The images that `check` lets pass, in words.
         protocol: How images are observed and scored, in words, for a model's card.
-        measure: What `log_prob` is the logarithm of: "probability", "density" or "neither". Only
-            figures of the same are comparable.
+        measure: What `log_prob` is the logarithm of: "probability", "density", "neither", or, if a
+            likelihood of your own does not define it, "unstated". Only figures of the same are
+            comparable, and of the last two none.
     """
 
     parameters_per_value = 1
@@ -50,7 +53,7 @@ class Likelihood(keras.layers.Layer):
     @property
     def measure(self) -> str:
         """What `log_prob` is the logarithm of."""
-        return "density"
+        return "unstated"
 
     def check(self, images, image_shape: tuple[int, int, int]) -> np.ndarray:
         """Images as an array, or a ValueError that says what they should be.
@@ -224,6 +227,8 @@ class Bernoulli(Likelihood):
         Returns:
             (batch, draws), float32, nats.
         """
+        if type(self).log_prob is not Bernoulli.log_prob:  # of a class derived from this one
+            return super().log_prob_of_draws(observed, parameters, draws)
         values = math.prod(observed.shape[1:])
         group = max(size for size in range(1, FACTORS + 1) if values % size == 0)
         # Groups lie across the last axis, so that neighbours are reduced side by side.
@@ -291,6 +296,11 @@ class ContinuousBernoulli(Likelihood):
     def protocol(self) -> str:
         """How images are observed and scored, in words."""
         return "grey values, continuous Bernoulli"
+
+    @property
+    def measure(self) -> str:
+        """What `log_prob` is the logarithm of."""
+        return "density"
 
     def log_prob(self, observed, parameters):
         """Log-density of each image over [0, 1] for each value: (batch,), float32, nats."""
@@ -368,6 +378,11 @@ class Gaussian(Likelihood):
         """How images are observed and scored, in words."""
         kinds = {"pixel": "a learned scale a value", "shared": "one learned scale"}
         return f"grey values, Gaussian with {kinds.get(str(self.scale), f'scale {self.scale}')}"
+
+    @property
+    def measure(self) -> str:
+        """What `log_prob` is the logarithm of."""
+        return "density"
 
     def location_and_scale(self, parameters):
         """μ, (batch, height, width, channels), and σ, of that shape or a scalar; float32."""

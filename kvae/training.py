@@ -18,7 +18,7 @@ from kvae.callbacks import (
     Warnings,
 )
 from kvae.data import Dataset, reduced, resized
-from kvae.evaluation import test_figures, train_figures
+from kvae.evaluation import device, test_figures, train_figures
 from kvae.model import VAE
 from kvae.runs import Run
 
@@ -236,15 +236,6 @@ def card(dataset: Dataset) -> dict:
         "device": device(),
         "python": platform.python_version(),
     }
-
-
-def device() -> str:
-    """Where Keras puts variables: "cpu", "gpu", or what the backend calls it."""
-    name = str(keras.Variable(0.0).value.device).lower()
-    for word, kind in (("gpu", "gpu"), ("cuda", "gpu"), ("cpu", "cpu")):
-        if word in name:
-            return kind
-    return name
 
 
 def opening(dataset: Dataset, vae: VAE, epochs: int) -> str:

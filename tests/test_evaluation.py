@@ -1,3 +1,4 @@
+import dataclasses
 import importlib.metadata
 import json
 import math
@@ -329,7 +330,7 @@ def test_soft_targets_have_no_bits(make_vae, dataset):
 @pytest.mark.parametrize(
     "arguments, what",
     [({"split": "trial"}, "split='trial'"), ({"images": -1}, "images=-1"),
-     ({"importance_samples": 0}, "importance_samples=0")],
+     ({"importance_samples": 0}, "importance_samples=0"), ({"images": 0}, "images=0")],
 )  # fmt: skip
 def test_arguments_that_cannot_be_are_named(make_vae, dataset, arguments, what):
     with pytest.raises(ValueError, match=what):
@@ -366,7 +367,7 @@ def test_other_protocols_are_not_comparable(make_vae, dataset):
     dynamic = found(kvae.Bernoulli())
     for other, why in (
         (found(kvae.Bernoulli(), seed=1), "pixels that were scored differ"),
-        (found(kvae.Bernoulli("threshold")), "binarize dynamic; binarize threshold"),
+        (found(kvae.Bernoulli("threshold")), "binarize threshold, seed 0"),
         (found(kvae.Bernoulli(), images=3), "16 images, the other of 3"),
         (found(kvae.ContinuousBernoulli()), "one is of a probability, the other of a density"),
     ):
@@ -377,6 +378,73 @@ def test_other_protocols_are_not_comparable(make_vae, dataset):
     assert kvae.compare(found(kvae.ContinuousBernoulli()), found(kvae.Gaussian("shared")))[
         "comparable"
     ]
+
+
+def test_a_seed_of_its_own_is_not_comparable(make_vae, dataset):
+    vae = make_vae(likelihood=kvae.Bernoulli("threshold"))
+    one, other = (
+        kvae.evaluate(vae, dataset, samples=0, importance_samples=k, seed=k) for k in (1, 2)
+    )
+    assert "seed 1; seed 2" in kvae.compare(one, other)["why"]
+    more = kvae.evaluate(vae, dataset, samples=0, importance_samples=2, seed=1)
+    assert kvae.compare(one, more)["nll"] is None
+
+
+@keras.saving.register_keras_serializable(package="test")
+class Doubled(kvae.Bernoulli):
+    def log_prob(self, observed, parameters):
+        return 2 * super().log_prob(observed, parameters)
+
+
+class Error(kvae.likelihoods.Likelihood):
+    def log_prob(self, observed, parameters):
+        return -keras.ops.sum(keras.ops.square(observed - parameters), axis=(1, 2, 3))
+
+    def mean(self, parameters):
+        return parameters
+
+
+def test_a_likelihood_of_ones_own_is_scored_by_its_own_formula(make_vae, dataset, images):
+    plain, doubled = make_vae(), make_vae(likelihood=Doubled())
+    doubled.set_weights(plain.get_weights())
+    found = [evaluation.terms(vae, evaluation.posterior(vae, images)) for vae in (plain, doubled)]
+    np.testing.assert_allclose(found[1].reconstruction, 2 * found[0].reconstruction, rtol=1e-5)
+    vae = make_vae(likelihood=Error())
+    report = kvae.evaluate(vae, dataset, samples=0, importance_samples=1)
+    assert "does not say what it measures" in kvae.compare(report, report)["why"]
+
+
+def test_mixed_precision_is_said_also_of_a_file(make_vae, dataset, tmp_path):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        make_vae().save(tmp_path / "vae.keras")
+    finally:
+        keras.config.set_dtype_policy("float32")
+    vae = kvae.load(tmp_path / "vae.keras", compile=False)
+    found = kvae.evaluate(vae, dataset, samples=0, importance_samples=1)
+    assert "mixed_bfloat16" in found.protocol["precision"]
+    assert np.isfinite(found.per_image["nll"]).all()
+
+
+def test_one_image_has_no_error(make_vae, dataset):
+    found = kvae.evaluate(make_vae(), dataset, images=1, samples=0, importance_samples=1)
+    assert found.figures["bound"]["standard_error"]["elbo"] is None
+    assert (
+        "nan" not in json.dumps(found.as_dict(), allow_nan=False)
+        and "±" not in (str(found).splitlines()[0])
+    )
+
+
+def test_validation_does_not_read_test_images(make_vae, dataset):
+    vae = make_vae()
+    blind = dataclasses.replace(dataset, test=255 - dataset.test)
+    one, other = (
+        kvae.evaluate(vae, data, "validation", importance_samples=1).figures["samples"]
+        for data in (dataset, blind)
+    )
+    for name in ("precision", "density", "memorisation", "floor"):
+        assert one[name] == other[name]
+    assert "8 validation images" in one["protocol"]
 
 
 # The command -------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "checks": {"charts", "likelihoods"},
     "callbacks": {"checks", "plots", "files"},
     "runs": {"charts", "plots", "files"},
-    "evaluation": {"data", "files", "likelihoods", "model", "priors", "version"},
+    "evaluation": {"checks", "data", "files", "likelihoods", "model", "priors", "version"},
     "pictures": {"model", "charts", "plots"},
     "doctor": {"model", "likelihoods", "evaluation", "charts", "checks", "data"},
     "training": {"model", "callbacks", "presets", "data", "likelihoods", "evaluation", "runs"},

@@ -1,6 +1,6 @@
 """Evaluation: bounds and other figures of a trained model, each with its protocol."""
 
-from kvae.evaluation.bounds import importance_weighted, posterior, terms
+from kvae.evaluation.bounds import device, importance_weighted, posterior, terms
 from kvae.evaluation.classifier import Classifier, classifier_for, train_classifier
 from kvae.evaluation.latents import (
     active_units,
@@ -28,6 +28,7 @@ __all__ = [
     "beside_neighbours",
     "classifier_for",
     "compare",
+    "device",
     "evaluate",
     "frechet_distance",
     "importance_weighted",

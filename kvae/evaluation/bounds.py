@@ -48,7 +48,8 @@ class Posterior:
             (stop − start, draws, latent), float32.
         """
         shape = (draws, self.mean.shape[1])
-        streams = (np.random.SFC64([self.seed, index]) for index in range(start, stop))
+        # 1: not the stream of the pixels.
+        streams = (np.random.SFC64([self.seed, 1, index]) for index in range(start, stop))
         noise = [np.random.Generator(s).standard_normal(shape, dtype="float32") for s in streams]
         return np.stack(noise)
 
@@ -77,15 +78,17 @@ def posterior(vae: VAE, images: np.ndarray, seed: int = 0) -> Posterior:
     images = vae.likelihood.check(images, vae.image_shape)
     generator = np.random.Generator(np.random.SFC64(seed))
     size = min(IMAGES_AT_A_TIME, len(images))
-    observed = np.concatenate(
-        [
-            vae.likelihood.observe_once(images[start : start + size], generator)
-            for start in range(0, len(images), size)
-        ]
-    )
+    observed = np.empty(images.shape, "float32")
+    for start in range(0, len(images), size):
+        batch = images[start : start + size]
+        observed[start : start + size] = vae.likelihood.observe_once(batch, generator)
     mean, log_variance = vae.encode_observed(observed, size)
-    digest = hashlib.sha256(observed.tobytes()).hexdigest()
-    return Posterior(observed, mean, log_variance, seed, digest)
+    return Posterior(observed, mean, log_variance, seed, digest(observed))
+
+
+def digest(array: np.ndarray) -> str:
+    """The SHA-256 of an array's bytes."""
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
 def terms(vae: VAE, of: Posterior, verbose: bool = False) -> Terms:
@@ -238,8 +241,16 @@ def padded(array: np.ndarray, length: int) -> np.ndarray:
 
 def values_at_a_time() -> int:
     """How many values a layer may give in one call, on the device that Keras uses."""
-    device = str(keras.Variable(0.0).value.device).lower()
-    return VALUES_AT_A_TIME if "cpu" in device else VALUES_AT_A_TIME_GPU
+    return VALUES_AT_A_TIME if device() == "cpu" else VALUES_AT_A_TIME_GPU
+
+
+def device() -> str:
+    """Where Keras puts variables: "cpu", "gpu", or what the backend calls it."""
+    name = str(keras.Variable(0.0).value.device).lower()
+    for word, kind in (("gpu", "gpu"), ("cuda", "gpu"), ("cpu", "cpu")):
+        if word in name:
+            return kind
+    return name
 
 
 def widest(decoder: keras.Model) -> int:

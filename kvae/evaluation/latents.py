@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 ACTIVE = 0.01
-ROWS_AT_A_TIME = 1000
+VALUES_AT_A_TIME = 10_000_000  # 80 MB
 
 
 def active_units(mean: np.ndarray, threshold: float = ACTIVE) -> np.ndarray:
@@ -63,8 +63,9 @@ def aggregate_log_prob(z: np.ndarray, mean: np.ndarray, log_variance: np.ndarray
     mean, precision = mean.astype("float64"), np.exp(-log_variance.astype("float64"))
     constant = np.sum(mean**2 * precision + log_variance, axis=1)
     results = []
-    for start in range(0, len(z), ROWS_AT_A_TIME):
-        rows = z[start : start + ROWS_AT_A_TIME].astype("float64")
+    step = max(1, VALUES_AT_A_TIME // len(mean))
+    for start in range(0, len(z), step):
+        rows = z[start : start + step].astype("float64")
         # Σ (z - μ)² / σ², multiplied out: two matrix products.
         exponents = -0.5 * (rows**2 @ precision.T - 2 * rows @ (mean * precision).T + constant)
         highest = exponents.max(axis=1, keepdims=True)

@@ -1,7 +1,7 @@
 """Reports: all figures of a model on a data set, the protocol they share, and comparisons."""
 
 import dataclasses
-import hashlib
+import importlib.metadata
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -10,8 +10,16 @@ import keras
 import numpy as np
 from keras import ops
 
+from kvae.checks import beyond_chance
 from kvae.data import Dataset, fitted
-from kvae.evaluation.bounds import Posterior, importance_weighted, posterior, terms
+from kvae.evaluation.bounds import (
+    Posterior,
+    device,
+    digest,
+    importance_weighted,
+    posterior,
+    terms,
+)
 from kvae.evaluation.latents import (
     active_units,
     linear_probe_accuracy,
@@ -29,7 +37,8 @@ __all__ = ["Evaluation", "bound_figures", "compare", "evaluate"]
 
 CURVE = (1, 10, 100, 1000, 5000)
 RESAMPLES = 2000
-MUST_AGREE = ("measure", "observed_hash", "images")
+MUST_AGREE = ("measure", "images", "observed_hash", "seed")
+MEASURES = ("probability", "density")  # of which figures can be compared
 NEIGHBOURS = 5
 
 
@@ -90,9 +99,14 @@ def evaluate(
     """
     if split not in ("train", "validation", "test"):
         raise ValueError(f"`split` must be train, validation or test. Received: split={split!r}")
-    for name, value in (("images", images or 1), ("importance_samples", importance_samples)):
-        if value < 1:
-            raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
+    for name, value, least in (
+        ("images", 1 if images is None else images, 1),
+        ("importance_samples", importance_samples, 1),
+        ("samples", samples, 0),
+    ):
+        if value < least:
+            raise ValueError(f"`{name}` must be at least {least}. Received: {name}={value}")
+    shape_of_data = dataset.image_shape
     dataset = resized_to(dataset, vae.image_shape)
     chosen = getattr(dataset, split)[:images]
     of = posterior(vae, chosen, seed)
@@ -106,17 +120,20 @@ def evaluate(
     }
     labels = getattr(dataset, f"{split}_labels")
     known = dataset.train_labels
-    if split != "train" and labels is not None and known is not None:
-        training = (vae.encode(dataset.train)[0], known)
-        figures["representation"] = representation(*training, of.mean, labels[:images])
-    if samples:
-        figures["samples"] = sample_quality(vae, dataset, samples, seed)
+    others = split != "train"
+    if others and labels is not None and known is not None and len(np.unique(known)) > 1:
+        means = (vae.encode(part)[0] for part in (dataset.train, chosen))
+        figures["representation"] = representation(next(means), known, next(means), labels[:images])
+    if samples and others:
+        figures["samples"] = sample_quality(vae, dataset, samples, seed, split=split)
     protocol = {
         "data": dataset.name,
         "split": split,
         **described(vae, chosen, of),
         "importance_samples": importance_samples,
     }
+    if shape_of_data != vae.image_shape:
+        protocol["resized_from"] = list(shape_of_data)
     return Evaluation(figures, protocol, {**per_image, "nll": nll[importance_samples]})
 
 
@@ -155,10 +172,13 @@ def bound_and_terms(vae: VAE, of: Posterior) -> tuple[dict[str, Any], dict[str, 
     return figures, per_image
 
 
-def mean_and_error(values: np.ndarray) -> dict[str, float]:
-    """The mean over images, and its standard error."""
-    error = float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
-    return {"mean": round(float(np.mean(values)), 4), "standard_error": round(error, 4)}
+def mean_and_error(values: np.ndarray) -> dict[str, float | None]:
+    """The mean over images, and its standard error; of one image there is none."""
+    error = np.std(values, ddof=1) / math.sqrt(len(values)) if len(values) > 1 else None
+    return {
+        "mean": round(float(np.mean(values)), 4),
+        "standard_error": None if error is None else round(float(error), 4),
+    }
 
 
 def latent_figures(vae: VAE, of: Posterior, seed: int) -> dict[str, Any]:
@@ -174,14 +194,18 @@ def latent_figures(vae: VAE, of: Posterior, seed: int) -> dict[str, Any]:
         "prior_gap_at_most": round(float(kl.sum()) - information, 4),
     }
     if isinstance(vae.prior, StandardNormal):
-        figures["prior_gap_at_least"] = round(moment_gap(of.mean, of.log_variance), 4)
+        gap = moment_gap(of.mean, of.log_variance)
+        figures["prior_gap_at_least"] = round(beyond_chance(gap, *of.mean.shape), 4)
     return figures
 
 
 def representation(
     mean: np.ndarray, labels: np.ndarray, test_mean: np.ndarray, test_labels: np.ndarray
 ) -> dict[str, Any]:
-    """What classifiers on the latent means of training images make of those of other images."""
+    """What classifiers on the latent means of training images make of those of other images.
+
+    The means are those that `VAE.encode` gives: nothing is drawn.
+    """
     found = {
         "nearest_neighbours": neighbour_accuracy(
             mean, labels, test_mean, test_labels, neighbours=NEIGHBOURS
@@ -204,7 +228,7 @@ def described(vae: VAE, images: np.ndarray, of: Posterior) -> dict[str, Any]:
     return {
         "images": len(images),
         "image_shape": list(vae.image_shape),
-        "data_hash": hashlib.sha256(images.tobytes()).hexdigest(),
+        "data_hash": digest(images),
         "observation": vae.likelihood.protocol,
         "observed_hash": of.observed_hash,
         "measure": vae.likelihood.measure,
@@ -212,9 +236,30 @@ def described(vae: VAE, images: np.ndarray, of: Posterior) -> dict[str, Any]:
         "draws_of_z": 1,
         "seed": of.seed,
         "backend": keras.backend.backend(),
-        "precision": vae.decoder.dtype_policy.name,
-        "versions": {"kvae": __version__, "keras": keras.__version__, "numpy": np.__version__},
+        "device": device(),
+        "precision": "/".join(
+            sorted({x.dtype_policy.name for x in vae.decoder.layers if x.weights})
+        ),
+        "versions": {
+            "kvae": __version__,
+            "keras": keras.__version__,
+            keras.backend.backend(): backend_version(),
+            "numpy": np.__version__,
+        },
     }
+
+
+def precision(model: keras.Model) -> str:
+    """The dtype policies of its layers: a file does not keep that of a Functional model."""
+    return "/".join(sorted({layer.dtype_policy.name for layer in model.layers if layer.weights}))
+
+
+def backend_version() -> str:
+    """The version of the backend, as it was installed."""
+    try:
+        return importlib.metadata.version(keras.backend.backend())
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def compare(first: Evaluation, second: Evaluation, seed: int = 0) -> dict[str, Any]:
@@ -228,20 +273,20 @@ def compare(first: Evaluation, second: Evaluation, seed: int = 0) -> dict[str, A
     Returns:
         `comparable`; if so `negative_elbo` and `nll`, each with `difference` (first − second, nats
         per image), and `low` and `high`, a 95 % interval of it from 2,000 bootstrap samples of the
-        images; if not, `why`. `nll` is left out where the numbers of draws differ.
+        images; if not, `why`. Where the numbers of draws differ `nll` is None.
 
     References:
         Efron (1979), "Bootstrap methods: another look at the jackknife".
     """
     differ = [name for name in MUST_AGREE if first.protocol[name] != second.protocol[name]]
-    if differ or "neither" in (first.protocol["measure"],):
+    if differ or first.protocol["measure"] not in MEASURES:
         return {"comparable": False, "why": why_not(first.protocol, second.protocol, differ)}
-    pairs = {"negative_elbo": (-first.per_image["elbo"], -second.per_image["elbo"])}
-    if first.protocol["importance_samples"] == second.protocol["importance_samples"]:
-        pairs["nll"] = (first.per_image["nll"], second.per_image["nll"])
+    bounds, estimates = (first.per_image[name] - second.per_image[name] for name in ("elbo", "nll"))
+    same = first.protocol["importance_samples"] == second.protocol["importance_samples"]
     return {
         "comparable": True,
-        **{name: paired_difference(a - b, seed) for name, (a, b) in pairs.items()},
+        "negative_elbo": paired_difference(-bounds, seed),
+        "nll": paired_difference(estimates, seed) if same else None,
     }
 
 
@@ -260,26 +305,29 @@ def why_not(first: dict, second: dict, differ: Sequence[str]) -> str:
     reasons = {
         "measure": "one is of a {measure}, the other of a {other[measure]}",
         "images": "one is of {images:,} images, the other of {other[images]:,}",
-        "observed_hash": "the pixels that were scored differ ({observation}; {other[observation]})",
+        "observed_hash": "the pixels that were scored differ ({data} {split}, {observation}, seed "
+        "{seed}; {other[data]} {other[split]}, {other[observation]}, seed {other[seed]})",
+        "seed": "the draws of z differ (seed {seed}; seed {other[seed]})",
     }
-    for name in ("measure", "images", "observed_hash"):
-        if name in differ:
-            return reasons[name].format(**first, other=second)
-    return "soft targets are no likelihood of any data"
+    if differ:
+        return reasons[differ[0]].format(**first, other=second)
+    if first["measure"] == "neither":
+        return "soft targets are no likelihood of any data"
+    return "the likelihood does not say what it measures"
 
 
 def rows_of(figures: dict[str, Any]) -> list[str]:
     """The figures as lines of a table."""
     bound, errors = figures["bound"], figures["bound"]["standard_error"]
     lines = [
-        row("−ELBO", f"{-bound['elbo']:.2f} ± {errors['elbo']:.2f} nats per image"),
-        row("  reconstruction", f"{bound['reconstruction']:.2f} ± {errors['reconstruction']:.2f}"),
-        row("  KL", f"{bound['kl']:.2f} ± {errors['kl']:.2f}"),
+        row("−ELBO", f"{with_error(-bound['elbo'], errors['elbo'])} nats per image"),
+        row("  reconstruction", with_error(bound["reconstruction"], errors["reconstruction"])),
+        row("  KL", with_error(bound["kl"], errors["kl"])),
     ]
     if "bits_per_dimension" in bound:
         lines.append(row("  bits per dimension", f"{bound['bits_per_dimension']:.4f}"))
     for i, (k, value) in enumerate(figures["nll"].items()):
-        text = f"{value['mean']:.2f} ± {value['standard_error']:.2f}   k = {int(k):,}"
+        text = f"{with_error(value['mean'], value['standard_error'])}   k = {int(k):,}"
         lines.append(row("−log p(x), at most" if i == 0 else "", text))
     latents = figures["latents"]
     gap = f"at most {latents['prior_gap_at_most']:.2f} nats"
@@ -346,6 +394,11 @@ def sample_rows(samples: dict[str, Any]) -> list[str]:
     return lines
 
 
+def with_error(value: float, error: float | None) -> str:
+    """A figure and its standard error, if there is one."""
+    return f"{value:.2f}" if error is None else f"{value:.2f} ± {error:.2f}"
+
+
 def row(title: str, value: str) -> str:
     """One line of a table."""
     return f"{title:<20} {value}"
@@ -353,13 +406,16 @@ def row(title: str, value: str) -> str:
 
 def protocol_line(protocol: dict[str, Any]) -> str:
     """The protocol in a line."""
+    resized = ""
+    if "resized_from" in protocol:
+        resized = f" resized from {'×'.join(map(str, protocol['resized_from']))}"
     parts = [
-        f"{protocol['data']} {protocol['split']}, {protocol['images']:,} images "
+        f"{protocol['data']} {protocol['split']}, {protocol['images']:,} images{resized} "
         f"(sha256 {protocol['data_hash'][:8]})",
         f"{protocol['observation']} (sha256 {protocol['observed_hash'][:8]})",
         "one draw of z for the bound",
         f"seed {protocol['seed']}",
-        f"{protocol['backend']}, {protocol['precision']}",
+        f"{protocol['backend']}, {protocol['device']}, {protocol['precision']}",
         f"kvae {protocol['versions']['kvae']}, keras {protocol['versions']['keras']}",
         "± one standard error over images",
     ]

@@ -32,6 +32,7 @@ def sample_quality(
     count: int = 10_000,
     seed: int = 0,
     classifier: Classifier | None = None,
+    split: str = "test",
 ) -> dict[str, Any]:
     """Figures of generated images in the features of kvae's classifier, beside a floor.
 
@@ -52,6 +53,7 @@ def sample_quality(
         seed: Of the generated images, of the training images that are picked, and of a classifier
             that is trained on the spot.
         classifier: Another than `classifier_for` gives.
+        split: "test", or "validation", whose images then stand where test images are spoken of.
 
     Returns:
         `classifier_frechet_distance`, `classifier_kernel_distance`, `precision`, `recall`,
@@ -69,12 +71,14 @@ def sample_quality(
             f"Received: images of shape {dataset.image_shape}"
         )
     rng = np.random.default_rng(seed)
-    count = min(count, len(dataset.test), len(dataset.train))
-    real, others = (picked(images, count, rng) for images in (dataset.test, dataset.train))
+    unseen = getattr(dataset, split)
+    count = min(count, len(unseen), len(dataset.train))
+    real, others = (picked(images, count, rng) for images in (unseen, dataset.train))
     generated = vae.generate(count, seed=seed)
-    figures = {"images": count, "memorisation": memorisation(generated, dataset, seed=seed)}
+    copies = memorisation(generated, dataset, seed=seed, split=split)
+    figures = {"images": count, "memorisation": copies}
     if count <= NEIGHBOURS:
-        return figures | {"left_out": f"Fewer than {NEIGHBOURS + 1} test or training images."}
+        return figures | {"left_out": f"Fewer than {NEIGHBOURS + 1} {split} or training images."}
     if classifier is None:
         classifier, why = classifier_for(dataset, seed)
         if classifier is None:
@@ -90,8 +94,8 @@ def sample_quality(
         **figures,
         "classifier": classifier.card,
         "protocol": (
-            f"{count:,} expected images, seed {seed}, against {count:,} test images as stored, in "
-            f"{features.shape[1]} features of kvae's classifier ({classifier.trained}); floor: "
+            f"{count:,} expected images, seed {seed}, against {count:,} {split} images as stored, "
+            f"in {features.shape[1]} features of kvae's classifier ({classifier.trained}); floor: "
             f"{count:,} training images in place of the generated ones"
         ),
     }
@@ -275,7 +279,7 @@ def nearest_neighbours(
     count = min(count, len(images))
     indices = np.zeros((len(rows), 0), int)
     squares = np.zeros((len(rows), 0), "float32")
-    for part in blocks(len(images), len(rows)):
+    for part in blocks(len(images), max(rows.shape)):
         found = np.arange(part.start, part.stop)[np.newaxis].repeat(len(rows), axis=0)
         indices = np.concatenate([indices, found], axis=1)
         squares = np.concatenate([squares, squared_distances(rows, flat(images[part]))], axis=1)
@@ -312,7 +316,11 @@ def beside_neighbours(
 
 
 def memorisation(
-    samples: np.ndarray, dataset: Dataset, count: int = 1_000, seed: int = 0
+    samples: np.ndarray,
+    dataset: Dataset,
+    count: int = 1_000,
+    seed: int = 0,
+    split: str = "test",
 ) -> dict[str, Any]:
     """Whether samples lie nearer to training images than images do that were not trained on.
 
@@ -330,10 +338,11 @@ def memorisation(
         dataset: Whose training images may have been memorised, and whose test images were not seen.
         count: Samples and test images, at most.
         seed: Of the test images that are picked.
+        split: "test", or "validation", whose images then stand in their place.
 
     Returns:
-        `samples` and `test_images`, how many; `median_distance` and `median_distance_of_test`,
-        between values in [0, 1]; `ratio`, None where every test image has a copy in training;
+        `samples` and `unseen_images`, how many; `median_distance` and `median_distance_of_unseen`,
+        between values in [0, 1]; `ratio`, None where every unseen image has a copy in training;
         `nearest_is_training` and `nearest_is_training_by_chance`, shares.
 
     References:
@@ -341,22 +350,23 @@ def memorisation(
         generative models", arXiv:2004.05675 (the idea of the second sign).
     """
     samples = samples[:count]
-    tests = picked(dataset.test, count, np.random.default_rng(seed))
+    unseen = getattr(dataset, split)
+    tests = picked(unseen, count, np.random.default_rng(seed))
     to_training, of_test, to_test = (
         nearest_neighbours(rows, images, 1)[1][:, 0]
         for rows, images in (
             (samples, dataset.train),
             (tests, dataset.train),
-            (samples, dataset.test),
+            (samples, unseen),
         )
     )
     median, median_of_test = float(np.median(to_training)), float(np.median(of_test))
-    chance = len(dataset.train) / (len(dataset.train) + len(dataset.test))
+    chance = len(dataset.train) / (len(dataset.train) + len(unseen))
     return {
         "samples": len(samples),
-        "test_images": len(tests),
+        "unseen_images": len(tests),
         "median_distance": round(median, 4),
-        "median_distance_of_test": round(median_of_test, 4),
+        "median_distance_of_unseen": round(median_of_test, 4),
         "ratio": round(median / median_of_test, 4) if median_of_test else None,
         "nearest_is_training": round(float((to_training < to_test).mean()), 4),
         "nearest_is_training_by_chance": round(chance, 4),
