@@ -152,7 +152,7 @@ def draw_terms(axes: Axes, data: Mapping[str, Sequence[float]]) -> None:
     )
     if not any(value < 0 for name in ("reconstruction", "kl") for value in data[name]):
         axes.set_ylim(bottom=0)
-    axes.legend(frameon=False)
+    axes.legend(loc="upper right", frameon=False)
 
 
 def draw_loss(axes: Axes, data: Mapping[str, Sequence[float]]) -> None:
@@ -160,7 +160,7 @@ def draw_loss(axes: Axes, data: Mapping[str, Sequence[float]]) -> None:
     for split, column in columns_of("loss", data):
         line(axes, data["epoch"], data[column], color=SPLITS[split], label=split)
     axes.set(title=f"Loss, {epochs_of(data)}", xlabel="epoch", ylabel="nats per image")
-    axes.legend(frameon=False)
+    axes.legend(loc="upper right", frameon=False)
 
 
 def draw_reconstruction(axes: Axes, data: Mapping[str, Sequence[float]]) -> None:
@@ -172,7 +172,7 @@ def draw_reconstruction(axes: Axes, data: Mapping[str, Sequence[float]]) -> None
         xlabel="epoch",
         ylabel="log p(x|z), nats per image",
     )
-    axes.legend(frameon=False)
+    axes.legend(loc="lower right", frameon=False)
 
 
 def draw_latents(axes: Axes, data: Mapping[str, Sequence[float]]) -> None:
