@@ -244,7 +244,7 @@ def page(
             label.set_fontsize(7.5)
         axes.spines[["top", "right"]].set_visible(False)
         if axes.get_legend():
-            axes.legend(frameon=False, fontsize=7)
+            axes.legend(loc="upper right", frameon=False, fontsize=7)
     return chart
 
 
@@ -294,7 +294,7 @@ def draw_best_epoch(axes: Axes, history: Mapping[str, Sequence[float]]) -> None:
     axes.set_ylim(late.min() - margin, late.max() + margin)
     axes.set(title=title, xlabel="epoch", ylabel="loss, nats per image")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-    axes.legend()
+    axes.legend(loc="upper right")
 
 
 def draw_prior(axes: Axes, posterior: np.ndarray, prior: np.ndarray, gap: float) -> None:
@@ -310,7 +310,7 @@ def draw_prior(axes: Axes, posterior: np.ndarray, prior: np.ndarray, gap: float)
         xlabel="distance from the origin, |z|",
         yticks=[],
     )
-    axes.legend()
+    axes.legend(loc="upper right")
 
 
 def draw_pixels(axes: Axes, images: np.ndarray, draws: np.ndarray) -> None:
@@ -331,7 +331,7 @@ def draw_pixels(axes: Axes, images: np.ndarray, draws: np.ndarray) -> None:
         ylabel="share of values",
         yscale="log",
     )
-    axes.legend()
+    axes.legend(loc="upper right")
 
 
 def draw_scale(axes: Axes, scale: np.ndarray, bound: float) -> None:
