@@ -21,7 +21,7 @@ import numpy as np
 
 DRAWS = 200
 IMAGES = {"pythae": 100}
-MOST_IMAGES = 3000
+MOST_IMAGES = 10_000
 BACKENDS = ("jax", "tensorflow", "torch")
 
 
