@@ -6,21 +6,12 @@ import pathlib
 import click
 
 from .command import Command, backend_option
-from .inputs import Images, open_model, out_option, seed_option
+from .inputs import MODEL, Images, dataset_options, open_model, out_option, seed_option
 
 
 @click.command(cls=Command)
-@click.argument("model", type=click.Path(dir_okay=False), default="saved_models/vae.keras")
-@click.option(
-    "--dataset",
-    help="A data set, as for `kvae train`.  [default: the one that the model was trained on]",
-)
-@click.option(
-    "--data-dir",
-    type=click.Path(file_okay=False),
-    help="Where TensorFlow Datasets keeps its data.  [default: TFDS_DATA_DIR, or "
-    "~/tensorflow_datasets]",
-)
+@click.argument("model", type=click.Path(dir_okay=False), default=MODEL)
+@dataset_options
 @click.option(
     "--count",
     type=click.IntRange(min=2),

@@ -40,31 +40,30 @@ def out_option(default: str, *suffixes: str):
     )
 
 
+def dataset_options(command):
+    """The data set."""
+    command = click.option(
+        "--data-dir",
+        type=click.Path(file_okay=False),
+        help="Where TensorFlow Datasets keeps its data.  [default: TFDS_DATA_DIR, or "
+        "~/tensorflow_datasets]",
+    )(command)
+    return click.option(
+        "--dataset",
+        help="A data set, as for `kvae train`.  [default: the one that the model was trained on]",
+    )(command)
+
+
 def data_options(command):
-    """Where images come from."""
-    options = (
-        click.option(
-            "--dataset",
-            help="A data set, as for `kvae train`.  [default: the one that the model was trained "
-            "on]",
-        ),
-        click.option(
-            "--data-dir",
-            type=click.Path(file_okay=False),
-            help="Where TensorFlow Datasets keeps its data.  [default: TFDS_DATA_DIR, or "
-            "~/tensorflow_datasets]",
-        ),
-        click.option(
-            "--split",
-            type=click.Choice(["train", "validation", "test"]),
-            default="test",
-            show_default=True,
-            help="The images to take.",
-        ),
+    """Where images come from: the data set, and which part of it."""
+    split = click.option(
+        "--split",
+        type=click.Choice(["train", "validation", "test"]),
+        default="test",
+        show_default=True,
+        help="The images to take.",
     )
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return dataset_options(split(command))
 
 
 def open_model(path: str):

@@ -352,7 +352,7 @@ def test_a_model_differs_from_itself_by_nothing_and_from_a_worse_one_by_more(mak
 def test_an_interval_covers_the_truth_as_often_as_it_says():
     generator = np.random.default_rng(0)
     intervals = [
-        evaluation.report.paired_difference(generator.normal(0.3, 1, 100), seed)
+        evaluation.comparison.paired_difference(generator.normal(0.3, 1, 100), seed)
         for seed in range(100)
     ]
     covered = sum(interval["low"] < 0.3 < interval["high"] for interval in intervals)

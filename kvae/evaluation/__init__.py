@@ -2,6 +2,7 @@
 
 from kvae.evaluation.bounds import device, importance_weighted, posterior, terms
 from kvae.evaluation.classifier import Classifier, classifier_for, train_classifier
+from kvae.evaluation.comparison import compare
 from kvae.evaluation.latents import (
     active_units,
     linear_probe_accuracy,
@@ -9,7 +10,7 @@ from kvae.evaluation.latents import (
     mutual_information,
     neighbour_accuracy,
 )
-from kvae.evaluation.report import Evaluation, compare, evaluate
+from kvae.evaluation.report import Evaluation, evaluate
 from kvae.evaluation.samples import (
     beside_neighbours,
     frechet_distance,

@@ -1,9 +1,8 @@
-"""Reports: all figures of a model on a data set, the protocol they share, and comparisons."""
+"""Reports: all figures of a model on a data set, and the protocol they share."""
 
 import dataclasses
 import importlib.metadata
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -28,17 +27,15 @@ from kvae.evaluation.latents import (
     neighbour_accuracy,
 )
 from kvae.evaluation.samples import sample_quality
+from kvae.evaluation.text import protocol_line, rows_of
 from kvae.likelihoods import bits_per_dimension
 from kvae.model import VAE
 from kvae.priors import StandardNormal
 from kvae.version import __version__
 
-__all__ = ["Evaluation", "bound_figures", "compare", "evaluate"]
+__all__ = ["Evaluation", "bound_figures", "evaluate"]
 
 CURVE = (1, 10, 100, 1000, 5000)
-RESAMPLES = 2000
-MUST_AGREE = ("measure", "images", "observed_hash", "seed")
-MEASURES = ("probability", "density")  # of which figures can be compared
 NEIGHBOURS = 5
 
 
@@ -237,9 +234,7 @@ def described(vae: VAE, images: np.ndarray, of: Posterior) -> dict[str, Any]:
         "seed": of.seed,
         "backend": keras.backend.backend(),
         "device": device(),
-        "precision": "/".join(
-            sorted({x.dtype_policy.name for x in vae.decoder.layers if x.weights})
-        ),
+        "precision": precision(vae.decoder),
         "versions": {
             "kvae": __version__,
             "keras": keras.__version__,
@@ -260,163 +255,3 @@ def backend_version() -> str:
         return importlib.metadata.version(keras.backend.backend())
     except importlib.metadata.PackageNotFoundError:
         return "unknown"
-
-
-def compare(first: Evaluation, second: Evaluation, seed: int = 0) -> dict[str, Any]:
-    """The difference of two models, image by image on the same draws, where that has a meaning.
-
-    Args:
-        first: What `evaluate` found of one.
-        second: What it found of the other.
-        seed: Of the bootstrap.
-
-    Returns:
-        `comparable`; if so `negative_elbo` and `nll`, each with `difference` (first − second, nats
-        per image), and `low` and `high`, a 95 % interval of it from 2,000 bootstrap samples of the
-        images; if not, `why`. Where the numbers of draws differ `nll` is None.
-
-    References:
-        Efron (1979), "Bootstrap methods: another look at the jackknife".
-    """
-    differ = [name for name in MUST_AGREE if first.protocol[name] != second.protocol[name]]
-    if differ or first.protocol["measure"] not in MEASURES:
-        return {"comparable": False, "why": why_not(first.protocol, second.protocol, differ)}
-    bounds, estimates = (first.per_image[name] - second.per_image[name] for name in ("elbo", "nll"))
-    same = first.protocol["importance_samples"] == second.protocol["importance_samples"]
-    return {
-        "comparable": True,
-        "negative_elbo": paired_difference(-bounds, seed),
-        "nll": paired_difference(estimates, seed) if same else None,
-    }
-
-
-def paired_difference(differences: np.ndarray, seed: int) -> dict[str, float]:
-    """The mean of differences, with a bootstrap interval."""
-    generator = np.random.default_rng(seed)
-    count = len(differences)
-    means = [differences[generator.integers(0, count, count)].mean() for _ in range(RESAMPLES)]
-    low, high = np.quantile(means, (0.025, 0.975))
-    parts = {"difference": differences.mean(), "low": low, "high": high}
-    return {name: round(float(value), 4) for name, value in parts.items()}
-
-
-def why_not(first: dict, second: dict, differ: Sequence[str]) -> str:
-    """Why two protocols are not comparable, in words."""
-    reasons = {
-        "measure": "one is of a {measure}, the other of a {other[measure]}",
-        "images": "one is of {images:,} images, the other of {other[images]:,}",
-        "observed_hash": "the pixels that were scored differ ({data} {split}, {observation}, seed "
-        "{seed}; {other[data]} {other[split]}, {other[observation]}, seed {other[seed]})",
-        "seed": "the draws of z differ (seed {seed}; seed {other[seed]})",
-    }
-    if differ:
-        return reasons[differ[0]].format(**first, other=second)
-    if first["measure"] == "neither":
-        return "soft targets are no likelihood of any data"
-    return "the likelihood does not say what it measures"
-
-
-def rows_of(figures: dict[str, Any]) -> list[str]:
-    """The figures as lines of a table."""
-    bound, errors = figures["bound"], figures["bound"]["standard_error"]
-    lines = [
-        row("−ELBO", f"{with_error(-bound['elbo'], errors['elbo'])} nats per image"),
-        row("  reconstruction", with_error(bound["reconstruction"], errors["reconstruction"])),
-        row("  KL", with_error(bound["kl"], errors["kl"])),
-    ]
-    if "bits_per_dimension" in bound:
-        lines.append(row("  bits per dimension", f"{bound['bits_per_dimension']:.4f}"))
-    for i, (k, value) in enumerate(figures["nll"].items()):
-        text = f"{with_error(value['mean'], value['standard_error'])}   k = {int(k):,}"
-        lines.append(row("−log p(x), at most" if i == 0 else "", text))
-    latents = figures["latents"]
-    gap = f"at most {latents['prior_gap_at_most']:.2f} nats"
-    if "prior_gap_at_least" in latents:
-        gap = f"{latents['prior_gap_at_least']:.2f} to {latents['prior_gap_at_most']:.2f} nats"
-    kl = latents["kl_per_latent"]
-    lines += [
-        row("active latents", f"{latents['active']} of {latents['latents']}"),
-        row("KL of a latent", f"{min(kl):.2f} to {max(kl):.2f} nats"),
-        row(
-            "information",
-            f"{latents['mutual_information']:.2f} nats of x in z "
-            f"(so many images show at most {latents['mutual_information_at_most']:.2f})",
-        ),
-        row("gap to the prior", gap),
-    ]
-    if "representation" in figures:
-        found = figures["representation"]
-        lines += [
-            row(
-                title,
-                f"{100 * found[name]:.2f} ± {100 * found['standard_error'][name]:.2f} % right",
-            )
-            for name, title in (
-                ("nearest_neighbours", f"{found['neighbours']} neighbours"),
-                ("linear_probe", "linear probe"),
-            )
-        ]
-    return [*lines, *sample_rows(figures.get("samples", {}))]
-
-
-def sample_rows(samples: dict[str, Any]) -> list[str]:
-    """The figures of samples as lines of a table, each beside that of training images."""
-    lines = []
-    if "floor" in samples:
-        floor = samples["floor"]
-        names = (
-            (("classifier_frechet_distance",), "Fréchet distance"),
-            (("classifier_kernel_distance",), "kernel distance"),
-            (("precision", "recall"), "precision, recall"),
-            (("density", "coverage"), "density, coverage"),
-        )
-        for keys, title in names:
-            found, least = (
-                ", ".join(f"{part[key]:.4g}" for key in keys) for part in (samples, floor)
-            )
-            lines.append(row(title, f"{found}   (training images in their place: {least})"))
-        shares = samples["class_histogram"].items()
-        lines.append(row("classes", ", ".join(f"{n} {100 * share:.0f} %" for n, share in shares)))
-    if "left_out" in samples:
-        lines.append(row("sample quality", f"left out. {samples['left_out']}"))
-    copies = samples.get("memorisation", {})
-    if copies.get("ratio") is not None:
-        lines.append(
-            row(
-                "copies",
-                f"samples are {copies['ratio']:.2f} × as far from training images as test images "
-                f"are; {copies['nearest_is_training']:.0%} are nearest to one, "
-                f"{copies['nearest_is_training_by_chance']:.0%} by chance",
-            )
-        )
-    if "protocol" in samples:
-        lines.append(f"Samples: {samples['protocol']}")
-    return lines
-
-
-def with_error(value: float, error: float | None) -> str:
-    """A figure and its standard error, if there is one."""
-    return f"{value:.2f}" if error is None else f"{value:.2f} ± {error:.2f}"
-
-
-def row(title: str, value: str) -> str:
-    """One line of a table."""
-    return f"{title:<20} {value}"
-
-
-def protocol_line(protocol: dict[str, Any]) -> str:
-    """The protocol in a line."""
-    resized = ""
-    if "resized_from" in protocol:
-        resized = f" resized from {'×'.join(map(str, protocol['resized_from']))}"
-    parts = [
-        f"{protocol['data']} {protocol['split']}, {protocol['images']:,} images{resized} "
-        f"(sha256 {protocol['data_hash'][:8]})",
-        f"{protocol['observation']} (sha256 {protocol['observed_hash'][:8]})",
-        "one draw of z for the bound",
-        f"seed {protocol['seed']}",
-        f"{protocol['backend']}, {protocol['device']}, {protocol['precision']}",
-        f"kvae {protocol['versions']['kvae']}, keras {protocol['versions']['keras']}",
-        "± one standard error over images",
-    ]
-    return f"Protocol: {'; '.join(parts)}"

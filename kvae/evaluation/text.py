@@ -1,0 +1,111 @@
+"""Text: the figures of a report as a table, and its protocol in a line."""
+
+from typing import Any
+
+__all__ = ["protocol_line", "rows_of"]
+
+
+def rows_of(figures: dict[str, Any]) -> list[str]:
+    """The figures as lines of a table."""
+    bound, errors = figures["bound"], figures["bound"]["standard_error"]
+    lines = [
+        row("−ELBO", f"{with_error(-bound['elbo'], errors['elbo'])} nats per image"),
+        row("  reconstruction", with_error(bound["reconstruction"], errors["reconstruction"])),
+        row("  KL", with_error(bound["kl"], errors["kl"])),
+    ]
+    if "bits_per_dimension" in bound:
+        lines.append(row("  bits per dimension", f"{bound['bits_per_dimension']:.4f}"))
+    for i, (k, value) in enumerate(figures["nll"].items()):
+        text = f"{with_error(value['mean'], value['standard_error'])}   k = {int(k):,}"
+        lines.append(row("−log p(x), at most" if i == 0 else "", text))
+    latents = figures["latents"]
+    gap = f"at most {latents['prior_gap_at_most']:.2f} nats"
+    if "prior_gap_at_least" in latents:
+        gap = f"{latents['prior_gap_at_least']:.2f} to {latents['prior_gap_at_most']:.2f} nats"
+    kl = latents["kl_per_latent"]
+    lines += [
+        row("active latents", f"{latents['active']} of {latents['latents']}"),
+        row("KL of a latent", f"{min(kl):.2f} to {max(kl):.2f} nats"),
+        row(
+            "information",
+            f"{latents['mutual_information']:.2f} nats of x in z "
+            f"(so many images show at most {latents['mutual_information_at_most']:.2f})",
+        ),
+        row("gap to the prior", gap),
+    ]
+    if "representation" in figures:
+        found = figures["representation"]
+        lines += [
+            row(
+                title,
+                f"{100 * found[name]:.2f} ± {100 * found['standard_error'][name]:.2f} % right",
+            )
+            for name, title in (
+                ("nearest_neighbours", f"{found['neighbours']} neighbours"),
+                ("linear_probe", "linear probe"),
+            )
+        ]
+    return [*lines, *sample_rows(figures.get("samples", {}))]
+
+
+def sample_rows(samples: dict[str, Any]) -> list[str]:
+    """The figures of samples as lines of a table, each beside that of training images."""
+    lines = []
+    if "floor" in samples:
+        floor = samples["floor"]
+        names = (
+            (("classifier_frechet_distance",), "Fréchet distance"),
+            (("classifier_kernel_distance",), "kernel distance"),
+            (("precision", "recall"), "precision, recall"),
+            (("density", "coverage"), "density, coverage"),
+        )
+        for keys, title in names:
+            found, least = (
+                ", ".join(f"{part[key]:.4g}" for key in keys) for part in (samples, floor)
+            )
+            lines.append(row(title, f"{found}   (training images in their place: {least})"))
+        shares = samples["class_histogram"].items()
+        lines.append(row("classes", ", ".join(f"{n} {100 * share:.0f} %" for n, share in shares)))
+    if "left_out" in samples:
+        lines.append(row("sample quality", f"left out. {samples['left_out']}"))
+    copies = samples.get("memorisation", {})
+    if copies.get("ratio") is not None:
+        lines.append(
+            row(
+                "copies",
+                f"samples are {copies['ratio']:.2f} × as far from training images as unseen "
+                f"images are; {copies['nearest_is_training']:.0%} are nearest to one, "
+                f"{copies['nearest_is_training_by_chance']:.0%} by chance",
+            )
+        )
+    if "protocol" in samples:
+        lines.append(f"Samples: {samples['protocol']}")
+    return lines
+
+
+def with_error(value: float, error: float | None) -> str:
+    """A figure and its standard error, if there is one."""
+    return f"{value:.2f}" if error is None else f"{value:.2f} ± {error:.2f}"
+
+
+def row(title: str, value: str) -> str:
+    """One line of a table."""
+    return f"{title:<20} {value}"
+
+
+def protocol_line(protocol: dict[str, Any]) -> str:
+    """The protocol in a line."""
+    resized = ""
+    if "resized_from" in protocol:
+        resized = f" resized from {'×'.join(map(str, protocol['resized_from']))}"
+    parts = [
+        f"{protocol['data']} {protocol['split']}, {protocol['images']:,} images{resized} "
+        f"(sha256 {protocol['data_hash'][:8]})",
+        f"{protocol['observation']} (sha256 {protocol['observed_hash'][:8]})",
+        "one draw of z for the bound",
+        f"seed {protocol['seed']}",
+        f"{protocol['backend']}, {protocol['device']}, {protocol['precision']}",
+        f"kvae {protocol['versions']['kvae']}, keras {protocol['versions']['keras']}",
+        "± one standard error over images",
+    ]
+    return f"Protocol: {'; '.join(parts)}"
