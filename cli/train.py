@@ -5,6 +5,7 @@ import click
 from .command import Command, FiniteRange, backend_option, ends_in, import_quietly
 
 PRESETS = ("mlp", "conv", "mlp-400", "mlp-200", "conv-pooled", "resnet", "binary-14")
+PRIORS = ("standard-normal", "real-nvp")
 LIKELIHOODS = ("bernoulli", "continuous-bernoulli", "gaussian", "discretized-logistic")
 
 
@@ -84,11 +85,31 @@ def scale(ctx: click.Context, param: click.Parameter, value: str | None) -> str 
     "[default: the preset's, or pixel]",
 )
 @click.option(
+    "--prior",
+    type=click.Choice(PRIORS),
+    help="What latents are drawn from: N(0, I), or what a learned flow makes of it.  [default: the "
+    "preset's: of mlp real-nvp]",
+)
+@click.option(
     "--samples",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
     help="Draws of z for each image.",
+)
+@click.option(
+    "--objective",
+    type=click.Choice(["elbo", "iwae"]),
+    default="elbo",
+    show_default=True,
+    help="The loss: −ELBO, or the importance-weighted bound of --samples draws.",
+)
+@click.option(
+    "--free-bits",
+    type=FiniteRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="Nats of each latent that cost nothing in training.",
 )
 @click.option(
     "--mean-of-draws",

@@ -10,6 +10,7 @@ from kvae.decoder import build_decoder
 from kvae.doctor import diagnose
 from kvae.encoder import build_encoder
 from kvae.evaluation import Evaluation, compare, evaluate
+from kvae.generator import build_generator
 from kvae.likelihoods import Bernoulli, ContinuousBernoulli, DiscretizedLogistic, Gaussian
 from kvae.model import VAE, load
 from kvae.pictures import (
@@ -20,7 +21,7 @@ from kvae.pictures import (
     reconstruct,
     traversals,
 )
-from kvae.priors import StandardNormal
+from kvae.priors import RealNVP, StandardNormal
 from kvae.training import train
 from kvae.version import __version__
 
@@ -32,12 +33,14 @@ __all__ = [
     "Evaluation",
     "Gaussian",
     "LatentKL",
+    "RealNVP",
     "ReconstructionGrid",
     "SampleGrid",
     "StandardNormal",
     "__version__",
     "build_decoder",
     "build_encoder",
+    "build_generator",
     "charts",
     "compare",
     "curves",

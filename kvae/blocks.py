@@ -22,9 +22,22 @@ __all__ = [
 ACTIVATION = "silu"
 
 
-def dense_residual(x: KerasTensor, name: str) -> KerasTensor:
-    """`x + dense(silu(norm(x)))` at constant width: (batch, width) to (batch, width)."""
-    y = layers.LayerNormalization(name=f"{name}_norm")(x)
+def dense_residual(x: KerasTensor, name: str, skip: KerasTensor | None = None) -> KerasTensor:
+    """`x + dense(silu(norm(x)))` at constant width: (batch, width) to (batch, width).
+
+    Args:
+        x: (batch, width).
+        name: Of the block; its layers' names begin so.
+        skip: (batch, any), a dense layer of which is added before the activation.
+
+    References:
+        Zhang and Sennrich (2019), "Root mean square layer normalization", arXiv:1910.07467.
+    """
+    y = layers.RMSNormalization(name=f"{name}_norm")(x)
+    if skip is not None:
+        y = layers.Add(name=f"{name}_join")(
+            [y, layers.Dense(x.shape[-1], name=f"{name}_skip")(skip)]
+        )
     y = layers.Activation(ACTIVATION, name=f"{name}_activation")(y)
     y = layers.Dense(x.shape[-1], name=f"{name}_dense")(y)
     return layers.Add(name=f"{name}_add")([x, y])

@@ -151,7 +151,8 @@ class Warnings(keras.callbacks.Callback):
         after = f"After epoch {epoch + 1}"
         if self.latents.history.get("epoch", [0])[-1] == epoch + 1:
             kl = [row[-1] for name, row in self.latents.history.items() if name != "epoch"]
-            self.note(checks.check_latents(np.array(kl), beta, warmup), after)
+            total = logs.get("val_kl", logs.get("kl"))
+            self.note(checks.check_latents(np.array(kl), beta, warmup, total=total), after)
         if self.rises():
             self.note(checks.check_overfitting(self.validation_losses), after)
         likelihood = self.model.likelihood

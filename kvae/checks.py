@@ -80,6 +80,7 @@ def check_latents(
     beta: float = 1.0,
     warmup_steps: float = 0,
     active: int | None = None,
+    total: float | None = None,
 ) -> Finding:
     """Whether the latents say anything of the images.
 
@@ -90,13 +91,15 @@ def check_latents(
         beta: The weight of the KL term.
         warmup_steps: Of that weight.
         active: How many posterior means vary between images; see `evaluation`.
+        total: The KL of all latents, nats; the sum over latents where it is not given.
 
     References:
         Bowman et al. (2016), "Generating sentences from a continuous space", arXiv:1511.06349
         (collapse, and warm-up against it).
     """
     kl = np.asarray(kl_per_latent)
-    used, count, total = int((kl >= IN_USE).sum()), len(kl), float(kl.sum())
+    used, count = int((kl >= IN_USE).sum()), len(kl)
+    total = float(kl.sum()) if total is None else total
     seen = f"{used} of {count} latents in use (over {IN_USE:g} nats)"
     if active is not None:
         seen += f", {active} active (means with a variance over 0.01)"
@@ -186,7 +189,8 @@ def check_prior_gap(
         least_gap: A lower bound on the gap by the moments of the aggregate posterior, nats.
         images: How many images the estimates are from.
         latents: How many latents there are.
-        spread: The root mean square of latents of images; of the prior it is 1.
+        spread: The root mean square of the noise that latents of images are made of; of the prior
+            it is 1.
         beta: The weight of the KL term.
 
     References:

@@ -52,11 +52,18 @@ def build_decoder(
 
 
 def mlp_parameters(z: KerasTensor, shape: Shape, width: int = 512, depth: int = 2) -> KerasTensor:
-    """`depth` residual dense blocks, then one dense layer to all values: to (batch, *shape)."""
+    """`depth` residual dense blocks, then one dense layer to all values: to (batch, *shape).
+
+    Each block sees z too.
+
+    References:
+        Dieng et al. (2019), "Avoiding latent variable collapse with generative skip models",
+        arXiv:1807.04863.
+    """
     x = layers.Dense(width, name="stem")(z)
     for i in range(depth):
-        x = blocks.dense_residual(x, name=f"block_{i + 1}")
-    x = layers.LayerNormalization(name="norm")(x)
+        x = blocks.dense_residual(x, name=f"block_{i + 1}", skip=z)
+    x = layers.RMSNormalization(name="norm")(x)
     x = layers.Activation(blocks.ACTIVATION, name="activation")(x)
     return values(x, shape)
 

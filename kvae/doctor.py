@@ -13,7 +13,7 @@ from keras import ops
 from kvae import charts, checks
 from kvae.checks import Finding
 from kvae.data import Dataset, fitted
-from kvae.evaluation import active_units, moment_gap, mutual_information
+from kvae.evaluation import active_units, mutual_information, prior_gap_at_least
 from kvae.likelihoods import DiscretizedLogistic
 from kvae.model import VAE, in_batches
 
@@ -160,12 +160,16 @@ def diagnose(
         }
         own = seen["validation"]
         gradients = gradients_of(vae, train[:BATCH])
-        numbers |= measured(own, seed) | {
+        numbers |= measured(vae, own, seed) | {
             f"{split}_loss": float(values["loss"].mean()) for split, values in seen.items()
         }
         found += [
             checks.check_latents(
-                own["kl_per_latent"].mean(axis=0), beta, warmup, int(numbers["active"])
+                own["kl_per_latent"].mean(axis=0),
+                beta,
+                warmup,
+                int(numbers["active"]),
+                numbers["kl"],
             ),
             checks.check_prior_gap(
                 numbers["kl"],
@@ -198,13 +202,13 @@ def pictured(
     seed: int,
 ) -> dict[str, Any]:
     """What the panels show of one pass over validation images."""
-    gap = moment_gap(own["mean"], own["log_variance"])
-    prior = ops.convert_to_numpy(vae.prior.sample(len(own["z"]), seed))
+    gap = prior_gap_at_least(vae.prior, own["mean"], own["log_variance"], seed)
+    noise = ops.convert_to_numpy(vae.prior.noise(len(own["noise"]), seed))
     drawings: dict[str, Any] = {
         "latents": {"kl": own["kl_per_latent"].mean(axis=0)},
         "prior": {
-            "posterior": np.linalg.norm(own["z"], axis=1),
-            "prior": np.linalg.norm(prior, axis=1),
+            "posterior": np.linalg.norm(own["noise"], axis=1),
+            "prior": np.linalg.norm(noise, axis=1),
             "gap": checks.beyond_chance(gap, *own["mean"].shape),
         },
         "pixels": {
@@ -257,8 +261,9 @@ def looked_at(vae: VAE, images: np.ndarray, seed: int, batch: int = BATCH) -> di
     """One pass over images, with one draw of z for each, or `samples`; the draws start from `seed`.
 
     Returns:
-        (count, …) arrays: `mean`, `log_variance`, `z`, `kl_per_latent`; `loss`, −ELBO; `draws`, an
-        image drawn from p(x|z) for each; and `scale`, in [0, 1], where the likelihood learns one.
+        (count, …) arrays: `mean`, `log_variance`, `kl`, `kl_per_latent`; `noise`, what the prior
+        makes z of; `loss`, −ELBO; `draws`, an image drawn from p(x|z) for each; and `scale`, in [0,
+        1], where the likelihood learns one.
     """
     stream, draws = (np.array(ops.convert_to_numpy(v)) for v in state(vae))
     vae.seed_generator.state.assign([seed, 0])
@@ -283,13 +288,15 @@ def look(vae: VAE, seed: int, images: np.ndarray) -> dict[str, np.ndarray]:
         vae.repeated(outputs[name]) for name in ("observed", "mean", "log_variance")
     )
     parameters, z = outputs["parameters"], outputs["z"]
-    loss = vae.prior.kl(mean, log_variance, z) - vae.likelihood.log_prob(observed, parameters)
+    kl = vae.prior.kl(mean, log_variance, z)
+    loss = kl - vae.likelihood.log_prob(observed, parameters)
     first = slice(None, None, vae.samples)
     own = outputs["mean"], outputs["log_variance"]
     values = {
         "mean": own[0],
         "log_variance": own[1],
-        "z": z[first],
+        "noise": vae.prior.to_noise(z[first]),
+        "kl": vae.averaged(kl),
         "kl_per_latent": vae.prior.kl_per_latent(*own),
         "loss": vae.averaged(loss),
         "draws": vae.likelihood.sample(parameters[first], seed),
@@ -301,15 +308,15 @@ def look(vae: VAE, seed: int, images: np.ndarray) -> dict[str, np.ndarray]:
     return {name: ops.convert_to_numpy(value) for name, value in values.items()}
 
 
-def measured(own: Mapping[str, np.ndarray], seed: int) -> dict[str, float]:
-    """What posteriors say of the latents and of the prior, in nats, and how wide z spreads."""
+def measured(vae: VAE, own: Mapping[str, np.ndarray], seed: int) -> dict[str, float]:
+    """What posteriors say of the latents and of the prior, in nats, and how wide they spread."""
     mean, log_variance = own["mean"], own["log_variance"]
     return {
-        "kl": float(own["kl_per_latent"].sum(axis=1).mean()),
+        "kl": float(own["kl"].mean()),
         "active": int(active_units(mean).sum()),
         "information": mutual_information(mean, log_variance, seed),
-        "moment_gap": moment_gap(mean, log_variance),
-        "spread": float(np.sqrt(np.square(own["z"]).mean())),
+        "moment_gap": prior_gap_at_least(vae.prior, mean, log_variance, seed),
+        "spread": float(np.sqrt(np.square(own["noise"]).mean())),
     }
 
 

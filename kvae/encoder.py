@@ -49,7 +49,7 @@ def mlp_features(x: KerasTensor, width: int = 512, depth: int = 2) -> KerasTenso
     x = layers.Dense(width, name="stem")(x)
     for i in range(depth):
         x = blocks.dense_residual(x, name=f"block_{i + 1}")
-    x = layers.LayerNormalization(name="norm")(x)
+    x = layers.RMSNormalization(name="norm")(x)
     return layers.Activation(blocks.ACTIVATION, name="activation")(x)
 
 

@@ -1,5 +1,6 @@
 """The variational autoencoder: encoder, decoder, likelihood and prior in one Keras model."""
 
+import functools
 import json
 import math
 import pathlib
@@ -9,16 +10,18 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from kvae import presets
+from kvae import presets, priors
 from kvae.decoder import build_decoder
 from kvae.encoder import build_encoder
+from kvae.generator import build_generator
 from kvae.likelihoods import LIKELIHOODS, Bernoulli, Likelihood
-from kvae.priors import StandardNormal
+from kvae.priors import Prior, StandardNormal
 from kvae.steps import TrainStep
 from kvae.version import __version__
 
 __all__ = ["VAE", "load"]
 
+OBJECTIVES = ("elbo", "iwae")
 STATE = ("beta", "warmup_steps", "mean_of_draws", "step")  # scalars that a file keeps
 
 
@@ -34,8 +37,9 @@ class VAE(TrainStep):
     are ignored.
 
     Metrics, each a mean over images, in nats: `reconstruction` (−log p(x|z)), `kl`, `elbo`
-    (−reconstruction − kl), and `loss`, which is `reconstruction + beta · kl` at every step (and the
-    regularisation losses of your own layers, if any). Sample weights multiply each image's terms.
+    (−reconstruction − kl), and `loss`, which is `reconstruction + beta · kl` at every step, unless
+    `objective` or `free_bits` say otherwise (and the regularisation losses of your own layers, if
+    any). Sample weights multiply each image's terms.
 
     Args:
         encoder: A Functional model, (batch, height, width, channels) to `[mean, log_variance]`,
@@ -48,7 +52,14 @@ class VAE(TrainStep):
         warmup_steps: Over this many training steps the weight of the KL term rises linearly to
             `beta`. Not at test time, so that `val_loss` can be compared between epochs.
         samples: Draws of z for each image, over which the terms are averaged; all are decoded in
-            one pass. More draws, the same bound with less noise.
+            one pass. More draws, the same bound with less noise, or with "iwae" a tighter one.
+        objective: "elbo", or "iwae": the loss is the importance-weighted bound of `samples` draws,
+            $-\log \frac1k \sum_i p(x|z_i) (p(z_i) / q(z_i|x))^\beta$, at most `reconstruction +
+            beta · kl`; the other metrics stay those of one draw. Its gradient is the doubly
+            reparameterised one, and takes a second pass through the decoder.
+        free_bits: So many nats of each latent cost nothing in training: its KL, averaged over the
+            batch, counts as this where it is less. Where the prior ties latents together (a flow)
+            it holds for all of them at once: `free_bits` times their number. Not at test time.
         mean_of_draws: With 2 or more, z is the mean of so many draws from the posterior, while the
             KL term stays that of one. The loss is then no bound; it is here to compare with
             figures that others obtained so.
@@ -62,6 +73,10 @@ class VAE(TrainStep):
         Kingma and Welling (2014), "Auto-encoding variational Bayes", arXiv:1312.6114.
         Higgins et al. (2017), "beta-VAE", ICLR (the weight beta).
         Sønderby et al. (2016), "Ladder variational autoencoders", arXiv:1602.02282 (warm-up).
+        Burda, Grosse and Salakhutdinov (2016), "Importance weighted autoencoders",
+        arXiv:1509.00519. Tucker et al. (2019), "Doubly reparameterized gradient estimators for
+        Monte Carlo objectives", arXiv:1810.04152 (its gradient). Kingma et al. (2016), "Improving
+        variational inference with inverse autoregressive flow", arXiv:1606.04934 (free bits).
 
     Example:
         >>> import numpy as np
@@ -81,10 +96,12 @@ class VAE(TrainStep):
         encoder: keras.Model,
         decoder: keras.Model,
         likelihood: Likelihood | None = None,
-        prior: keras.layers.Layer | None = None,
+        prior: Prior | None = None,
         beta: float = 1.0,
         warmup_steps: int = 0,
         samples: int = 1,
+        objective: str = "elbo",
+        free_bits: float = 0.0,
         mean_of_draws: int = 1,
         seed: int | None = None,
         card: dict | None = None,
@@ -104,7 +121,10 @@ class VAE(TrainStep):
         for name, value in (("samples", samples), ("mean_of_draws", mean_of_draws)):
             if not positive_integer(value):
                 raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
+        check_objective(objective, free_bits, mean_of_draws, self.prior)
         self.samples = samples
+        self.objective = objective
+        self.free_bits = free_bits
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         if not (math.isfinite(beta) and beta >= 0):
@@ -118,6 +138,10 @@ class VAE(TrainStep):
         self.trackers = {
             name: keras.metrics.Mean(name=name) for name in ("reconstruction", "kl", "elbo")
         }
+        # Behind a function, so that Keras does not take it for a part and save it once more.
+        self._generator = functools.cache(
+            lambda: build_generator(self.prior, self.decoder, self.likelihood)
+        )
         self.card = {
             "image_shape": list(self.image_shape),
             "latent_dim": self.latent_dim,
@@ -135,6 +159,7 @@ class VAE(TrainStep):
         image_shape: tuple[int, int, int],
         latent_dim: int | None = None,
         likelihood: Likelihood | None = None,
+        prior: Prior | None = None,
         **kwargs,
     ) -> "VAE":
         """Builds the model of a preset, untrained.
@@ -144,6 +169,7 @@ class VAE(TrainStep):
             image_shape: (height, width, channels), of any size.
             latent_dim: The number of latents; the preset's where none is given.
             likelihood: p(x|z); the preset's where none is given.
+            prior: p(z); the preset's where none is given.
             **kwargs: Of `VAE`.
 
         Raises:
@@ -160,6 +186,7 @@ class VAE(TrainStep):
         if not positive_integer(latent_dim):
             raise ValueError(f"`latent_dim` must be at least 1. Received: latent_dim={latent_dim}")
         likelihood = likelihood or LIKELIHOODS[preset.likelihood](**preset.likelihood_arguments)
+        prior = prior or priors.get(preset.prior, latent_dim, **preset.prior_arguments)
         encoder = build_encoder(shape, latent_dim, preset.network, **preset.arguments)
         decoder = build_decoder(
             shape,
@@ -169,7 +196,7 @@ class VAE(TrainStep):
             **preset.arguments,
         )
         kwargs["card"] = {"preset": name, **(kwargs.get("card") or {})}
-        return cls(encoder, decoder, likelihood, **kwargs)
+        return cls(encoder, decoder, likelihood, prior, **kwargs)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -240,19 +267,60 @@ class VAE(TrainStep):
         )
         reconstruction = self.averaged(-self.likelihood.log_prob(observed, y_pred["parameters"]))
         kl = self.averaged(self.prior.kl(mean, log_variance, y_pred["z"]))
+        weight = 1.0
         if sample_weight is not None:
             weight = ops.reshape(ops.cast(sample_weight, "float32"), (-1,))
-            reconstruction, kl = weight * reconstruction, weight * kl
-        self.trackers["reconstruction"].update_state(reconstruction)
-        self.trackers["kl"].update_state(kl)
-        self.trackers["elbo"].update_state(-reconstruction - kl)
+        self.trackers["reconstruction"].update_state(weight * reconstruction)
+        self.trackers["kl"].update_state(weight * kl)
+        self.trackers["elbo"].update_state(-weight * (reconstruction + kl))
         if training:
             self.step.assign_add(1.0)
         beta = self.kl_weight() if training else self.beta
-        loss = ops.mean(reconstruction) + beta * ops.mean(kl)
+        if self.objective == "iwae":
+            bound = self.importance_weighted(observed, mean, log_variance, y_pred, beta, training)
+            loss = ops.mean(weight * bound)
+        else:
+            kl = ops.mean(weight * kl)
+            if self.free_bits and training:
+                kl = self.beyond_free_bits(kl, y_pred["mean"], y_pred["log_variance"], weight)
+            loss = ops.mean(weight * reconstruction) + beta * kl
         for penalty in self.losses:
             loss = loss + ops.sum(ops.cast(penalty, "float32"))
         return loss
+
+    def importance_weighted(self, observed, mean, log_variance, y_pred, beta, training):
+        """The importance-weighted bound of each image: (batch,), float32, nats.
+
+        The weights of the draws are those of the pass that `call` made. Where there is a gradient,
+        the draws are decoded again, since what comes back through z is to be scaled by them: with
+        the weights w, normalised over an image's draws, a draw's z gets w (1 − beta (1 − w)) of the
+        gradient of its log-weight, and the decoder and the prior w.
+        """
+        z, parameters = y_pred["z"], y_pred["parameters"]
+        if training:
+            weights = self.log_weights(observed, mean, log_variance, z, parameters, beta)
+            weights = ops.reshape(ops.stop_gradient(weights), (-1, self.samples))
+            share = ops.exp(weights - ops.logsumexp(weights, axis=1, keepdims=True))
+            scale = 1.0 - beta * (1.0 - ops.reshape(share, (-1, 1)))
+            fixed = ops.stop_gradient(z)
+            z = fixed + scale * (z - fixed)
+            parameters = ops.cast(self.decoder(z, training=training), "float32")
+        weights = self.log_weights(observed, mean, log_variance, z, parameters, beta)
+        weights = ops.reshape(weights, (-1, self.samples))
+        return math.log(self.samples) - ops.logsumexp(weights, axis=1)
+
+    def log_weights(self, observed, mean, log_variance, z, parameters, beta):
+        """The log of each draw's weight, log p(x|z) + β (log p(z) − log q(z|x)): float32, nats."""
+        log_ratio = self.prior.log_ratio(mean, log_variance, z)
+        return self.likelihood.log_prob(observed, parameters) - beta * log_ratio
+
+    def beyond_free_bits(self, kl, mean, log_variance, weight):
+        """The mean KL that counts, where so much of each latent is free."""
+        if not self.prior.closed_form:
+            return ops.maximum(kl, self.free_bits * self.latent_dim)
+        each = self.prior.kl_per_latent(mean, log_variance)
+        each = ops.mean(ops.reshape(weight, (-1, 1)) * each, axis=0)
+        return ops.sum(ops.maximum(each, self.free_bits))
 
     def kl_weight(self):
         """The weight of the KL term in the training step just taken: `beta`, or less in warm-up."""
@@ -327,7 +395,8 @@ class VAE(TrainStep):
         Args:
             count: How many.
             seed: The same seed, the same images, on the same backend; None: others each time.
-            temperature: Multiplies the drawn latents: below 1 safer and more alike, above 1 wilder.
+            temperature: Multiplies the noise that latents are made of: below 1 safer and more
+                alike, above 1 wilder.
             batch_size: How many are held on the device at a time.
 
         Returns:
@@ -341,11 +410,25 @@ class VAE(TrainStep):
             raise ValueError(
                 f"`temperature` must be finite and at least 0. Received: temperature={temperature}"
             )
-        latents = ops.convert_to_numpy(self.prior.sample(count, seed))
-        return self.decode(temperature * latents, batch_size)
+        noise = temperature * ops.convert_to_numpy(self.prior.noise(count, seed))
+        return in_batches(self._generate_batch, noise, batch_size)
+
+    def generator(self) -> keras.Model:
+        """The way from noise to images as a stock Functional model, which opens without kvae.
+
+        Its weights are those of this model: it stays what the model is, also while that trains.
+
+        Returns:
+            (batch, latent), standard normal noise, to the expected images, (batch, height, width,
+            channels), float32 in [0, 1].
+        """
+        return self._generator()
 
     def kl_per_latent(self, images, batch_size: int = 1000) -> np.ndarray:
         """What each latent says of these images: (latent,), nats, averaged over the images.
+
+        The share of each latent in the KL where the prior takes them one by one, as N(0, I) does;
+        otherwise see `Prior.kl_per_latent`.
 
         Args:
             images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
@@ -361,6 +444,9 @@ class VAE(TrainStep):
     def _encode_observed_batch(self, observed):
         outputs = self.encoder.predict_on_batch(observed)
         return [ops.convert_to_numpy(output).astype("float32") for output in outputs]
+
+    def _generate_batch(self, noise):
+        return ops.convert_to_numpy(self.generator().predict_on_batch(noise))
 
     def _decode_batch(self, latents):
         parameters = self.decoder.predict_on_batch(latents)
@@ -446,6 +532,8 @@ class VAE(TrainStep):
             "beta": float(ops.convert_to_numpy(self.beta)),
             "warmup_steps": int(ops.convert_to_numpy(self.warmup_steps)),
             "samples": self.samples,
+            "objective": self.objective,
+            "free_bits": self.free_bits,
             "mean_of_draws": int(ops.convert_to_numpy(self.mean_of_draws)),
             "seed": self.seed,
             "card": dict(self.card),
@@ -540,6 +628,21 @@ def check_parts(encoder, decoder, likelihood) -> None:
         raise ValueError(
             f"`decoder` must give the parameters of {type(likelihood).__name__}, of shape "
             f"{expected}. Received: {decoder.output_shape}"
+        )
+
+
+def check_objective(objective: str, free_bits: float, mean_of_draws: int, prior: Prior) -> None:
+    """Raises a ValueError unless the loss is one of those that there are."""
+    if objective not in OBJECTIVES:
+        raise ValueError(f"`objective` must be one of {OBJECTIVES}. Received: {objective!r}")
+    if not (math.isfinite(free_bits) and free_bits >= 0):
+        raise ValueError(f"`free_bits` must be finite and at least 0. Received: {free_bits}")
+    if objective == "iwae" and free_bits:
+        raise ValueError("`free_bits` are of the objective elbo; leave them out with iwae.")
+    if mean_of_draws > 1 and (objective == "iwae" or not prior.closed_form):
+        raise ValueError(
+            "`mean_of_draws` needs the objective elbo and a prior whose KL has a closed form, such "
+            "as standard-normal."
         )
 
 

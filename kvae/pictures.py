@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from statistics import NormalDist
 
 import numpy as np
+from keras import ops
 from matplotlib.figure import Figure
 
 from kvae import charts, plots
@@ -50,8 +51,9 @@ def interpolate(
     \frac{\sin((1 - t) \omega)\, u_0 + \sin(t \omega)\, u_1}{\sin \omega}$$
 
     where u are the directions of the ends and ω is the angle between them; t runs from 0 to 1. The
-    spherical path keeps the length of z between those of the ends, where a standard normal prior
-    has its mass. Ends on one line through the origin are joined by that line.
+    spherical path keeps the length between those of the ends, where standard normal noise has its
+    mass; with a learned prior it is a path of the noise that latents are made of. Ends on one line
+    through the origin are joined by that line.
 
     Args:
         vae: A trained model.
@@ -83,10 +85,20 @@ def interpolate(
         raise ValueError(f"`steps` must be at least 2, for the two ends. Received: {steps}")
     first, last = (np.stack([posterior(vae, one)[0] for one in ends]) for ends in (start, end))
     shares = np.linspace(0, 1, steps, dtype="float32")
+    if path == "spherical":
+        first, last = (in_numpy(vae.prior.to_noise, end) for end in (first, last))
     way = spherical if path == "spherical" else straight
-    latents = np.stack([way(first, last, share) for share in shares], axis=1)
-    images = vae.decode(latents.reshape(-1, vae.latent_dim))
+    latents = np.concatenate([way(first, last, share)[:, np.newaxis] for share in shares], axis=1)
+    latents = latents.reshape(-1, vae.latent_dim)
+    if path == "spherical":
+        latents = in_numpy(vae.prior.from_noise, latents)
+    images = vae.decode(latents)
     return images.reshape(len(first), steps, *vae.image_shape)
+
+
+def in_numpy(function, latents: np.ndarray) -> np.ndarray:
+    """A function of tensors, of an array."""
+    return ops.convert_to_numpy(function(ops.convert_to_tensor(latents.astype("float32"))))
 
 
 def straight(first: np.ndarray, last: np.ndarray, share: float) -> np.ndarray:
@@ -259,7 +271,9 @@ def manifold(vae: VAE, images: np.ndarray, size: int = 20, what: str = "images")
     quantiles = [NormalDist().inv_cdf((i + 0.5) / size) for i in range(size)]
     points = np.array([(x, y) for y in reversed(quantiles) for x in quantiles], "float32")
     where = "the plane of the 2 latents, at the quantiles of the prior"
-    if vae.latent_dim != 2:
+    if vae.latent_dim == 2:
+        points = in_numpy(vae.prior.from_noise, points)
+    else:
         means, _ = vae.encode(images)
         directions, coordinates = principal(means)
         points = means.mean(axis=0) + (points * coordinates[:, :2].std(axis=0)) @ directions[:2]
@@ -272,6 +286,9 @@ def traversals(
     vae: VAE, images: np.ndarray, latents: int = 10, steps: int = 11, what: str = "images"
 ) -> Figure:
     """One row for each latent: the first image, decoded with that latent moved from −3 to 3.
+
+    With a learned prior, whose latents have no range in common, from 3 standard deviations of that
+    latent over the images below its mean to 3 above.
 
     Args:
         vae: A trained model.
@@ -291,12 +308,19 @@ def traversals(
     values = np.linspace(-3, 3, steps, dtype="float32")
     mean, _ = posterior(vae, images[0])
     points = np.tile(mean, (len(rows), steps, 1))
-    points[np.arange(len(rows)), :, rows] = values
+    if vae.prior.closed_form:
+        points[np.arange(len(rows)), :, rows] = values
+    else:
+        means, log_variances = vae.encode(images)
+        spread = np.sqrt(means.var(axis=0) + np.exp(log_variances).mean(axis=0))
+        moved = means.mean(axis=0) + np.outer(values, spread)
+        points[np.arange(len(rows)), :, rows] = moved.T[rows]
     picture = plots.grid(vae.decode(points.reshape(-1, vae.latent_dim)), steps)
+    unit = "" if vae.prior.closed_form else " of its deviations"
     return plots.framed(
         picture,
-        f"{len(rows)} of {vae.latent_dim} latents of one image, each moved from −3 to 3; beside "
-        f"them their KL in nats, mean over {len(images):,} {what}",
+        f"{len(rows)} of {vae.latent_dim} latents of one image, each moved from −3 to 3{unit}; "
+        f"beside them their KL in nats, mean over {len(images):,} {what}",
         rows=[f"latent {row + 1}: {kl[row]:.2f}" for row in rows],
         columns=[f"{value:.1f}".replace("-", "−") for value in values],
     )

@@ -18,12 +18,16 @@ class Preset:
         latent_dim: The number of latents.
         likelihood: A key of `kvae.likelihoods.LIKELIHOODS`.
         likelihood_arguments: Of the likelihood.
+        prior: A key of `kvae.priors.PRIORS`.
+        prior_arguments: Of the prior.
         batch_size: Images in one update.
         learning_rate: Of Adam, at its highest.
         epochs: Passes over the training images; None: see `kvae.training.default_epochs`.
-        schedule: "cosine": the learning rate and the KL weight rise, the rate falls to zero, and
-            the weights are averaged; "constant": plain Adam; "plateau": the learning rate halves
-            when the loss of the validation images stalls.
+        schedule: "cosine": the learning rate and the KL weight rise, then the rate falls to zero;
+            "constant": plain Adam; "plateau": the learning rate halves when the loss of the
+            validation images stalls.
+        averaged: With a cosine, the share of all updates that the average of the weights looks back
+            on; 0: the weights as they are.
         largest: Images with a longer side are shrunk to it; None: never.
         per_class: So many training images of each class; None: all.
         expect: The figure to expect on MNIST, with its command; empty where none was measured.
@@ -35,10 +39,13 @@ class Preset:
     latent_dim: int
     likelihood: str = "bernoulli"
     likelihood_arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
+    prior: str = "standard-normal"
+    prior_arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
     batch_size: int = 128
     learning_rate: float = 2e-3
     epochs: int | None = None
     schedule: str = "cosine"
+    averaged: float = 0.0
     largest: int | None = None
     per_class: int | None = None
     expect: str = ""

@@ -7,7 +7,7 @@ import time
 
 import keras
 
-from kvae import likelihoods, presets
+from kvae import likelihoods, presets, priors
 from kvae.callbacks import (
     AveragedWeights,
     BetaLogger,
@@ -28,7 +28,6 @@ ENOUGH_UPDATES = 3_000
 MOST_GRIDS = 20
 MOST_LATENT_ROWS = 200
 WARMUP = 0.05  # the share of all updates in which the learning rate and the KL weight rise
-AVERAGED = 0.05  # the share of all updates that the average of the weights looks back on
 
 
 def train(
@@ -42,8 +41,11 @@ def train(
     likelihood: str | None = None,
     binarize: str | None = None,
     scale: str | float | None = None,
+    prior: str | None = None,
     beta: float = 1.0,
     samples: int = 1,
+    objective: str = "elbo",
+    free_bits: float = 0.0,
     mean_of_draws: int = 1,
     seed: int = 0,
     out: str | pathlib.Path = "saved_models/vae.keras",
@@ -51,10 +53,10 @@ def train(
 ) -> VAE:
     """Trains a preset on a data set; saves the model, its history, and pictures by epoch.
 
-    By default Adam with a cosine learning rate after a short rise, KL warm-up, and an average of
-    the weights, each over a share of the whole run, so that one epoch and a hundred are both
-    sensible; some presets have a schedule of their own. The figures of the test images, in nats per
-    image, end in the model's card.
+    By default Adam with a cosine learning rate after a short rise, and KL warm-up, each over a
+    share of the whole run, so that one epoch and a hundred are both sensible; some presets average
+    the weights, or have a schedule of their own. The figures of the test images, in nats per image,
+    end in the model's card.
 
     Args:
         dataset: What `kvae.data.load` or `kvae.data.from_arrays` returned.
@@ -67,8 +69,11 @@ def train(
         likelihood: A key of `kvae.likelihoods.LIKELIHOODS`; the preset's where none is given.
         binarize: Of the Bernoulli likelihood; the preset's where none is given.
         scale: Of the Gaussian likelihood; the preset's where none is given.
+        prior: A key of `kvae.priors.PRIORS`; the preset's where none is given.
         beta: The weight of the KL term.
         samples: Draws of z for each image.
+        objective: "elbo" or "iwae"; see `VAE`.
+        free_bits: Nats of each latent that cost nothing in training; see `VAE`.
         mean_of_draws: See `VAE`.
         seed: Of weights, shuffling and draws; Keras's global seed is set to it.
         out: The `.keras` file to write; see `Run` for what else is written, and where.
@@ -93,23 +98,25 @@ def train(
     batch_size = settings.batch_size if batch_size is None else batch_size
     learning_rate = settings.learning_rate if learning_rate is None else learning_rate
     check_settings(epochs, batch_size, learning_rate)
+    latent_dim = settings.latent_dim if latent_dim is None else latent_dim
     epochs = epochs or settings.epochs or default_epochs(len(dataset.train), batch_size)
     updates = epochs * math.ceil(len(dataset.train) / batch_size)
-    averaging = settings.schedule == "cosine"
     keras.utils.set_random_seed(seed)
     vae = VAE.from_preset(
         preset,
         dataset.image_shape,
         latent_dim=latent_dim,
         likelihood=chosen_likelihood(settings, likelihood, binarize=binarize, scale=scale),
+        prior=chosen_prior(settings, prior, latent_dim),
         beta=beta,
-        warmup_steps=math.ceil(WARMUP * updates) if averaging else 0,
+        warmup_steps=math.ceil(WARMUP * updates) if settings.schedule == "cosine" else 0,
         samples=samples,
+        objective=objective,
+        free_bits=free_bits,
         mean_of_draws=mean_of_draws,
         seed=seed,
     )
-    adam = recipe(learning_rate, updates) if averaging else keras.optimizers.Adam(learning_rate)
-    vae.compile(adam, jit_compile=vae.best_jit_compile())
+    vae.compile(optimizer(settings, learning_rate, updates), jit_compile=vae.best_jit_compile())
     vae.card |= {
         **card(dataset),
         "batch_size": batch_size,
@@ -207,8 +214,22 @@ def chosen_likelihood(
     return likelihoods.get(name or settings.likelihood, **{**own, **given})
 
 
-def recipe(learning_rate: float, updates: int) -> keras.optimizers.Optimizer:
-    """Adam for so many updates: cosine learning rate, averaged weights, clipped gradients."""
+def chosen_prior(settings: presets.Preset, name: str | None, latent_dim: int) -> priors.Prior:
+    """The preset's prior, or another."""
+    own = settings.prior_arguments if name in (None, settings.prior) else {}
+    return priors.get(name or settings.prior, latent_dim, **own)
+
+
+def optimizer(
+    settings: presets.Preset, learning_rate: float, updates: int
+) -> keras.optimizers.Optimizer:
+    """Adam for so many updates, by the preset's schedule."""
+    if settings.schedule != "cosine":
+        return keras.optimizers.Adam(learning_rate)
+    averages = {}
+    if settings.averaged:
+        momentum = max(0.0, 1 - 1 / (settings.averaged * updates))
+        averages = {"use_ema": True, "ema_momentum": momentum}
     rise = math.ceil(WARMUP * updates)
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0,
@@ -219,8 +240,7 @@ def recipe(learning_rate: float, updates: int) -> keras.optimizers.Optimizer:
     return keras.optimizers.Adam(
         schedule,
         global_clipnorm=200.0,  # on MNIST mlp settles near 35 and conv near 150: cuts spikes
-        use_ema=True,
-        ema_momentum=max(0.0, 1 - 1 / (AVERAGED * updates)),
+        **averages,
     )
 
 

@@ -1,7 +1,22 @@
+import keras
 import numpy as np
+import pytest
 from keras import ops
 
-from kvae.priors import StandardNormal
+from kvae import priors
+from kvae.priors import RealNVP, StandardNormal
+
+
+def flow(latent_dim=4, couplings=6, scale=0.3):
+    """A flow as training might leave it, far from the identity."""
+    prior = RealNVP(latent_dim, couplings=couplings, width=8)
+    generator = np.random.default_rng(0)
+    for weight in prior.trainable_variables:
+        weight.assign(generator.normal(0, scale, weight.shape))
+    return prior
+
+
+KINDS = pytest.mark.parametrize("make", [StandardNormal, flow])
 
 
 def gaussians(count=6, latent_dim=4):
@@ -10,54 +25,150 @@ def gaussians(count=6, latent_dim=4):
     return rng.normal(0, 2, shape).astype("float32"), rng.normal(0, 1, shape).astype("float32")
 
 
-def test_kl_is_zero_for_the_prior():
+def array(tensor):
+    return np.array(ops.convert_to_numpy(tensor))
+
+
+def of(function, *arrays):
+    """A function of tensors, of arrays."""
+    return array(function(*(ops.convert_to_tensor(a.astype("float32")) for a in arrays)))
+
+
+@pytest.mark.parametrize("prior", [StandardNormal(5), RealNVP(5)], ids=["standard", "flow"])
+def test_kl_is_zero_for_the_prior_and_a_flow_begins_as_one(prior):
     zeros = np.zeros((3, 5), "float32")
-    np.testing.assert_array_equal(StandardNormal(5).kl(zeros, zeros, zeros), np.zeros(3))
+    np.testing.assert_allclose(of(prior.kl, zeros, zeros, zeros + 0.7), np.zeros(3), atol=1e-6)
 
 
-def test_kl_matches_monte_carlo():
-    mean, log_variance = gaussians()
-    prior = StandardNormal(4)
-    deviation = np.exp(log_variance / 2)
-    noise = np.random.default_rng(1).normal(size=(100_000, *mean.shape))
-    z = mean + deviation * noise
+@KINDS
+def test_kl_matches_monte_carlo(make):
+    prior, (mean, log_variance) = make(4), gaussians()
+    noise = np.random.default_rng(1).normal(size=(20_000, *mean.shape)).astype("float32")
+    z = mean + np.exp(log_variance / 2) * noise
     log_q = -0.5 * (noise**2 + np.log(2 * np.pi) + log_variance).sum(-1)
-    log_p = -0.5 * (z**2 + np.log(2 * np.pi)).sum(-1)
-    terms = log_q - log_p
+    terms = log_q - of(prior.log_prob, z.reshape(-1, 4)).reshape(log_q.shape)
     error = terms.std(0) / np.sqrt(len(terms))
-    actual = ops.convert_to_numpy(prior.kl(mean, log_variance, mean))
+    same = np.broadcast_to(mean, z.shape).reshape(-1, 4)
+    spread = np.broadcast_to(log_variance, z.shape).reshape(-1, 4)
+    actual = of(prior.kl, same, spread, z.reshape(-1, 4)).reshape(log_q.shape).mean(0)
     assert (abs(actual - terms.mean(0)) < 5 * error).all()
 
 
 def test_kl_keeps_its_digits_near_the_prior():
     small = np.full((1, 1), 1e-3, "float32")
-    actual = float(StandardNormal(1).kl(0 * small, small, small)[0])
+    actual = float(of(StandardNormal(1).kl, 0 * small, small, small)[0])
     np.testing.assert_allclose(actual, 0.5 * (np.expm1(np.float64(small[0, 0])) - 1e-3), rtol=1e-2)
 
 
 def test_kl_is_the_sum_over_latents():
     mean, log_variance = gaussians()
     prior = StandardNormal(4)
-    each = ops.convert_to_numpy(prior.kl_per_latent(mean, log_variance))
-    np.testing.assert_allclose(each.sum(1), prior.kl(mean, log_variance, mean), rtol=1e-6)
+    each = of(prior.kl_per_latent, mean, log_variance)
+    np.testing.assert_allclose(each.sum(1), of(prior.kl, mean, log_variance, mean), rtol=1e-6)
 
 
-def test_density_integrates_to_one():
-    line = np.linspace(-8, 8, 2001, dtype="float32")
-    plane = np.stack(np.meshgrid(line[::10], line[::10]), -1).reshape(-1, 2)
-    step = float(line[10] - line[0])
-    density = np.exp(ops.convert_to_numpy(StandardNormal(2).log_prob(plane)))
-    np.testing.assert_allclose(density.sum() * step**2, 1, rtol=1e-4)
+def test_kl_per_latent_of_a_flow_is_that_of_the_gaussian_that_fits_best():
+    mean, log_variance = gaussians(count=50)
+    each = of(flow().kl_per_latent, mean, log_variance).mean(0)
+    # Standardised by moments, a latent has no better Gaussian than N(0, 1).
+    centre = mean.mean(0)
+    deviation = np.sqrt(np.square(mean - centre).mean(0) + np.exp(log_variance).mean(0))
+    scaled = (mean - centre) / deviation, log_variance - 2 * np.log(deviation)
+    expected = of(StandardNormal(4).kl_per_latent, *scaled).mean(0)
+    np.testing.assert_allclose(each, expected, rtol=1e-4)
+    other = (mean - centre - 0.1) / (1.1 * deviation), scaled[1] - 2 * np.log(1.1)
+    assert (of(StandardNormal(4).kl_per_latent, *other).mean(0) > each).all()
 
 
-def test_samples_are_standard_normal_and_the_same_for_the_same_seed():
-    prior = StandardNormal(3)
-    samples = ops.convert_to_numpy(prior.sample(20_000, seed=5))
-    assert samples.shape == (20_000, 3)
-    assert abs(samples.mean(0)).max() < 5 / np.sqrt(20_000)
-    assert abs(samples.std(0) - 1).max() < 5 / np.sqrt(40_000)
-    np.testing.assert_array_equal(samples, ops.convert_to_numpy(prior.sample(20_000, seed=5)))
+@KINDS
+def test_density_integrates_to_one(make):
+    line = np.linspace(-12, 12, 401, dtype="float32")
+    plane = np.stack(np.meshgrid(line, line), -1).reshape(-1, 2)
+    density = np.exp(of(make(2).log_prob, plane))
+    np.testing.assert_allclose(density.sum() * (line[1] - line[0]) ** 2, 1, rtol=1e-3)
+
+
+@KINDS
+def test_noise_becomes_latents_and_latents_noise(make):
+    prior = make(5)
+    noise = array(prior.noise(1000, seed=3))
+    np.testing.assert_allclose(of(prior.to_noise, of(prior.from_noise, noise)), noise, atol=1e-4)
+    z = 2 * array(prior.noise(1000, seed=4))
+    np.testing.assert_allclose(of(prior.from_noise, of(prior.to_noise, z)), z, atol=1e-4)
+
+
+@KINDS
+def test_samples_follow_the_density_and_are_the_same_for_the_same_seed(make):
+    prior = make(2)
+    samples = array(prior.sample(20_000, seed=5))
+    np.testing.assert_array_equal(samples, array(prior.sample(20_000, seed=5)))
+    line = np.linspace(-12, 12, 401, dtype="float32")
+    plane = np.stack(np.meshgrid(line, line), -1).reshape(-1, 2)
+    density = np.exp(of(prior.log_prob, plane).astype("float64"))
+    density /= density.sum()
+    for moment in (plane, plane**2, plane[:, :1] * plane[:, 1:]):
+        expected = density @ moment
+        spread = np.sqrt(density @ (moment - expected) ** 2 / len(samples))
+        drawn = {2: samples, 1: samples[:, :1] * samples[:, 1:]}[moment.shape[1]]
+        drawn = samples**2 if moment is not plane and moment.shape[1] == 2 else drawn
+        assert (abs(drawn.mean(0) - expected) < 5 * spread + 1e-3).all()
+
+
+def test_every_latent_is_moved_by_a_coupling_and_the_volume_is_that_of_the_jacobian():
+    prior = flow(latent_dim=3)
+    z, step = np.array([[0.3, -0.5, 0.8]], "float64"), 1e-3
+    columns = [
+        of(prior.to_noise, z + move) - of(prior.to_noise, z - move) for move in step * np.eye(3)
+    ]
+    jacobian = np.concatenate(columns).astype("float64") / (2 * step)
+    _, expected = np.linalg.slogdet(jacobian)
+    noise = of(prior.to_noise, z)
+    normal = of(StandardNormal(3).log_prob, noise)
+    actual = of(prior.log_prob, z) - normal
+    np.testing.assert_allclose(actual[0], expected, atol=1e-2)
+    assert (abs(jacobian - np.eye(3)).max(axis=1) > 0.01).all()
+
+
+def test_the_masks_of_a_file_are_those_of_all_files():
+    first, second, third = priors.masks(6, 3)
+    assert first.tolist() == [0, 1, 1, 0, 1, 0]
+    np.testing.assert_array_equal(first + second, np.ones(6))
+    assert third.sum() == 3 and third.tolist() not in (first.tolist(), second.tolist())
+
+
+def test_the_gradient_is_zero_where_posterior_and_prior_agree(make_vae, images):
+    """At its own optimum the path gradient has no noise: one step of descent moves nothing."""
+    vae = make_vae(prior=RealNVP(3, couplings=2, width=8), optimizer=keras.optimizers.SGD(1.0))
+    for name in ("mean", "raw_log_variance"):  # every posterior is N(0, I), as the prior is
+        vae.encoder.get_layer(name).kernel.assign(np.zeros((16, 3)))
+    vae.decoder.get_layer("values").kernel.assign(np.zeros((16, 64)))  # which ignores z
+    before = [array(weight) for weight in vae.encoder.trainable_variables]
+    vae.train_on_batch(images)
+    for weight, was in zip(vae.encoder.trainable_variables, before, strict=True):
+        np.testing.assert_allclose(array(weight), was, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "arguments, what",
+    [
+        ({"latent_dim": 1}, "at least 2; for one, choose the prior standard-normal"),
+        ({"latent_dim": 3, "couplings": 0}, "couplings=0"),
+        ({"latent_dim": 3, "width": 0}, "width=0"),
+    ],
+)
+def test_a_flow_refuses_what_cannot_be_one(arguments, what):
+    with pytest.raises(ValueError, match=what):
+        RealNVP(**arguments)
+
+
+def test_a_prior_goes_by_its_name():
+    assert isinstance(priors.get("real-nvp", 4, couplings=3), RealNVP)
+    with pytest.raises(ValueError, match="no prior 'flow'; there are 'standard-normal', 'real"):
+        priors.get("flow", 4)
 
 
 def test_config_round_trip():
     assert StandardNormal.from_config(StandardNormal(7).get_config()).latent_dim == 7
+    config = {"latent_dim": 6, "couplings": 3, "width": 5, "depth": 1, "bound": 1.5}
+    again = RealNVP.from_config(RealNVP(**config).get_config()).get_config()
+    assert {name: again[name] for name in config} == config

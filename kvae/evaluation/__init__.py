@@ -9,6 +9,7 @@ from kvae.evaluation.latents import (
     moment_gap,
     mutual_information,
     neighbour_accuracy,
+    prior_gap_at_least,
 )
 from kvae.evaluation.report import Evaluation, evaluate
 from kvae.evaluation.samples import (
@@ -42,6 +43,7 @@ __all__ = [
     "neighbour_accuracy",
     "posterior",
     "precision_recall_density_coverage",
+    "prior_gap_at_least",
     "sample_quality",
     "terms",
     "test_figures",

@@ -22,15 +22,14 @@ from kvae.evaluation.bounds import (
 from kvae.evaluation.latents import (
     active_units,
     linear_probe_accuracy,
-    moment_gap,
     mutual_information,
     neighbour_accuracy,
+    prior_gap_at_least,
 )
 from kvae.evaluation.samples import sample_quality
 from kvae.evaluation.text import protocol_line, rows_of
 from kvae.likelihoods import bits_per_dimension
 from kvae.model import VAE
-from kvae.priors import StandardNormal
 from kvae.version import __version__
 
 __all__ = ["Evaluation", "bound_figures", "evaluate"]
@@ -113,7 +112,7 @@ def evaluate(
     figures = {
         "bound": bound,
         "nll": {str(k): mean_and_error(values) for k, values in nll.items()},
-        "latents": latent_figures(vae, of, seed),
+        "latents": latent_figures(vae, of, bound["kl"], seed),
     }
     labels = getattr(dataset, f"{split}_labels")
     known = dataset.train_labels
@@ -178,22 +177,29 @@ def mean_and_error(values: np.ndarray) -> dict[str, float | None]:
     }
 
 
-def latent_figures(vae: VAE, of: Posterior, seed: int) -> dict[str, Any]:
-    """What the latents hold, and how far their aggregate is from the prior."""
-    kl = ops.convert_to_numpy(vae.prior.kl_per_latent(of.mean, of.log_variance)).mean(axis=0)
+def latent_figures(vae: VAE, of: Posterior, kl: float, seed: int) -> dict[str, Any]:
+    """What the latents hold, and how far their aggregate is from the prior.
+
+    Args:
+        vae: The model.
+        of: What `posterior` returned.
+        kl: The mean KL, nats.
+        seed: Of the draws of z.
+    """
+    posterior = ops.convert_to_tensor(of.mean), ops.convert_to_tensor(of.log_variance)
+    each = ops.convert_to_numpy(vae.prior.kl_per_latent(*posterior)).mean(axis=0)
+    least = prior_gap_at_least(vae.prior, of.mean, of.log_variance, seed)
     information = mutual_information(of.mean, of.log_variance, seed)
-    figures: dict[str, Any] = {
+    return {
         "latents": vae.latent_dim,
         "active": int(active_units(of.mean).sum()),
-        "kl_per_latent": [round(float(value), 4) for value in kl],
+        "kl_per_latent": [round(float(value), 4) for value in each],
         "mutual_information": round(information, 4),
         "mutual_information_at_most": round(math.log(len(of.mean)), 4),
-        "prior_gap_at_most": round(float(kl.sum()) - information, 4),
+        "kl_per_latent_of": "the prior" if vae.prior.closed_form else "a Gaussian fitted to each",
+        "prior_gap_at_most": round(kl - information, 4),
+        "prior_gap_at_least": round(beyond_chance(least, *of.mean.shape), 4),
     }
-    if isinstance(vae.prior, StandardNormal):
-        gap = moment_gap(of.mean, of.log_variance)
-        figures["prior_gap_at_least"] = round(beyond_chance(gap, *of.mean.shape), 4)
-    return figures
 
 
 def representation(

@@ -19,13 +19,14 @@ def rows_of(figures: dict[str, Any]) -> list[str]:
         text = f"{with_error(value['mean'], value['standard_error'])}   k = {int(k):,}"
         lines.append(row("−log p(x), at most" if i == 0 else "", text))
     latents = figures["latents"]
-    gap = f"at most {latents['prior_gap_at_most']:.2f} nats"
-    if "prior_gap_at_least" in latents:
-        gap = f"{latents['prior_gap_at_least']:.2f} to {latents['prior_gap_at_most']:.2f} nats"
+    gap = f"{latents['prior_gap_at_least']:.2f} to {latents['prior_gap_at_most']:.2f} nats"
     kl = latents["kl_per_latent"]
     lines += [
         row("active latents", f"{latents['active']} of {latents['latents']}"),
-        row("KL of a latent", f"{min(kl):.2f} to {max(kl):.2f} nats"),
+        row(
+            "KL of a latent",
+            f"{min(kl):.2f} to {max(kl):.2f} nats, from {latents['kl_per_latent_of']}",
+        ),
         row(
             "information",
             f"{latents['mutual_information']:.2f} nats of x in z "

@@ -1,0 +1,32 @@
+"""Generators: stock Functional models from standard normal noise to images."""
+
+import keras
+
+from kvae.likelihoods import Likelihood
+from kvae.priors import Prior
+
+__all__ = ["build_generator"]
+
+
+def build_generator(prior: Prior, decoder: keras.Model, likelihood: Likelihood) -> keras.Model:
+    """Joins the way from noise to images into one model; its weights are those of the parts.
+
+    Args:
+        prior: p(z).
+        decoder: Latents to the likelihood's raw parameters.
+        likelihood: p(x|z).
+
+    Returns:
+        A Functional model: (batch, latent), standard normal noise, to the expected images, (batch,
+        height, width, channels), float32 in [0, 1]. It opens where kvae is not installed.
+
+    Example:
+        >>> import kvae
+        >>> decoder = kvae.build_decoder((28, 28, 1), 16, width=64, depth=1)
+        >>> generator = kvae.build_generator(kvae.RealNVP(16), decoder, kvae.Bernoulli())
+        >>> tuple(generator.output.shape)
+        (None, 28, 28, 1)
+    """
+    noise = keras.Input((prior.latent_dim,), name="noise", dtype="float32")
+    images = likelihood.mean(decoder(prior.from_noise(noise)))
+    return keras.Model(noise, images, name="generator")
