@@ -28,9 +28,11 @@ def make_vae():
 
     def make(image_shape=(8, 8, 1), latent_dim=3, likelihood=None, optimizer="adam", **arguments):
         keras.utils.set_random_seed(1)
+        likelihood = likelihood or kvae.Bernoulli()
+        each = likelihood.parameters_per_value
         vae = kvae.VAE(
             kvae.build_encoder(image_shape, latent_dim, width=16, depth=1),
-            kvae.build_decoder(image_shape, latent_dim, width=16, depth=1),
+            kvae.build_decoder(image_shape, latent_dim, "mlp", each, width=16, depth=1),
             likelihood,
             seed=2,
             **arguments,

@@ -4,8 +4,8 @@ import pytest
 from keras import layers, ops
 
 import kvae
-from kvae.likelihoods import Bernoulli
-from kvae.priors import StandardNormal
+from kvae.likelihoods import Bernoulli, ContinuousBernoulli, DiscretizedLogistic, Gaussian
+from kvae.priors import RealNVP, StandardNormal
 
 SHAPE = (8, 8, 1)
 
@@ -339,3 +339,112 @@ def test_the_kl_of_each_latent_adds_up_to_the_kl(make_vae, images):
     found = vae.kl_per_latent(images)
     assert found.shape == (3,)
     np.testing.assert_allclose(found.sum(), kl, rtol=1e-5)
+
+
+# Objectives --------------------------------------------------------------------------------------
+
+
+def figures(vae, images, seed=0):
+    vae.seed_generator.state.assign([seed, 0])
+    return vae.evaluate(images, batch_size=len(images), verbose=0, return_dict=True)
+
+
+def test_one_importance_sample_is_the_elbo_and_more_are_a_tighter_bound(make_vae, images):
+    many = np.tile(images, (8, 1, 1, 1))
+    settings = {"likelihood": Bernoulli("threshold"), "prior": RealNVP(3)}
+    one = figures(make_vae(objective="iwae", **settings), many)
+    np.testing.assert_allclose(one["loss"], -one["elbo"], rtol=1e-5)
+    ten = figures(make_vae(objective="iwae", samples=10, **settings), many)
+    assert ten["loss"] < one["loss"] - 0.05
+    np.testing.assert_allclose(ten["elbo"], one["elbo"], rtol=0.02)
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.5])
+def test_the_gradient_of_the_importance_weighted_bound_is_its_slope(make_vae, images, beta):
+    """The doubly reparameterised gradient, against differences of the bound on the same draws."""
+    vae = make_vae(
+        likelihood=Bernoulli("threshold"),
+        objective="iwae",
+        samples=4,
+        beta=beta,
+        optimizer=keras.optimizers.SGD(1.0),
+    )
+    same, step = np.repeat(images[:1], 20_000, 0), 0.05
+    weights = [vae.encoder.get_layer(name).bias for name in ("mean", "raw_log_variance")]
+    weights.append(vae.decoder.get_layer("values").bias)
+    for weight in weights:
+        own = np.array(ops.convert_to_numpy(weight))
+        index = int(abs(own).argmax())
+        slope = 0.0
+        for sign in (1, -1):
+            moved = own.copy()
+            moved[index] += sign * step
+            weight.assign(moved)
+            slope += sign * figures(vae, same)["loss"] / (2 * step)
+        weight.assign(own)
+        everything = vae.get_weights()
+        vae.seed_generator.state.assign([1, 0])
+        vae.train_on_batch(same)
+        gradient = own[index] - ops.convert_to_numpy(weight)[index]
+        vae.set_weights(everything)
+        np.testing.assert_allclose(gradient, slope, rtol=0.05, atol=0.01)
+
+
+def test_free_bits_of_a_standard_normal_hold_for_each_latent(make_vae, images):
+    vae = make_vae(free_bits=2.0, likelihood=Bernoulli("threshold"))
+    mean, log_variance = map(ops.convert_to_tensor, vae.encode(images))
+    each = ops.convert_to_numpy(vae.prior.kl_per_latent(mean, log_variance)).mean(0)
+    logs = vae.train_on_batch(images, return_dict=True)
+    expected = logs["reconstruction"] + np.maximum(each, 2.0).sum()
+    np.testing.assert_allclose(logs["loss"], expected, rtol=1e-4)
+    assert (each < 2.0).any()
+
+
+def test_free_bits_of_a_flow_hold_for_all_latents_and_not_at_test_time(make_vae, images):
+    vae = make_vae(free_bits=10.0, prior=RealNVP(3))
+    tested = vae.evaluate(images, verbose=0, return_dict=True)
+    np.testing.assert_allclose(tested["loss"], -tested["elbo"], rtol=1e-5)
+    logs = vae.train_on_batch(images, return_dict=True)
+    np.testing.assert_allclose(logs["loss"], logs["reconstruction"] + 30.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "arguments, what",
+    [
+        ({"objective": "best"}, "`objective` must be one of"),
+        ({"free_bits": -1.0}, "`free_bits`"),
+        ({"free_bits": 1.0, "objective": "iwae"}, "leave them out with iwae"),
+        ({"mean_of_draws": 2, "objective": "iwae"}, "`mean_of_draws` needs"),
+        ({"mean_of_draws": 2, "prior": RealNVP(3)}, "`mean_of_draws` needs"),
+    ],
+)
+def test_objectives_that_are_none_are_refused(make_vae, arguments, what):
+    with pytest.raises(ValueError, match=what):
+        make_vae(**arguments)
+
+
+# From noise to images ----------------------------------------------------------------------------
+
+
+def test_the_generator_stays_what_the_model_is_while_that_trains(make_vae, images):
+    vae = make_vae(prior=RealNVP(3))
+    noise = ops.convert_to_numpy(vae.prior.noise(4, seed=5))
+    before = vae.generate(4, seed=5)
+    np.testing.assert_allclose(vae.generator().predict(noise, verbose=0), before, atol=1e-6)
+    vae.fit(images, epochs=2, verbose=0)
+    after = vae.generate(4, seed=5)
+    assert abs(after - before).max() > 1e-4
+    np.testing.assert_allclose(vae.generator().predict(noise, verbose=0), after, atol=1e-6)
+    latents = vae.prior.from_noise(ops.convert_to_tensor(noise))
+    np.testing.assert_allclose(vae.decode(latents), after, atol=1e-5)
+
+
+@pytest.mark.parametrize("likelihood", [Gaussian(), DiscretizedLogistic(), ContinuousBernoulli()])
+def test_every_likelihood_has_a_generator(make_vae, likelihood, tmp_path):
+    vae = make_vae(likelihood=likelihood)
+    vae.generator().save(tmp_path / "generator.keras")
+    generator = keras.saving.load_model(tmp_path / "generator.keras")
+    noise = ops.convert_to_numpy(vae.prior.noise(3, seed=1))
+    np.testing.assert_allclose(
+        generator.predict(noise, verbose=0), vae.generate(3, seed=1), atol=1e-6
+    )
