@@ -5,7 +5,7 @@ import pathlib
 import click
 
 from .command import Command, FiniteRange, backend_option, ends_in
-from .inputs import Images, data_options, model_option, open_model
+from .inputs import Images, chosen_model, data_options, model_option, open_model
 
 
 @click.command(cls=Command)
@@ -18,6 +18,13 @@ from .inputs import Images, data_options, model_option, open_model
     help="The file to write: a grid as .png, or the arrays as .npz.",
 )
 @model_option
+@click.option(
+    "--beside",
+    multiple=True,
+    type=click.Path(dir_okay=False),
+    help="Another model, whose images from the same seed stand to the right; can be given several "
+    "times.  [default: none]",
+)
 @click.option("--count", type=click.IntRange(min=1), help="How many images.  [default: 100]")
 @click.option("--rows", type=click.IntRange(min=1), help="Rows of the grid; with --count, at most.")
 @click.option("--columns", type=click.IntRange(min=1), help="Columns of the grid.")
@@ -31,7 +38,7 @@ from .inputs import Images, data_options, model_option, open_model
     type=FiniteRange(min=0),
     default=1.0,
     show_default=True,
-    help="Multiplies the drawn latents: below 1 safer, above 1 wilder.",
+    help="Multiplies the noise that latents are made of: below 1 safer, above 1 wilder.",
 )
 @click.option(
     "--like",
@@ -56,6 +63,7 @@ from .inputs import Images, data_options, model_option, open_model
 def generate(
     out: str,
     model: str,
+    beside: tuple[str, ...],
     count: int | None,
     rows: int | None,
     columns: int | None,
@@ -84,6 +92,9 @@ def generate(
         raise click.UsageError("--like and --class exclude each other.")
     if separate and path.suffix != ".png":
         raise click.UsageError(f"--separate writes .png files. Received: --out {out}")
+    if beside and (like or class_names or separate or path.suffix != ".png"):
+        raise click.UsageError("--beside is for a .png of draws from the prior.")
+    model = chosen_model(model)
     vae = open_model(model)
     import random
 
@@ -114,9 +125,21 @@ def generate(
     elif path.suffix == ".npz":
         with whole(path) as partial:
             np.savez_compressed(partial, images=images)
+    elif beside:
+        sheets = [
+            images,
+            *(open_model(other).generate(count, seed, temperature) for other in beside),
+        ]
+        if len({sheet.shape for sheet in sheets}) > 1:
+            raise click.ClickException("Models side by side must have images of one size.")
+        picture = kvae.plots.side_by_side([kvae.plots.grid(sheet, columns) for sheet in sheets])
+        names = [pathlib.Path(name).stem for name in (model, *beside)]
+        title = f"{count} new images of each model"
+        kvae.plots.save_picture(kvae.plots.framed(picture, title, columns=names), path)
     else:
         kvae.plots.save_picture(kvae.plots.grid(images, columns), path)
-    click.echo(f"{out}: {len(images):,} {what} from {model}, seed {seed}")
+    names = ", ".join((model, *beside))
+    click.echo(f"{out}: {len(images):,} {what} from {names}, seed {seed}")
 
 
 def layout(count: int | None, rows: int | None, columns: int | None) -> tuple[int, int | None]:

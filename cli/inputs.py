@@ -10,6 +10,7 @@ from .command import ends_in, import_quietly
 
 IMAGE = re.compile(r"(?:(train|validation|test):)?(\d+)")
 MODEL = "saved_models/vae.keras"
+SHIPPED = "mnist"
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
 
 model_option = click.option(
@@ -17,7 +18,7 @@ model_option = click.option(
     type=click.Path(dir_okay=False),
     default=MODEL,
     show_default=True,
-    help="The model's .keras file.",
+    help="The model's .keras file, or one that comes with kvae: mnist, mnist-conv.",
 )
 seed_option = click.option(
     "--seed",
@@ -66,12 +67,21 @@ def data_options(command):
     return dataset_options(split(command))
 
 
+def chosen_model(path: str) -> str:
+    """The model to take: where nothing was trained yet the shipped one, which is said."""
+    if path != MODEL or pathlib.Path(path).is_file():
+        return path
+    click.echo(
+        f"There is no {MODEL} yet: this is the model {SHIPPED} that comes with kvae. `kvae train` "
+        "makes yours.",
+        err=True,
+    )
+    return SHIPPED
+
+
 def open_model(path: str):
     """The model, for use and not for training."""
-    if not pathlib.Path(path).is_file():
-        raise click.ClickException(
-            f"There is no model at {path} yet. Run `kvae train`, or name one with --model."
-        )
+    path = chosen_model(path)
     import_quietly()
     import kvae
 

@@ -1,10 +1,12 @@
 """`kvae train`."""
 
+import shlex
+
 import click
 
 from .command import Command, FiniteRange, backend_option, ends_in, import_quietly
 
-PRESETS = ("mlp", "conv", "mlp-400", "mlp-200", "conv-pooled", "resnet", "binary-14")
+PRESETS = ("mlp", "conv", "resnet-flow", "mlp-400", "mlp-200", "conv-pooled", "resnet", "binary-14")
 PRIORS = ("standard-normal", "real-nvp")
 LIKELIHOODS = ("bernoulli", "continuous-bernoulli", "gaussian", "discretized-logistic")
 
@@ -53,7 +55,7 @@ def scale(ctx: click.Context, param: click.Parameter, value: str | None) -> str 
 @click.option(
     "--learning-rate",
     type=FiniteRange(min=0, min_open=True),
-    help="Of Adam, at its highest.  [default: the preset's: of mlp 0.002]",
+    help="Of Adam, at its highest.  [default: the preset's: of mlp 0.003]",
 )
 @click.option(
     "--latent-dim",
@@ -141,9 +143,22 @@ def scale(ctx: click.Context, param: click.Parameter, value: str | None) -> str 
     callback=ends_in(".keras"),
     help="The model's file; history, curves and grids go into a folder of the same name.",
 )
+@click.option(
+    "--keep-optimizer/--drop-optimizer",
+    default=True,
+    show_default=True,
+    help="Whether the file has the optimizer's state, to train further: two thirds of its size.",
+)
 @click.option("--quiet", is_flag=True, help="Show no progress.")
+@click.pass_context
 def train(
-    dataset: str | None, data_dir: str | None, precision: str, quiet: bool, out: str, **settings
+    ctx: click.Context,
+    dataset: str | None,
+    data_dir: str | None,
+    precision: str,
+    quiet: bool,
+    out: str,
+    **settings,
 ) -> None:
     """Train a VAE; save the model, its history, and pictures of what it learns.
 
@@ -162,12 +177,34 @@ def train(
         click.echo(images.notice, err=True)
     keras.config.set_dtype_policy(precision)
     with contextlib.redirect_stdout(sys.stderr):
-        vae = kvae.train(images, out=out, verbose=0 if quiet else "auto", **settings)
+        vae = kvae.train(
+            images,
+            out=out,
+            verbose=0 if quiet else "auto",
+            notes={"command": command_line(ctx, keras.backend.backend())},
+            **settings,
+        )
     click.echo(figures("Train", vae.card["train"]))
     click.echo(figures("Test", vae.card["test"]))
     click.echo(f"Fit: {vae.card['epochs']} epochs in {vae.card['fit_seconds']:.0f} seconds")
     click.echo(f"Model: {out}")
     click.echo(f"History, curves and grids: {out.removesuffix('.keras')}/")
+
+
+def command_line(ctx: click.Context, backend: str) -> str:
+    """The command that trains this model once more: the options that were given, and the backend.
+
+    Where files are, and what is printed, is left out.
+    """
+    words = ["kvae train"]
+    for option in ctx.command.params:
+        name = option.name or ""
+        given = ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
+        if given and name not in ("backend", "data_dir", "quiet", "out"):
+            value = ctx.params[name]
+            flag = max(option.opts if value is not False else option.secondary_opts, key=len)
+            words.append(flag if isinstance(value, bool) else f"{flag} {shlex.quote(str(value))}")
+    return " ".join([*words, f"--backend {backend}"])
 
 
 def figures(part: str, card: dict) -> str:

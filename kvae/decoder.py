@@ -69,11 +69,19 @@ def mlp_parameters(z: KerasTensor, shape: Shape, width: int = 512, depth: int = 
 
 
 def conv_parameters(
-    z: KerasTensor, shape: Shape, channels: int = 32, depth: int = 1, width: int = 256
+    z: KerasTensor,
+    shape: Shape,
+    channels: int = 32,
+    depth: int = 1,
+    width: int = 256,
+    full: bool = False,
 ) -> KerasTensor:
-    """Doubles the image level by level, `depth` residual blocks at each: to (batch, *shape)."""
+    """Doubles the image level by level, `depth` residual blocks at each: to (batch, *shape).
+
+    Where it is `full` it ends with blocks at the resolution of the image.
+    """
     levels = blocks.levels(shape[:2])
-    filters = blocks.level_channels(channels, levels - 1)
+    filters = blocks.level_channels(channels, levels - 1 + full)
     x = layers.Dense(width, name="dense_1")(z)
     x = layers.Activation(blocks.ACTIVATION, name="activation_1")(x)
     x = small_image(x, shape, levels, filters, name="dense_2")
@@ -81,11 +89,16 @@ def conv_parameters(
         for i in range(depth):
             x = blocks.conv_residual(x, name=f"level_{level + 1}_block_{i + 1}")
         x = layers.Activation(blocks.ACTIVATION, name=f"up_{level + 1}_activation")(x)
-        if level:
-            filters = blocks.level_channels(channels, level - 1)
+        if level or full:
+            filters = blocks.level_channels(channels, level - 1 + full)
             x = blocks.upsample(x, filters, name=f"up_{level + 1}")
         else:
             x = blocks.upsample(x, shape[2], name="up_1", dtype="float32")
+    if full:
+        for i in range(depth):
+            x = blocks.conv_residual(x, name=f"full_block_{i + 1}")
+        x = layers.Activation(blocks.ACTIVATION, name="values_activation")(x)
+        x = layers.Conv2D(shape[2], 3, padding="same", dtype="float32", name="values")(x)
     return cropped(x, shape, levels)
 
 

@@ -54,13 +54,21 @@ def mlp_features(x: KerasTensor, width: int = 512, depth: int = 2) -> KerasTenso
 
 
 def conv_features(
-    x: KerasTensor, channels: int = 32, depth: int = 1, width: int = 256
+    x: KerasTensor, channels: int = 32, depth: int = 1, width: int = 256, full: bool = False
 ) -> KerasTensor:
-    """Halves the image level by level, `depth` residual blocks at each: to (batch, width)."""
+    """Halves the image level by level, `depth` residual blocks at each: to (batch, width).
+
+    Where it is `full` it begins with blocks at the resolution of the image: far more arithmetic.
+    """
     x = layers.Rescaling(2.0, offset=-1.0, name="centre")(x)
     x = padded(x, blocks.padding(x.shape[1:3]))
+    if full:
+        x = layers.Conv2D(channels, 3, padding="same", name="stem")(x)
+        for i in range(depth):
+            x = blocks.conv_residual(x, name=f"full_block_{i + 1}")
     for level in range(blocks.levels(x.shape[1:3])):
-        x = blocks.downsample(x, blocks.level_channels(channels, level), name=f"down_{level + 1}")
+        filters = blocks.level_channels(channels, level + full)
+        x = blocks.downsample(x, filters, name=f"down_{level + 1}")
         for i in range(depth):
             x = blocks.conv_residual(x, name=f"level_{level + 1}_block_{i + 1}")
     x = layers.Activation(blocks.ACTIVATION, name="activation_1")(x)

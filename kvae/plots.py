@@ -20,6 +20,7 @@ __all__ = [
     "save_animation",
     "save_image",
     "save_picture",
+    "side_by_side",
     "stacked_pairs",
 ]
 
@@ -76,6 +77,24 @@ def grid(images: np.ndarray, columns: int | None = None, scale: int | None = Non
         sheet[top : top + height, left : left + width] = image
     scale = scale or max(1, min(round(800 / max(sheet.shape)), 300 // max(images.shape[1:3])))
     return sheet.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+def side_by_side(pictures: Sequence[np.ndarray], gap: int = 12) -> np.ndarray:
+    """Pictures of one height from left to right, with white pixels between them.
+
+    Args:
+        pictures: Each (height, width, 3), uint8.
+        gap: Pixels between two.
+
+    Raises:
+        ValueError: If their heights differ.
+    """
+    heights = {picture.shape[0] for picture in pictures}
+    if len(heights) != 1:
+        raise ValueError(f"Pictures side by side must be of one height. Received: {heights}")
+    white = np.full((heights.pop(), gap, 3), 255, "uint8")
+    parts = [part for picture in pictures for part in (white, picture)][1:]
+    return np.concatenate(parts, axis=1)
 
 
 def round_to_square(count: int, height: int, width: int) -> int:

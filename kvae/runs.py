@@ -23,16 +23,18 @@ class Run:
     Args:
         out: The `.keras` file to write.
         needs: The size of the model's file, in bytes.
+        optimizer: Whether the file has the optimizer's state.
 
     Raises:
         ValueError: If `out` does not end in `.keras`.
     """
 
-    def __init__(self, out: str | pathlib.Path, needs: int = 0):
+    def __init__(self, out: str | pathlib.Path, needs: int = 0, optimizer: bool = True):
         self.model = pathlib.Path(out)
         if self.model.suffix != ".keras":
             raise ValueError(f"The model's file must end in .keras. Received: {out}")
         self.needs = needs
+        self.optimizer = optimizer
         self.folder = self.model.with_name(self.model.stem)
         self.samples = self.folder / "samples"
         self.reconstructions = self.folder / "reconstructions"
@@ -103,7 +105,7 @@ class Run:
         vae.card |= {"epochs": finished, "last_epoch": last}
         try:
             with whole(self.model) as partial:
-                vae.save(partial)
+                (vae if self.optimizer else vae.without_optimizer()).save(partial)
             self.saved = finished
             write_columns(columns, self.folder / "history.csv")
             write_columns(latents, self.folder / "latents.csv")

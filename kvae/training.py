@@ -49,6 +49,8 @@ def train(
     mean_of_draws: int = 1,
     seed: int = 0,
     out: str | pathlib.Path = "saved_models/vae.keras",
+    keep_optimizer: bool = True,
+    notes: dict | None = None,
     verbose: str | int = "auto",
 ) -> VAE:
     """Trains a preset on a data set; saves the model, its history, and pictures by epoch.
@@ -77,6 +79,9 @@ def train(
         mean_of_draws: See `VAE`.
         seed: Of weights, shuffling and draws; Keras's global seed is set to it.
         out: The `.keras` file to write; see `Run` for what else is written, and where.
+        keep_optimizer: Whether the file has the optimizer's state, twice the size of the weights,
+            so that training can go on from it.
+        notes: What else the model's card should say; plain values, as JSON has them.
         verbose: As for `keras.Model.fit`.
 
     Returns:
@@ -122,10 +127,11 @@ def train(
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "seed": seed,
+        **(notes or {}),
     }
     every = math.ceil(epochs / MOST_GRIDS)
     history = keras.callbacks.History()
-    run = Run(out, needs=16 * vae.count_params())
+    run = Run(out, needs=16 * vae.count_params(), optimizer=keep_optimizer)
     latents = LatentKL(dataset.validation, every=math.ceil(epochs / MOST_LATENT_ROWS))
     keep = KeepLastEpoch(lambda finished: run.save(vae, history, latents.history, finished))
     callbacks = [

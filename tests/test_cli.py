@@ -136,6 +136,49 @@ def test_a_second_run_says_where_the_first_one_went(bars, in_folder):
     assert (in_folder / "saved_models" / "vae-1.keras").exists()
 
 
+def test_generate_takes_a_shipped_model_by_name_or_where_nothing_was_trained(in_folder):
+    result = call("generate", "--seed", 0, "--count", 3, "--out", "a.npz")
+    assert "There is no saved_models/vae.keras yet: this is the model mnist" in result.stderr
+    assert "a.npz: 3 new images from mnist, seed 0" in result.stdout
+    result = call("generate", "--seed", 0, "--count", 3, "--out", "b.npz", "--model", "mnist")
+    assert result.stderr == ""
+    np.testing.assert_array_equal(np.load("a.npz")["images"], np.load("b.npz")["images"])
+    np.testing.assert_array_equal(
+        np.load("a.npz")["images"], kvae.load("mnist").generate(3, seed=0)
+    )
+
+
+def test_models_stand_side_by_side(in_folder):
+    call("generate", "--model", "mnist", "--beside", "mnist", "--count", 4, "--seed", 0)
+    picture = imread(in_folder / "grid.png")
+    call("generate", "--model", "mnist", "--count", 4, "--seed", 0, "--out", "one.png")
+    assert picture.shape[1] > 2 * imread(in_folder / "one.png").shape[1]
+    call("generate", "--beside", "mnist", "--out", "grid.npz", code=2)
+
+
+def test_the_card_has_the_command_that_makes_the_model(bars, in_folder):
+    call("train", "--dataset", bars, "--epochs", 1, "--out", "m.keras", "--drop-optimizer")
+    vae = kvae.load("m.keras")
+    command = f"kvae train --epochs 1 --dataset {bars} --drop-optimizer --backend "
+    assert vae.card["command"] == command + keras.backend.backend()
+    assert vae.optimizer is None
+    call("train", "--dataset", bars, "--epochs", 1, "--out", "n.keras")
+    assert kvae.load("n.keras").optimizer is not None
+    sizes = [(in_folder / name).stat().st_size for name in ("m.keras", "n.keras")]
+    assert sizes[0] < 0.5 * sizes[1]
+    np.testing.assert_array_equal(vae.generate(2, seed=0), kvae.load("n.keras").generate(2, seed=0))
+
+
+def test_objective_prior_and_free_bits_reach_the_model(bars, in_folder):
+    common = ("train", "--dataset", bars, "--epochs", 1, "--quiet")
+    call(*common, "--prior", "standard-normal", "--objective", "iwae", "--samples", 3)
+    vae = kvae.load("saved_models/vae.keras")
+    assert (vae.objective, vae.samples, type(vae.prior).__name__) == ("iwae", 3, "StandardNormal")
+    call(*common, "--free-bits", 0.25, "--out", "b.keras")
+    vae = kvae.load("b.keras")
+    assert (vae.free_bits, type(vae.prior).__name__) == (0.25, "RealNVP")
+
+
 def test_generate_writes_arrays(bars, in_folder):
     call("train", "--dataset", bars, "--epochs", 1, "--quiet", "--out", "m.keras")
     call("generate", "--model", "m.keras", "--count", 5, "--out", "new/x.npz", "--seed", 0)
@@ -149,7 +192,7 @@ def test_generate_writes_arrays(bars, in_folder):
 @pytest.mark.parametrize(
     "arguments, code, what",
     [
-        (["generate"], 1, "There is no model at saved_models/vae.keras yet. Run `kvae train`"),
+        (["generate", "--model", "minst"], 1, "There is no model at minst. Those that come with"),
         (["generate", "--out", "grid.jpg"], 2, "must end in .png or .npz"),
         (["generate", "--temperature", "nan"], 2, "nan is not a finite number"),
         (["generate", "--count", "9", "--rows", "2", "--columns", "2"], 2, "do not fit"),

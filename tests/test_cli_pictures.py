@@ -119,7 +119,7 @@ def test_every_path_goes_to_another_class(model, monkeypatch):
 @pytest.mark.parametrize(
     "arguments, code, what",
     [
-        (["reconstruct", "--model", "no.keras"], 1, "There is no model at no.keras yet"),
+        (["reconstruct", "--model", "no.keras"], 1, "There is no model at no.keras."),
         (["reconstruct", "nothing.png"], 1, "There is no image nothing.png"),
         (["reconstruct", "bars.npz"], 1, "An image is a file .png"),
         (["reconstruct", "test:30"], 1, "There is no image test:30; bars has 30"),

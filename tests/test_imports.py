@@ -12,6 +12,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # What each module of kvae may import of kvae. The order is that of the floors.
 MAY_IMPORT = {
     "version": set(),
+    "shipped": set(),
     "files": set(),
     "presets": set(),
     "likelihoods": set(),
@@ -31,6 +32,7 @@ MAY_IMPORT = {
         "likelihoods",
         "presets",
         "priors",
+        "shipped",
         "steps",
         "version",
     },

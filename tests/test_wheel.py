@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    for name in ("kvae", "cli"):
+    for name in ("kvae", "cli", "saved_models"):
         shutil.copytree(ROOT / name, source / name)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
@@ -32,6 +32,9 @@ def test_it_is_called_keras_vae_and_has_every_module(wheel):
     expected |= {f"kvae_cli/{path.name}" for path in (ROOT / "cli").glob("*.py")}
     assert {file for file in files if file.endswith(".py")} == expected
     assert "kvae/evaluation/mnist_classifier.keras" in files
+    assert {file for file in files if file.startswith("kvae/saved_models/")} == {
+        f"kvae/saved_models/{name}.keras" for name in ("mnist", "mnist-conv")
+    }
 
 
 def test_the_command_works_from_another_folder(wheel, tmp_path):
@@ -54,6 +57,7 @@ def test_the_command_works_from_another_folder(wheel, tmp_path):
     assert run("-c", "import kvae; print(kvae.__file__)").startswith(str(site))
     command = site / "bin" / "kvae"
     assert run(command, "--version").startswith("kvae, version ")
+    assert "from mnist" in run(command, "generate", "--out", "shipped.png")
     assert "Test: -ELBO" in run(command, "train", "--dataset", "digits", "--epochs", "1")
     run(command, "generate", "--out", "grid.png")
     assert (elsewhere / "grid.png").stat().st_size > 0

@@ -1,0 +1,22 @@
+"""Models that come with kvae: their names, and where their files are."""
+
+import pathlib
+
+__all__ = ["SHIPPED", "path_of"]
+
+SHIPPED = ("mnist", "mnist-conv")
+
+
+def path_of(name: str) -> pathlib.Path:
+    """The file of a shipped model: in an installed package, or in a clone.
+
+    Raises:
+        FileNotFoundError: If there is no such model, or its file is not there.
+    """
+    here = pathlib.Path(__file__).parent
+    if name not in SHIPPED:
+        raise FileNotFoundError(f"There is no model at {name}; shipped are {', '.join(SHIPPED)}.")
+    for folder in (here / "saved_models", here.parent / "saved_models"):
+        if (folder / f"{name}.keras").is_file():
+            return folder / f"{name}.keras"
+    raise FileNotFoundError(f"The shipped model {name} is missing here: install kvae once more.")
