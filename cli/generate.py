@@ -138,8 +138,8 @@ def generate(
         kvae.plots.save_picture(kvae.plots.framed(picture, title, columns=names), path)
     else:
         kvae.plots.save_picture(kvae.plots.grid(images, columns), path)
-    names = ", ".join((model, *beside))
-    click.echo(f"{out}: {len(images):,} {what} from {names}, seed {seed}")
+    models = ", ".join((model, *beside))
+    click.echo(f"{out}: {len(images):,} {what} from {models}, seed {seed}")
 
 
 def layout(count: int | None, rows: int | None, columns: int | None) -> tuple[int, int | None]:

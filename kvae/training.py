@@ -27,7 +27,8 @@ __all__ = ["default_epochs", "train"]
 ENOUGH_UPDATES = 3_000
 MOST_GRIDS = 20
 MOST_LATENT_ROWS = 200
-WARMUP = 0.05  # the share of all updates in which the learning rate and the KL weight rise
+WARMUP = 0.05  # the share of all updates in which the learning rate rises
+KL_WARMUP = 0.15  # the share of all updates in which the KL weight rises
 
 
 def train(
@@ -114,7 +115,7 @@ def train(
         likelihood=chosen_likelihood(settings, likelihood, binarize=binarize, scale=scale),
         prior=chosen_prior(settings, prior, latent_dim),
         beta=beta,
-        warmup_steps=math.ceil(WARMUP * updates) if settings.schedule == "cosine" else 0,
+        warmup_steps=math.ceil(KL_WARMUP * updates) if settings.schedule == "cosine" else 0,
         samples=samples,
         objective=objective,
         free_bits=free_bits,

@@ -11,7 +11,7 @@ from PIL import Image
 
 import kvae
 from kvae.runs import Run
-from kvae.training import default_epochs, recipe
+from kvae.training import default_epochs, optimizer
 
 
 @pytest.fixture
@@ -22,7 +22,9 @@ def dataset(images):
 @pytest.fixture
 def small(monkeypatch):
     """The default preset, with less of everything."""
-    preset = kvae.presets.Preset("small", "mlp", {"width": 16, "depth": 1}, 3, batch_size=16)
+    preset = kvae.presets.Preset(
+        "small", "mlp", {"width": 16, "depth": 1}, 3, batch_size=16, averaged=0.05
+    )
     monkeypatch.setitem(kvae.presets.PRESETS, "small", preset)
 
 
@@ -299,12 +301,13 @@ def test_small_data_sets_get_more_epochs(images, batch_size, epochs):
 
 @pytest.mark.parametrize("updates", [1, 2, 20, 10_000])
 def test_the_learning_rate_rises_then_falls_to_zero_for_runs_of_any_length(updates):
-    optimizer = recipe(1e-3, updates)
+    preset = kvae.presets.Preset("small", "mlp", {}, 3, averaged=0.05)
+    adam = optimizer(preset, 1e-3, updates)
     steps = {*range(min(updates, 25)), *range(0, updates, 500), updates}
-    rates = [float(optimizer._learning_rate(step)) for step in sorted(steps)]
+    rates = [float(adam._learning_rate(step)) for step in sorted(steps)]
     assert max(rates) <= 1e-3 * (1 + 1e-6)
     assert rates[-1] < 1e-5 or updates == 1
-    assert 0 <= optimizer.ema_momentum < 1
+    assert adam.use_ema and 0 <= adam.ema_momentum < 1
 
 
 def test_training_runs_where_tensorflow_is_not_installed(small, dataset, tmp_path):

@@ -30,7 +30,7 @@ def variants() -> dict:
     from keras import ops
 
     import kvae
-    from kvae import priors
+    from kvae import blocks, priors
 
     class PathNormal(priors.StandardNormal):
         """N(0, I), its divergence drawn, with the path gradient."""
@@ -83,8 +83,12 @@ def variants() -> dict:
     def prior(make):
         return lambda settings: settings.update(prior=make)
 
-    def network(**arguments):
-        return lambda settings: settings["arguments"].update(arguments)
+    def first_layer_only(settings):  # each run is a process of its own: what is put here goes
+        whole = blocks.dense_residual
+        blocks.dense_residual = lambda x, name, skip=None: whole(x, name)
+
+    def normalised(layer):
+        return lambda settings: setattr(keras.layers, "RMSNormalization", layer)
 
     def constant_rate(s):
         schedule = LearningRate(s["rate"], s["rise"])
@@ -119,8 +123,9 @@ def variants() -> dict:
         "flow of 6 couplings": prior(lambda d: kvae.RealNVP(d, couplings=6)),
         "flow of 20 couplings": prior(lambda d: kvae.RealNVP(d, couplings=20)),
         "without the path gradient": prior(lambda d: AllOfTheGradient(d, **flow)),
-        "z in the first layer only": network(skip=False),
-        "layer normalisation": network(norm="layer"),
+        "z in the first layer only": first_layer_only,
+        "layer normalisation": normalised(keras.layers.LayerNormalization),
+        "no normalisation": normalised(lambda name: keras.layers.Activation("linear", name=name)),
         "constant learning rate": optimizer(constant_rate),
         "no rise of the learning rate": optimizer(
             lambda s: plain_cosine(s, warm=False, global_clipnorm=200.0)
@@ -130,7 +135,7 @@ def variants() -> dict:
         "average of the weights": averaged,
         "output bias at the data's mean": lambda settings: settings.update(start=data_mean),
         "free bits, 0.1 nats a latent": lambda settings: settings.update(free_bits=0.1),
-        "batches of 128": lambda settings: settings.update(batch_size=128),
+        "batches of 128": lambda settings: None,
     }
 
 
@@ -146,27 +151,23 @@ def trained(name: str, seed: int, epochs: int) -> dict:
     preset = presets.PRESETS["mlp"]
     settings = {
         "preset": preset,
-        "arguments": dict(preset.arguments),
         "prior": lambda d: kvae.RealNVP(d, **preset.prior_arguments),
-        "batch_size": preset.batch_size,
         "rate": preset.learning_rate,
         "free_bits": 0.0,
         "start": None,
         "optimizer": None,
     }
-    change = variants()[name]
-    for _ in range(2):  # what follows from a changed batch size is set once more
-        batch = settings["batch_size"]
-        updates = epochs * math.ceil(len(dataset.train) / batch)
-        rise = math.ceil(training.WARMUP * updates)
-        warmup = math.ceil(training.KL_WARMUP * updates)
-        settings.update(updates=updates, rise=rise, warmup_steps=warmup)
-        keras.utils.set_random_seed(seed)
-        change(settings)
+    batch = 128 if name == "batches of 128" else preset.batch_size
+    updates = epochs * math.ceil(len(dataset.train) / batch)
+    settings["updates"] = updates
+    settings["rise"] = math.ceil(training.WARMUP * updates)
+    settings["warmup_steps"] = math.ceil(training.KL_WARMUP * updates)
+    keras.utils.set_random_seed(seed)
+    variants()[name](settings)
     latents = preset.latent_dim
     vae = kvae.VAE(
-        kvae.build_encoder((28, 28, 1), latents, "mlp", **settings["arguments"]),
-        kvae.build_decoder((28, 28, 1), latents, "mlp", **settings["arguments"]),
+        kvae.build_encoder((28, 28, 1), latents, "mlp", **preset.arguments),
+        kvae.build_decoder((28, 28, 1), latents, "mlp", **preset.arguments),
         prior=settings["prior"](latents),
         warmup_steps=settings["warmup_steps"],
         free_bits=settings["free_bits"],
