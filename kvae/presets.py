@@ -69,6 +69,7 @@ PRESETS = {
         latent_dim=40,
         prior="real-nvp",
         prior_arguments={"couplings": 10},
+        batch_size=64,
     ),
     "resnet-flow": Preset(
         summary="ResNet 32-64-128 and a flow of 20 couplings: the best, for a GPU",

@@ -43,6 +43,21 @@ def make_vae():
     return make
 
 
+@pytest.fixture
+def make_flow():
+    """A flow as training might leave it, far from the identity."""
+    from kvae.priors import RealNVP
+
+    def make(latent_dim=3, couplings=6, scale=0.3):
+        prior = RealNVP(latent_dim, couplings=couplings, width=8)
+        generator = np.random.default_rng(0)
+        for weight in prior.trainable_variables:
+            weight.assign(generator.normal(0, scale, weight.shape))
+        return prior
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def mnist_dir():
     """Where TensorFlow Datasets has MNIST prepared; the test is skipped where it is not."""

@@ -120,6 +120,18 @@ def test_a_scale_at_its_bound_is_found(make_vae, dataset):
     assert found.severity == "problem" and "fixed --scale" in found.remedy
 
 
+def test_a_flow_is_judged_by_its_own_kl_and_in_its_own_noise(make_vae, make_flow, dataset):
+    vae = make_vae(prior=make_flow())
+    vae.fit(dataset.train, epochs=200, batch_size=16, verbose=0)
+    diagnosis = kvae.diagnose(vae, dataset)
+    kl = [vae.evaluate(dataset.validation, verbose=0, return_dict=True)["kl"] for _ in range(20)]
+    assert abs(diagnosis.numbers["kl"] - np.mean(kl)) < 5 * np.std(kl) + 0.1
+    assert f"KL {diagnosis.numbers['kl']:.2f} nats" in diagnosis.finding("latents").seen
+    assert 0.6 < diagnosis.numbers["spread"] < 1.6
+    assert diagnosis.finding("gradients").severity == "ok"
+    kvae.plots.save_picture(diagnosis.figure(), "/dev/null")
+
+
 def test_without_a_history_the_checks_that_need_one_say_so(make_vae, dataset):
     diagnosis = kvae.diagnose(make_vae(), dataset)
     for name in ("KL over time", "overfitting"):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from fresh_process import BACKENDS, run
+from keras import ops
 
 import kvae
 from kvae import evaluation
@@ -264,6 +265,15 @@ def test_the_gap_is_at_least_that_of_moments_and_at_most_kl_less_information():
     assert 0 < least < most - 0.1
 
 
+def test_the_gap_to_a_flow_is_measured_in_its_noise(make_flow):
+    prior = make_flow(scale=0.4)
+    z = ops.convert_to_numpy(prior.sample(50_000, seed=1))
+    points = np.full(z.shape, -20.0)  # posteriors that are points
+    assert evaluation.moment_gap(z, points) > 0.3
+    assert abs(evaluation.prior_gap_at_least(prior, z, points)) < 0.01
+    assert evaluation.prior_gap_at_least(prior, z + 1.0, points) > 0.3
+
+
 def test_classifiers_on_means_find_what_is_there():
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 2, 400)
@@ -280,6 +290,23 @@ def test_classifiers_on_means_find_what_is_there():
 
 
 # Reports -----------------------------------------------------------------------------------------
+
+
+def test_a_report_of_a_flow_has_the_kl_of_the_flow(make_vae, make_flow, dataset):
+    vae = make_vae(prior=make_flow())
+    found = kvae.evaluate(vae, dataset, samples=0, importance_samples=20)
+    bound, latents = found.figures["bound"], found.figures["latents"]
+    of = evaluation.posterior(vae, dataset.test)
+    z = of.mean + np.exp(0.5 * of.log_variance) * of.noise(0, 16, 1)[:, 0]
+    log_posterior = -0.5 * (
+        (z - of.mean) ** 2 * np.exp(-of.log_variance) + of.log_variance + math.log(2 * math.pi)
+    ).sum(axis=1)
+    log_prior = ops.convert_to_numpy(vae.prior.log_prob(ops.convert_to_tensor(z)))
+    assert abs((log_posterior - log_prior).mean() - bound["kl"]) < 1e-3
+    # One draw from each posterior: the estimate with k = 1 is the bound itself.
+    assert abs(found.figures["nll"]["1"]["mean"] + bound["elbo"]) < 1e-3
+    assert abs(latents["prior_gap_at_most"] + latents["mutual_information"] - bound["kl"]) < 1e-3
+    assert "from a Gaussian fitted to each" in str(found)
 
 
 def test_a_report_says_what_it_found_and_how(make_vae, dataset):

@@ -206,6 +206,46 @@ def test_traversals_are_ordered_by_kl_and_move_one_latent(make_vae, images, deco
     assert "2 of 3 latents" in title(figure) and "nats" in title(figure)
 
 
+def test_a_spherical_path_of_a_flow_is_one_of_its_noise(make_vae, make_flow, images, decoded):
+    vae = make_vae(prior=make_flow())
+    means, _ = vae.encode(images[:2])
+    seen = decoded(vae)
+    kvae.interpolate(vae, images[:1], images[1:2], steps=3, path="spherical")
+    (points,) = seen
+    np.testing.assert_allclose(points[[0, 2]], means, atol=1e-4)
+    start, middle, end = pictures.in_numpy(vae.prior.to_noise, points)
+    expected = pictures.spherical(start[None], end[None], 0.5)[0]
+    np.testing.assert_allclose(middle, expected, atol=1e-3)
+    assert abs(points[1] - means.mean(0)).max() > 0.01
+
+
+def test_the_manifold_of_two_latents_of_a_flow_is_the_plane_of_its_noise(
+    make_vae, make_flow, images
+):
+    vae = make_vae(latent_dim=2, prior=make_flow(2))
+    figure = kvae.manifold(vae, images, size=3)
+    q = 0.96742
+    noise = np.array([(x, y) for y in (q, 0, -q) for x in (-q, 0, q)], "float32")
+    expected = vae.generator().predict(noise, verbose=0)
+    np.testing.assert_allclose(picture(figure), kvae.plots.grid(expected, 3), atol=1)
+
+
+def test_traversals_of_a_flow_move_a_latent_over_its_own_spread(
+    make_vae, make_flow, images, decoded
+):
+    vae = make_vae(prior=make_flow())
+    means, log_variances = vae.encode(images)
+    seen = decoded(vae)
+    figure = kvae.traversals(vae, images, latents=1, steps=3)
+    (points,) = seen
+    (moved,) = np.flatnonzero(np.ptp(points, axis=0) > 1e-6)
+    assert moved == vae.kl_per_latent(images).argmax()
+    spread = np.sqrt(means.var(0) + np.exp(log_variances).mean(0))[moved]
+    expected = means[:, moved].mean() + spread * np.array([-3, 0, 3])
+    np.testing.assert_allclose(points[:, moved], expected, rtol=1e-4)
+    assert "deviations" in title(figure)
+
+
 def test_colour_needs_no_special_treatment(coloured, tmp_path, monkeypatch):
     preset = kvae.presets.Preset("small", "mlp", {"width": 16, "depth": 1}, 4, batch_size=16)
     monkeypatch.setitem(kvae.presets.PRESETS, "small", preset)
