@@ -68,6 +68,7 @@ class Prior(keras.layers.Layer):
         References:
             Roeder, Wu and Duvenaud (2017), "Sticking the landing", arXiv:1703.09194.
         """
+        mean, log_variance, z = (ops.cast(x, "float32") for x in (mean, log_variance, z))
         mean, log_variance = ops.stop_gradient(mean), ops.stop_gradient(log_variance)
         squares = ops.square(z - mean) * ops.exp(-log_variance)
         log_posterior = -0.5 * ops.sum(squares + log_variance + math.log(2 * math.pi), axis=-1)

@@ -50,12 +50,14 @@ print(before, after, moments > 0, float(keras.ops.convert_to_numpy(vae.step)))
 OPEN_PARTS = """
 import sys
 import keras, numpy as np
-encoder, decoder = (keras.saving.load_model(path) for path in sys.argv[1:3])
-given = np.load(sys.argv[3])
+encoder, decoder, generator = (keras.saving.load_model(path) for path in sys.argv[1:4])
+given = np.load(sys.argv[4])
 mean, _ = encoder.predict(given["observed"], verbose=0)
 logits = decoder.predict(given["z"], verbose=0)
 assert abs(mean - given["mean"]).max() < 1e-4
 assert abs(1 / (1 + np.exp(-logits)) - given["images"]).max() < 1e-4
+drawn = generator.predict(given["noise"], verbose=0)
+assert abs(drawn - given["drawn"]).max() < 1e-4
 try:
     import kvae
 except ImportError:
@@ -64,9 +66,9 @@ except ImportError:
 
 
 @pytest.fixture
-def trained(make_vae, images, tmp_path):
+def trained(make_vae, make_flow, images, tmp_path):
     """A trained model, its file, and its terms on given images and latents, in another file."""
-    vae = make_vae(card={"dataset": "bars"}, warmup_steps=10)
+    vae = make_vae(card={"dataset": "bars"}, warmup_steps=10, prior=make_flow(couplings=2))
     vae.compile("adam", jit_compile=vae.best_jit_compile())
     vae.fit(images, epochs=2, batch_size=32, verbose=0)
     vae.save(tmp_path / "vae.keras")
@@ -75,7 +77,8 @@ def trained(make_vae, images, tmp_path):
     z = np.random.default_rng(0).normal(size=(64, 3)).astype("float32")
     observed = ops.convert_to_numpy(vae.likelihood.observe(images))
     terms = scope["terms"](vae, images, z)
-    np.savez(tmp_path / "terms.npz", x=images, z=z, observed=observed, **terms)
+    drawn = {"noise": z, "drawn": vae.generator().predict(z, verbose=0)}
+    np.savez(tmp_path / "terms.npz", x=images, z=z, observed=observed, **terms, **drawn)
     return vae, tmp_path
 
 
@@ -87,11 +90,13 @@ def test_a_saved_model_answers_alike_and_trains_on_in_a_fresh_process(trained, b
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_encoder_and_decoder_open_where_kvae_is_not_installed(trained, backend):
+def test_encoder_decoder_and_generator_open_where_kvae_is_not_installed(trained, backend):
     vae, folder = trained
     vae.encoder.save(folder / "encoder.keras")
     vae.decoder.save(folder / "decoder.keras")
-    files = [folder / name for name in ("encoder.keras", "decoder.keras", "terms.npz")]
+    vae.generator().save(folder / "generator.keras")
+    parts = [folder / f"{name}.keras" for name in ("encoder", "decoder", "generator")]
+    files = [*parts, folder / "terms.npz"]
     assert run(OPEN_PARTS, backend, *files, blocked=("kvae",)).strip() == "without kvae"
 
 
