@@ -10,7 +10,7 @@ from .inputs import MODEL, Images, dataset_options, open_model, out_option, seed
 
 
 @click.command(cls=Command)
-@click.argument("model", type=click.Path(dir_okay=False), default=MODEL)
+@click.argument("model", default=MODEL)
 @dataset_options
 @click.option(
     "--count",

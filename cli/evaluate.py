@@ -7,7 +7,7 @@ from .inputs import MODEL, Images, data_options, open_model, seed_option
 
 
 @click.command(cls=Command)
-@click.argument("models", nargs=-1, type=click.Path(dir_okay=False), metavar="[MODEL]...")
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
 @click.option(
     "--importance-samples",
     "-k",

@@ -21,7 +21,7 @@ from .inputs import Images, chosen_model, data_options, model_option, open_model
 @click.option(
     "--beside",
     multiple=True,
-    type=click.Path(dir_okay=False),
+    metavar="MODEL",
     help="Another model, whose images from the same seed stand to the right; can be given several "
     "times.  [default: none]",
 )

@@ -15,7 +15,7 @@ PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
 
 model_option = click.option(
     "--model",
-    type=click.Path(dir_okay=False),
+    metavar="MODEL",  # no path to click: a folder may have the name of a shipped model
     default=MODEL,
     show_default=True,
     help="The model's .keras file, or one that comes with kvae: mnist, mnist-conv.",
