@@ -3,7 +3,7 @@
 import click
 
 from .command import Command, backend_option, import_quietly
-from .inputs import model_option, out_option
+from .inputs import folder_of, model_option, out_option
 
 
 @click.command(cls=Command)
@@ -26,6 +26,6 @@ def curves(show: str, out: str, model: str) -> None:
     import_quietly()
     import kvae
 
-    folder = model.removesuffix(".keras")
+    folder = folder_of(model)
     kvae.plots.save_picture(kvae.curves(folder, show=show), out)
     click.echo(f"{out}: {show} of {folder}")

@@ -1,12 +1,11 @@
 """`kvae doctor`."""
 
 import json
-import pathlib
 
 import click
 
 from .command import Command, backend_option
-from .inputs import MODEL, Images, dataset_options, open_model, out_option, seed_option
+from .inputs import MODEL, Images, dataset_options, folder_of, open_model, out_option, seed_option
 
 
 @click.command(cls=Command)
@@ -34,8 +33,9 @@ def doctor(
 ) -> None:
     """Say what is wrong with a model, if anything, and which option helps.
 
-    MODEL is its .keras file, saved_models/vae.keras where none is named; the history is read from
-    the folder beside it. The page that is printed is drawn too, over what it was seen in.
+    MODEL is its .keras file, saved_models/vae.keras where none is named, or mnist or mnist-conv;
+    the history is read from the folder beside it. The page that is printed is drawn too, over what
+    it was seen in.
 
     Example: kvae doctor saved_models/vae.keras
     """
@@ -43,7 +43,7 @@ def doctor(
     import kvae
 
     data = Images(vae, dataset, data_dir, "validation").data
-    folder = pathlib.Path(model).with_suffix("")
+    folder = folder_of(model)
     history, latents = None, None
     if (folder / "history.csv").is_file():
         history, latents = kvae.charts.read_run(folder)

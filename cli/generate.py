@@ -5,7 +5,9 @@ import pathlib
 import click
 
 from .command import Command, FiniteRange, backend_option, ends_in
-from .inputs import Images, chosen_model, data_options, model_option, open_model
+from .inputs import MODEL, Images, data_options, model_option, open_model
+
+SHIPPED = "mnist"  # where nothing was trained yet
 
 
 @click.command(cls=Command)
@@ -94,7 +96,14 @@ def generate(
         raise click.UsageError(f"--separate writes .png files. Received: --out {out}")
     if beside and (like or class_names or separate or path.suffix != ".png"):
         raise click.UsageError("--beside is for a .png of draws from the prior.")
-    model = chosen_model(model)
+    source_of_name = click.get_current_context().get_parameter_source("model")
+    if source_of_name == click.core.ParameterSource.DEFAULT and not pathlib.Path(MODEL).is_file():
+        model = SHIPPED
+        click.echo(
+            f"There is no {MODEL} yet: these are from the model {SHIPPED} that comes with kvae. "
+            "`kvae train` makes yours.",
+            err=True,
+        )
     vae = open_model(model)
     import random
 

@@ -10,7 +10,6 @@ from .command import ends_in, import_quietly
 
 IMAGE = re.compile(r"(?:(train|validation|test):)?(\d+)")
 MODEL = "saved_models/vae.keras"
-SHIPPED = "mnist"
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
 
 model_option = click.option(
@@ -67,25 +66,25 @@ def data_options(command):
     return dataset_options(split(command))
 
 
-def chosen_model(path: str) -> str:
-    """The model to take: where nothing was trained yet the shipped one, which is said."""
-    if path != MODEL or pathlib.Path(path).is_file():
-        return path
-    click.echo(
-        f"There is no {MODEL} yet: this is the model {SHIPPED} that comes with kvae. `kvae train` "
-        "makes yours.",
-        err=True,
-    )
-    return SHIPPED
-
-
 def open_model(path: str):
     """The model, for use and not for training."""
-    path = chosen_model(path)
     import_quietly()
     import kvae
 
-    return kvae.load(path, compile=False)
+    try:
+        return kvae.load(path, compile=False)
+    except FileNotFoundError as error:
+        hint = " Run `kvae train` for one of your own." if path == MODEL else ""
+        raise click.ClickException(f"{error}{hint}") from error
+
+
+def folder_of(path: str) -> pathlib.Path:
+    """The folder that training left beside a model's file."""
+    from kvae.shipped import SHIPPED, path_of
+
+    if path in SHIPPED and not pathlib.Path(path).is_file():
+        return path_of(path).with_suffix("")
+    return pathlib.Path(path).with_suffix("")
 
 
 class Images:

@@ -37,7 +37,7 @@ from .inputs import Images, data_options, model_option, open_model, out_option, 
     type=click.Choice(["linear", "spherical"]),
     default="linear",
     show_default=True,
-    help="Straight, or along an arc around the origin.",
+    help="Straight, or along an arc around the origin (of the noise that latents are made of).",
 )
 @out_option("interpolation.png", ".png", ".gif")
 @model_option

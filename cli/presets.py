@@ -22,7 +22,8 @@ def presets() -> None:
         click.echo(f"{name}: {preset.summary}")
         click.echo(
             f"    {count:,} parameters at {size}×{size}, {preset.latent_dim} latents, "
-            f"{preset.likelihood}; batch {preset.batch_size}, {preset.schedule} learning rate "
+            f"prior {preset.prior}, {preset.likelihood}; batch {preset.batch_size}, "
+            f"{preset.schedule} learning rate "
             f"{preset.learning_rate:g}, {epochs}"
         )
         if preset.expect:

@@ -181,7 +181,7 @@ def train(
             images,
             out=out,
             verbose=0 if quiet else "auto",
-            notes={"command": command_line(ctx, keras.backend.backend())},
+            notes={"command": command_line(ctx, images.name, keras.backend.backend())},
             **settings,
         )
     click.echo(figures("Train", vae.card["train"]))
@@ -191,12 +191,12 @@ def train(
     click.echo(f"History, curves and grids: {out.removesuffix('.keras')}/")
 
 
-def command_line(ctx: click.Context, backend: str) -> str:
-    """The command that trains this model once more: the options that were given, and the backend.
+def command_line(ctx: click.Context, dataset: str, backend: str) -> str:
+    """The command that trains this model once more: what was given, the data set and the backend.
 
     Where files are, and what is printed, is left out.
     """
-    words = ["kvae train"]
+    words = ["kvae train"] if ctx.params["dataset"] else [f"kvae train --dataset {dataset}"]
     for option in ctx.command.params:
         name = option.name or ""
         given = ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE

@@ -307,7 +307,7 @@ def draw_prior(axes: Axes, posterior: np.ndarray, prior: np.ndarray, gap: float)
         axes.hist(values, bins, density=True, alpha=0.5, color=SPLITS[split], label=name)
     axes.set(
         title=f"Latents of images and of the prior: {gap:.1f} nats apart",
-        xlabel="distance from the origin, |z|",
+        xlabel="length of the noise that z is made of (of N(0, I): of z)",
         yticks=[],
     )
     axes.legend(loc="upper right")

@@ -118,7 +118,7 @@ def against_collapse(beta: float, warmup_steps: float) -> str:
         return f"Lower --beta: 1 gives the bound, and it is {beta:g}."
     if not warmup_steps:
         return "Let the KL weight warm up: a preset with a schedule, such as --preset mlp, does."
-    return "Train longer (--epochs), or with a lower --learning-rate or --beta."
+    return "Train longer (--epochs), with --free-bits 0.1, or a lower --learning-rate or --beta."
 
 
 def check_kl_over_time(
@@ -173,6 +173,7 @@ def check_prior_gap(
     latents: int,
     spread: float = 1.0,
     beta: float = 1.0,
+    learned: bool = False,
 ) -> Finding:
     r"""How far the latents of images, taken together, are from the prior.
 
@@ -192,6 +193,7 @@ def check_prior_gap(
         spread: The root mean square of the noise that latents of images are made of; of the prior
             it is 1.
         beta: The weight of the KL term.
+        learned: Whether the prior is.
 
     References:
         Hoffman and Johnson (2016), "ELBO surgery: yet another way to carve up the variational
@@ -209,6 +211,8 @@ def check_prior_gap(
     cure = f"Raise --beta: 1 gives the bound, and it is {beta:g}"
     if beta >= 1:
         cure = "A smaller --latent-dim, or a --beta above 1"
+        if not learned:
+            cure = f"--prior real-nvp, which learns where latents lie. {cure}"
     meanwhile = "--like an image"
     if abs(spread - 1) >= 0.05:
         meanwhile = f"--temperature {spread:.1f}, or {meanwhile}"

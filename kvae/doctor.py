@@ -16,6 +16,7 @@ from kvae.data import Dataset, fitted
 from kvae.evaluation import active_units, mutual_information, prior_gap_at_least
 from kvae.likelihoods import DiscretizedLogistic
 from kvae.model import VAE, in_batches
+from kvae.priors import StandardNormal
 
 __all__ = ["Diagnosis", "diagnose"]
 
@@ -132,7 +133,7 @@ def diagnose(
     history, latents = dict(history or {}), dict(latents or {})
     beta, warmup = (float(ops.convert_to_numpy(getattr(vae, n))) for n in ("beta", "warmup_steps"))
     facts = checks.pixel_facts(validation)
-    epochs, kl = kl_over_time(history, latents)
+    epochs, kl = kl_over_time(history, latents if vae.prior.closed_form else {})
     found = [
         checks.check_likelihood(facts, vae.likelihood),
         checks.check_kl_over_time(kl, epochs, beta, warmup),
@@ -159,7 +160,11 @@ def diagnose(
             for name, images in (("train", train), ("validation", validation))
         }
         own = seen["validation"]
+        posterior = (ops.convert_to_tensor(own[name]) for name in ("mean", "log_variance"))
+        own["kl_per_latent"] = ops.convert_to_numpy(vae.prior.kl_per_latent(*posterior))
         gradients = gradients_of(vae, train[:BATCH])
+        if not vae.step:  # a flow begins as the identity, which hides its first layers
+            gradients = {n: g for n, g in gradients.items() if not n.startswith("prior/")}
         numbers |= measured(vae, own, seed) | {
             f"{split}_loss": float(values["loss"].mean()) for split, values in seen.items()
         }
@@ -179,6 +184,7 @@ def diagnose(
                 vae.latent_dim,
                 numbers["spread"],
                 beta,
+                not isinstance(vae.prior, StandardNormal),
             ),
             checks.check_overfitting(
                 history.get("val_loss", ()), seen["train"]["loss"], own["loss"]
@@ -261,9 +267,9 @@ def looked_at(vae: VAE, images: np.ndarray, seed: int, batch: int = BATCH) -> di
     """One pass over images, with one draw of z for each, or `samples`; the draws start from `seed`.
 
     Returns:
-        (count, …) arrays: `mean`, `log_variance`, `kl`, `kl_per_latent`; `noise`, what the prior
-        makes z of; `loss`, −ELBO; `draws`, an image drawn from p(x|z) for each; and `scale`, in [0,
-        1], where the likelihood learns one.
+        (count, …) arrays: `mean`, `log_variance`, `kl`; `noise`, what the prior makes z of; `loss`,
+        −ELBO; `draws`, an image drawn from p(x|z) for each; and `scale`, in [0, 1], where the
+        likelihood learns one.
     """
     stream, draws = (np.array(ops.convert_to_numpy(v)) for v in state(vae))
     vae.seed_generator.state.assign([seed, 0])
@@ -297,7 +303,6 @@ def look(vae: VAE, seed: int, images: np.ndarray) -> dict[str, np.ndarray]:
         "log_variance": own[1],
         "noise": vae.prior.to_noise(z[first]),
         "kl": vae.averaged(kl),
-        "kl_per_latent": vae.prior.kl_per_latent(*own),
         "loss": vae.averaged(loss),
         "draws": vae.likelihood.sample(parameters[first], seed),
     }
@@ -321,12 +326,14 @@ def measured(vae: VAE, own: Mapping[str, np.ndarray], seed: int) -> dict[str, fl
 
 
 def weights_of(vae: VAE) -> dict[str, keras.Variable]:
-    """The variables by part and path; paths alone are not unique."""
-    return {
-        f"{part}/{variable.path}": variable
-        for part in ("encoder", "decoder", "likelihood", "prior")
-        for variable in getattr(vae, part).weights
-    }
+    """The variables by part and path, numbered where several have the same."""
+    found: dict[str, keras.Variable] = {}
+    for part in ("encoder", "decoder", "likelihood", "prior"):
+        for variable in getattr(vae, part).weights:
+            name = f"{part}/{variable.path}"
+            same = sum(other.partition(" ")[0] == name for other in found)
+            found[f"{name} ({same + 1})" if same else name] = variable
+    return found
 
 
 def gradients_of(vae: VAE, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -336,9 +343,8 @@ def gradients_of(vae: VAE, images: np.ndarray) -> dict[str, np.ndarray]:
     weight went is its gradient. The steps are long, so that no digit of a small gradient is lost.
     """
     rate = 1e6
-    own = {type(part).__name__: type(part) for part in (vae.likelihood, vae.prior)}
-    copy = type(vae).from_config(vae.get_config(), custom_objects=own)
-    copy.set_weights(vae.get_weights())
+    copy = vae.uncompiled()
+    copy.objective, copy.free_bits = "elbo", 0.0
     copy.warmup_steps.assign(0)
     copy.compile(keras.optimizers.SGD(rate), auto_scale_loss=False, jit_compile=False)
     weights = {name: v for name, v in weights_of(copy).items() if v.trainable}

@@ -20,6 +20,10 @@ def build_generator(prior: Prior, decoder: keras.Model, likelihood: Likelihood) 
         A Functional model: (batch, latent), standard normal noise, to the expected images, (batch,
         height, width, channels), float32 in [0, 1]. It opens where kvae is not installed.
 
+    Raises:
+        ValueError: If the prior has weights that are in no layer, which a model of stock layers
+            cannot hold.
+
     Example:
         >>> import kvae
         >>> decoder = kvae.build_decoder((28, 28, 1), 16, width=64, depth=1)
@@ -29,4 +33,12 @@ def build_generator(prior: Prior, decoder: keras.Model, likelihood: Likelihood) 
     """
     noise = keras.Input((prior.latent_dim,), name="noise", dtype="float32")
     images = likelihood.mean(decoder(prior.from_noise(noise)))
-    return keras.Model(noise, images, name="generator")
+    generator = keras.Model(noise, images, name="generator")
+    held = {id(weight) for weight in generator.weights}
+    for weight in prior.weights:
+        if id(weight) not in held:
+            raise ValueError(
+                f"The weight {weight.name!r} of {type(prior).__name__} is in no Keras layer, so a "
+                "generator of stock layers cannot hold it; use `VAE.generate`."
+            )
+    return generator

@@ -1,6 +1,5 @@
 """The variational autoencoder: encoder, decoder, likelihood and prior in one Keras model."""
 
-import functools
 import json
 import math
 import pathlib
@@ -55,9 +54,10 @@ class VAE(TrainStep):
         samples: Draws of z for each image, over which the terms are averaged; all are decoded in
             one pass. More draws, the same bound with less noise, or with "iwae" a tighter one.
         objective: "elbo", or "iwae": the loss is the importance-weighted bound of `samples` draws,
-            $-\log \frac1k \sum_i p(x|z_i) (p(z_i) / q(z_i|x))^\beta$, at most `reconstruction +
-            beta · kl`; the other metrics stay those of one draw. Its gradient is the doubly
-            reparameterised one, and takes a second pass through the decoder.
+            $-\log \frac1k \sum_i p(x|z_i) (p(z_i) / q(z_i|x))^\beta$, on average at most
+            `reconstruction + beta · kl`; the other metrics stay those of one draw. Its gradient is
+            the doubly reparameterised one, and takes a second pass through the decoder (of one with
+            dropout that is another network, and batch norm counts both).
         free_bits: So many nats of each latent cost nothing in training: its KL, averaged over the
             batch, counts as this where it is less. Where the prior ties latents together (a flow)
             it holds for all of them at once: `free_bits` times their number. Not at test time.
@@ -122,7 +122,7 @@ class VAE(TrainStep):
         for name, value in (("samples", samples), ("mean_of_draws", mean_of_draws)):
             if not positive_integer(value):
                 raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
-        check_objective(objective, free_bits, mean_of_draws, self.prior)
+        check_objective(objective, samples, free_bits, mean_of_draws, self.prior)
         self.samples = samples
         self.objective = objective
         self.free_bits = free_bits
@@ -139,10 +139,6 @@ class VAE(TrainStep):
         self.trackers = {
             name: keras.metrics.Mean(name=name) for name in ("reconstruction", "kl", "elbo")
         }
-        # Behind a function, so that Keras does not take it for a part and save it once more.
-        self._generator = functools.cache(
-            lambda: build_generator(self.prior, self.decoder, self.likelihood)
-        )
         self.card = {
             "image_shape": list(self.image_shape),
             "latent_dim": self.latent_dim,
@@ -258,7 +254,7 @@ class VAE(TrainStep):
             y: Ignored.
             y_pred: What `call` returned.
             sample_weight: (batch,) or (batch, 1), or None.
-            training: Whether the KL weight warms up.
+            training: Whether the KL weight warms up, free bits are free, and gradients are wanted.
 
         Returns:
             A float32 scalar.
@@ -317,11 +313,12 @@ class VAE(TrainStep):
 
     def beyond_free_bits(self, kl, mean, log_variance, weight):
         """The mean KL that counts, where so much of each latent is free."""
+        free = self.free_bits * ops.mean(weight)
         if not self.prior.closed_form:
-            return ops.maximum(kl, self.free_bits * self.latent_dim)
+            return ops.maximum(kl, free * self.latent_dim)
         each = self.prior.kl_per_latent(mean, log_variance)
         each = ops.mean(ops.reshape(weight, (-1, 1)) * each, axis=0)
-        return ops.sum(ops.maximum(each, self.free_bits))
+        return ops.sum(ops.maximum(each, free))
 
     def kl_weight(self):
         """The weight of the KL term in the training step just taken: `beta`, or less in warm-up."""
@@ -422,8 +419,11 @@ class VAE(TrainStep):
         Returns:
             (batch, latent), standard normal noise, to the expected images, (batch, height, width,
             channels), float32 in [0, 1].
+
+        Raises:
+            ValueError: If a prior of your own is not made of stock layers.
         """
-        return self._generator()
+        return build_generator(self.prior, self.decoder, self.likelihood)
 
     def kl_per_latent(self, images, batch_size: int = 1000) -> np.ndarray:
         """What each latent says of these images: (latent,), nats, averaged over the images.
@@ -447,7 +447,7 @@ class VAE(TrainStep):
         return [ops.convert_to_numpy(output).astype("float32") for output in outputs]
 
     def _generate_batch(self, noise):
-        return ops.convert_to_numpy(self.generator().predict_on_batch(noise))
+        return self._decode_batch(ops.convert_to_numpy(self.prior.from_noise(noise)))
 
     def _decode_batch(self, latents):
         parameters = self.decoder.predict_on_batch(latents)
@@ -472,13 +472,15 @@ class VAE(TrainStep):
         self._check_data(x)
         return super().predict(x, *args, **kwargs)
 
-    def without_optimizer(self) -> "VAE":
-        """A copy that is not compiled: its file is a third of the size, and cannot be trained on.
+    def uncompiled(self) -> "VAE":
+        """A copy without an optimizer: its file is a third of the size.
 
-        Compiled again, it can, with an optimizer that begins anew.
+        Compiled anew it can be trained on, with an optimizer that begins anew too.
         """
-        copy = type(self).from_config(self.get_config())
+        own = {type(part).__name__: type(part) for part in (self.likelihood, self.prior)}
+        copy = type(self).from_config(self.get_config(), custom_objects=own)
         copy.set_weights(self.get_weights())
+        copy.seed_generator.state.assign(ops.convert_to_numpy(self.seed_generator.state))
         return copy
 
     def get_compile_config(self):
@@ -646,12 +648,18 @@ def check_parts(encoder, decoder, likelihood) -> None:
         )
 
 
-def check_objective(objective: str, free_bits: float, mean_of_draws: int, prior: Prior) -> None:
+def check_objective(
+    objective: str, samples: int, free_bits: float, mean_of_draws: int, prior: Prior
+) -> None:
     """Raises a ValueError unless the loss is one of those that there are."""
     if objective not in OBJECTIVES:
         raise ValueError(f"`objective` must be one of {OBJECTIVES}. Received: {objective!r}")
     if not (math.isfinite(free_bits) and free_bits >= 0):
         raise ValueError(f"`free_bits` must be finite and at least 0. Received: {free_bits}")
+    if objective == "iwae" and samples < 2:
+        raise ValueError(
+            f"`objective` iwae needs `samples` of at least 2. Received: samples={samples}"
+        )
     if objective == "iwae" and free_bits:
         raise ValueError("`free_bits` are of the objective elbo; leave them out with iwae.")
     if mean_of_draws > 1 and (objective == "iwae" or not prior.closed_form):

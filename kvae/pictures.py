@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from kvae import charts, plots
 from kvae.model import VAE
+from kvae.priors import StandardNormal
 
 __all__ = [
     "interpolate",
@@ -303,12 +304,18 @@ def traversals(
             "`latents` must be at least 1 and `steps` at least 2. "
             f"Received: latents={latents}, steps={steps}"
         )
+    if len(images) < 2 and not vae.prior.closed_form:
+        raise ValueError(
+            "With a learned prior it takes at least 2 images to see how far latents spread. "
+            f"Received: {len(images)}"
+        )
     kl = vae.kl_per_latent(images)
     rows = np.argsort(-kl, kind="stable")[:latents]
     values = np.linspace(-3, 3, steps, dtype="float32")
     mean, _ = posterior(vae, images[0])
     points = np.tile(mean, (len(rows), steps, 1))
-    if vae.prior.closed_form:
+    standard = isinstance(vae.prior, StandardNormal)
+    if standard:
         points[np.arange(len(rows)), :, rows] = values
     else:
         means, log_variances = vae.encode(images)
@@ -316,11 +323,12 @@ def traversals(
         moved = means.mean(axis=0) + np.outer(values, spread)
         points[np.arange(len(rows)), :, rows] = moved.T[rows]
     picture = plots.grid(vae.decode(points.reshape(-1, vae.latent_dim)), steps)
-    unit = "" if vae.prior.closed_form else " of its deviations"
+    unit = "" if standard else " of its deviations"
+    share = "KL in nats" if vae.prior.closed_form else "KL from a Gaussian fitted to each, in nats"
     return plots.framed(
         picture,
         f"{len(rows)} of {vae.latent_dim} latents of one image, each moved from −3 to 3{unit}; "
-        f"beside them their KL in nats, mean over {len(images):,} {what}",
+        f"beside them their {share}, mean over {len(images):,} {what}",
         rows=[f"latent {row + 1}: {kl[row]:.2f}" for row in rows],
         columns=[f"{value:.1f}".replace("-", "−") for value in values],
     )

@@ -15,13 +15,15 @@ class Prior(keras.layers.Layer):
     """What latents are drawn from: a change of variables from standard normal noise.
 
     A prior of your own overrides `log_prob`, `to_noise` and `from_noise`, and is registered with
-    `keras.saving.register_keras_serializable`.
+    `keras.saving.register_keras_serializable`. For `VAE.generator` its `from_noise` applies Keras
+    layers and `keras.ops`, and no weights of its own.
 
     Args:
         latent_dim: The number of latents.
 
     Attributes:
-        closed_form: Whether the divergence of a Gaussian from it has a formula, latent by latent.
+        closed_form: Whether the divergence of a Gaussian from it has a formula, latent by latent;
+            `kl` and `kl_per_latent` are then overridden too.
     """
 
     closed_form = False
@@ -255,6 +257,8 @@ class RealNVP(Prior):
     def from_noise(self, noise):
         """What standard normal noise becomes: (batch, latent) to the same, float32."""
         z = noise
+        if not keras.backend.is_keras_tensor(noise):
+            z = ops.convert_to_tensor(noise, dtype="float32")
         for coupling in reversed(self.couplings):
             log_scale, shift = coupling(z)
             z = (z - shift) * ops.exp(-log_scale)

@@ -105,7 +105,7 @@ class Run:
         vae.card |= {"epochs": finished, "last_epoch": last}
         try:
             with whole(self.model) as partial:
-                (vae if self.optimizer else vae.without_optimizer()).save(partial)
+                (vae if self.optimizer else vae.uncompiled()).save(partial)
             self.saved = finished
             write_columns(columns, self.folder / "history.csv")
             write_columns(latents, self.folder / "latents.csv")

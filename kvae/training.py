@@ -132,7 +132,9 @@ def train(
     }
     every = math.ceil(epochs / MOST_GRIDS)
     history = keras.callbacks.History()
-    run = Run(out, needs=16 * vae.count_params(), optimizer=keep_optimizer)
+    run = Run(
+        out, needs=(16 if keep_optimizer else 4) * vae.count_params(), optimizer=keep_optimizer
+    )
     latents = LatentKL(dataset.validation, every=math.ceil(epochs / MOST_LATENT_ROWS))
     keep = KeepLastEpoch(lambda finished: run.save(vae, history, latents.history, finished))
     callbacks = [
@@ -270,11 +272,12 @@ def opening(dataset: Dataset, vae: VAE, epochs: int) -> str:
     parts = ", ".join(f"{count:,} {part}" for part, count in vae.card["images"].items())
     size = "×".join(map(str, dataset.image_shape))
     draws = f", {vae.samples} draws of z" if vae.samples > 1 else ""
+    draws += f", objective {vae.objective}" if vae.objective != "elbo" else ""
     return (
         f"Data: {dataset.source}; {parts} images of {size}\n"
         f"Model: preset {vae.card['preset']}, {vae.latent_dim} latents, "
-        f"{vae.count_params():,} parameters, {vae.card['precision']}, {vae.likelihood.protocol}"
-        f"{draws}\n"
+        f"{vae.count_params():,} parameters, {vae.card['precision']}, prior "
+        f"{type(vae.prior).__name__}, {vae.likelihood.protocol}{draws}\n"
         f"Training: {epochs} epochs on {vae.card['backend']} ({vae.card['device']}); Ctrl-C keeps "
         "the last finished epoch"
     )

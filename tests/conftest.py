@@ -46,16 +46,9 @@ def make_vae():
 @pytest.fixture
 def make_flow():
     """A flow as training might leave it, far from the identity."""
-    from kvae.priors import RealNVP
+    from flows import flow
 
-    def make(latent_dim=3, couplings=6, scale=0.3):
-        prior = RealNVP(latent_dim, couplings=couplings, width=8)
-        generator = np.random.default_rng(0)
-        for weight in prior.trainable_variables:
-            weight.assign(generator.normal(0, scale, weight.shape))
-        return prior
-
-    return make
+    return flow
 
 
 @pytest.fixture(scope="session")

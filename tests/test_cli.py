@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from matplotlib.image import imread
 
 import kvae
+from kvae.shipped import SHIPPED
 
 ROOT = pathlib.Path(__file__).parents[1]
 COMMAND = importlib.metadata.entry_points(group="console_scripts")["kvae"].load()
@@ -97,6 +98,9 @@ def test_choices_are_those_that_kvae_has():
     options = {option.name: option for option in COMMAND.commands["train"].params}
     assert list(options["preset"].type.choices) == list(kvae.presets.PRESETS)
     assert list(options["likelihood"].type.choices) == list(kvae.likelihoods.LIKELIHOODS)
+    assert list(options["prior"].type.choices) == list(kvae.priors.PRIORS)
+    assert list(options["objective"].type.choices) == list(kvae.model.OBJECTIVES)
+    assert all(name in COMMAND.commands["generate"].params[1].help for name in SHIPPED)
 
 
 def test_presets_lists_every_preset_with_its_settings():
@@ -138,7 +142,7 @@ def test_a_second_run_says_where_the_first_one_went(bars, in_folder):
 
 def test_generate_takes_a_shipped_model_by_name_or_where_nothing_was_trained(in_folder):
     result = call("generate", "--seed", 0, "--count", 3, "--out", "a.npz")
-    assert "There is no saved_models/vae.keras yet: this is the model mnist" in result.stderr
+    assert "There is no saved_models/vae.keras yet: these are from the model mnist" in result.stderr
     assert "a.npz: 3 new images from mnist, seed 0" in result.stdout
     result = call("generate", "--seed", 0, "--count", 3, "--out", "b.npz", "--model", "mnist")
     assert result.stderr == ""
@@ -148,11 +152,17 @@ def test_generate_takes_a_shipped_model_by_name_or_where_nothing_was_trained(in_
     )
 
 
-def test_models_stand_side_by_side(in_folder):
-    call("generate", "--model", "mnist", "--beside", "mnist", "--count", 4, "--seed", 0)
-    picture = imread(in_folder / "grid.png")
-    call("generate", "--model", "mnist", "--count", 4, "--seed", 0, "--out", "one.png")
-    assert picture.shape[1] > 2 * imread(in_folder / "one.png").shape[1]
+def test_models_stand_side_by_side(in_folder, monkeypatch):
+    seen, framed = [], kvae.plots.framed
+    monkeypatch.setattr(
+        kvae.plots,
+        "framed",
+        lambda picture, *rest, **more: (seen.append(picture), framed(picture, *rest, **more))[1],
+    )
+    call("generate", "--model", "mnist", "--beside", "mnist-conv", "--count", 4, "--seed", 0)
+    grids = [kvae.plots.grid(kvae.load(n).generate(4, seed=0)) for n in ("mnist", "mnist-conv")]
+    np.testing.assert_array_equal(seen[0], kvae.plots.side_by_side(grids))
+    assert (in_folder / "grid.png").stat().st_size > 0
     call("generate", "--beside", "mnist", "--out", "grid.npz", code=2)
 
 
@@ -192,6 +202,14 @@ def test_generate_writes_arrays(bars, in_folder):
 @pytest.mark.parametrize(
     "arguments, code, what",
     [
+        (
+            ["reconstruct"],
+            1,
+            "at saved_models/vae.keras. Those that come with kvae: mnist",
+        ),
+        (["evaluate"], 1, "mnist-conv. Run `kvae train` for one of your own."),
+        (["generate", "--model", "saved_models/vae.keras"], 1, "There is no model at saved_models"),
+        (["train", "--dataset", "digits", "--objective", "iwae"], 1, "`samples` of at least 2"),
         (["generate", "--model", "minst"], 1, "There is no model at minst. Those that come with"),
         (["generate", "--out", "grid.jpg"], 2, "must end in .png or .npz"),
         (["generate", "--temperature", "nan"], 2, "nan is not a finite number"),

@@ -1,3 +1,4 @@
+import dataclasses
 import importlib.metadata
 import json
 import pathlib
@@ -118,6 +119,31 @@ def test_a_scale_at_its_bound_is_found(make_vae, dataset):
     likelihood.raw_scale.assign(-10.0)
     found = kvae.diagnose(vae, dataset).finding("decoder scale")
     assert found.severity == "problem" and "fixed --scale" in found.remedy
+
+
+def test_every_weight_of_a_flow_has_its_own_name_and_is_looked_at(make_vae, make_flow, dataset):
+    vae = make_vae(prior=make_flow(couplings=3))
+    names = doctor.weights_of(vae)
+    parts = (vae.encoder, vae.decoder, vae.likelihood, vae.prior)
+    assert len(names) == sum(len(part.weights) for part in parts)
+    vae.train_on_batch(dataset.train[:16])
+    first = vae.prior.couplings[0].weights[0]
+    first.assign(np.full(first.shape, np.nan))
+    found = kvae.diagnose(vae, dataset).finding("gradients")
+    assert found.severity == "problem" and "prior/dense_1/kernel" in found.seen
+
+
+def test_the_kl_of_latents_of_a_flow_is_that_of_all_images_together(make_vae, make_flow, dataset):
+    vae = make_vae(prior=make_flow(), likelihood=kvae.Bernoulli("threshold"))
+    count = len(dataset.train)
+    small = dataclasses.replace(dataset, train=dataset.train[:5])  # batches of 5
+    own = doctor.looked_at(vae, dataset.validation, seed=0)
+    of_all = vae.prior.kl_per_latent(
+        *(ops.convert_to_tensor(own[name]) for name in ("mean", "log_variance"))
+    )
+    expected = np.sort(ops.convert_to_numpy(of_all).mean(axis=0))
+    found = kvae.diagnose(vae, small, count=count).drawings["latents"]["kl"]
+    np.testing.assert_allclose(np.sort(found), expected, rtol=1e-4)
 
 
 def test_a_flow_is_judged_by_its_own_kl_and_in_its_own_noise(make_vae, make_flow, dataset):

@@ -40,8 +40,8 @@ MAY_IMPORT = {
     "callbacks": {"checks", "plots", "files"},
     "runs": {"charts", "plots", "files"},
     "evaluation": {"checks", "data", "files", "likelihoods", "model", "priors", "version"},
-    "pictures": {"model", "charts", "plots"},
-    "doctor": {"model", "likelihoods", "evaluation", "charts", "checks", "data"},
+    "pictures": {"model", "charts", "plots", "priors"},
+    "doctor": {"model", "likelihoods", "priors", "evaluation", "charts", "checks", "data"},
     "training": {
         "callbacks",
         "data",

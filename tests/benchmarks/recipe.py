@@ -107,6 +107,10 @@ def variants() -> dict:
     def averaged(settings):
         settings["preset"] = dataclasses.replace(settings["preset"], averaged=0.05)
 
+    def unbounded(settings):
+        dense = keras.layers.Dense
+        blocks.gaussian = lambda x, d: [dense(d, name=n)(x) for n in ("mean", "log_variance")]
+
     def no_warmup(settings):
         settings["warmup_steps"] = 0
 
@@ -131,6 +135,7 @@ def variants() -> dict:
             lambda s: plain_cosine(s, warm=False, global_clipnorm=200.0)
         ),
         "no KL warm-up": no_warmup,
+        "log-variance without a bound": unbounded,
         "no clipping": optimizer(lambda s: plain_cosine(s)),
         "average of the weights": averaged,
         "output bias at the data's mean": lambda settings: settings.update(start=data_mean),
@@ -219,7 +224,7 @@ def in_a_process(name: str, seed: int, epochs: int, cores: "queue.Queue") -> dic
 def table(runs: list[dict]) -> str:
     """The runs as a table in Markdown: means over seeds, and what they spread by."""
     own = {run["seed"]: run for run in runs if run["variant"] == THE_RECIPE}
-    names = list(dict.fromkeys(run["variant"] for run in runs))
+    names = [name for name in variants() if name in {run["variant"] for run in runs}]
     lines = ["| | −ELBO | difference | −log p(x) | difference | processor |", "|" + " --- |" * 6]
     for name in names:
         rows = [run for run in runs if run["variant"] == name and run["seed"] in own]
@@ -262,8 +267,10 @@ def main() -> None:
             for seed in range(given.seeds)
             for name in names
         ]
-        runs = [one.result() for one in waiting]
-    pathlib.Path(given.out).write_text(json.dumps(runs, indent=2))
+        runs = []
+        for one in concurrent.futures.as_completed(waiting):
+            runs.append(one.result())
+            pathlib.Path(given.out).write_text(json.dumps(runs, indent=2))
     print(table(runs))
 
 
