@@ -163,7 +163,9 @@ def diagnose(
         posterior = (ops.convert_to_tensor(own[name]) for name in ("mean", "log_variance"))
         own["kl_per_latent"] = ops.convert_to_numpy(vae.prior.kl_per_latent(*posterior))
         gradients = gradients_of(vae, train[:BATCH])
-        if not vae.step:  # a flow begins as the identity, which hides its first layers
+        if not float(
+            ops.convert_to_numpy(vae.step)
+        ):  # a flow begins as the identity, which hides its first layers
             gradients = {n: g for n, g in gradients.items() if not n.startswith("prior/")}
         numbers |= measured(vae, own, seed) | {
             f"{split}_loss": float(values["loss"].mean()) for split, values in seen.items()
