@@ -147,13 +147,13 @@ def test_the_kl_of_latents_of_a_flow_is_that_of_all_images_together(make_vae, ma
 
 
 def test_a_flow_is_judged_by_its_own_kl_and_in_its_own_noise(make_vae, make_flow, dataset):
-    vae = make_vae(prior=make_flow())
-    vae.fit(dataset.train, epochs=200, batch_size=16, verbose=0)
+    vae = make_vae(prior=make_flow(couplings=2, scale=0.1))
+    vae.fit(dataset.train, epochs=100, batch_size=16, verbose=0)
     diagnosis = kvae.diagnose(vae, dataset)
     kl = [vae.evaluate(dataset.validation, verbose=0, return_dict=True)["kl"] for _ in range(20)]
     assert abs(diagnosis.numbers["kl"] - np.mean(kl)) < 5 * np.std(kl) + 0.1
     assert f"KL {diagnosis.numbers['kl']:.2f} nats" in diagnosis.finding("latents").seen
-    assert 0.6 < diagnosis.numbers["spread"] < 1.6
+    assert 0.5 < diagnosis.numbers["spread"] < 3
     assert diagnosis.finding("gradients").severity == "ok"
     kvae.plots.save_picture(diagnosis.figure(), "/dev/null")
 
