@@ -18,6 +18,18 @@ def test_every_variable_gets_a_gradient(make_vae, images):
     assert not still
 
 
+def test_a_step_does_not_see_the_gradients_of_the_one_before(make_vae, make_flow, images):
+    vae = make_vae(prior=make_flow(couplings=3), optimizer=keras.optimizers.SGD(1e-4))
+    moved = []
+    for _ in range(2):
+        before = values(vae.trainable_variables)
+        vae.seed_generator.state.assign([2, 0])
+        vae.train_on_batch(images)
+        after = values(vae.trainable_variables)
+        moved.append([abs(b - a).max() for a, b in zip(before, after, strict=True)])
+    np.testing.assert_allclose(moved[1], moved[0], rtol=0.2, atol=1e-6)
+
+
 def test_loss_is_reconstruction_plus_beta_kl_at_every_step(make_vae, images):
     vae = make_vae(beta=3.0, warmup_steps=4)
     seen = []

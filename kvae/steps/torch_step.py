@@ -14,7 +14,8 @@ class TrainStep(keras.Model):
     def train_step(self, data):
         """Updates the weights on one batch; returns the running metrics."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        self.zero_grad()
+        for weight in self.trainable_weights:
+            weight.value.grad = None  # `zero_grad` misses layers that another layer has in a list
         outputs = self(x, training=True)
         loss = self.compute_loss(x, y, outputs, sample_weight, training=True)
         self.optimizer.scale_loss(loss).backward()  # scaled for mixed_float16
