@@ -1,5 +1,6 @@
 """The doctor: looks at a trained model, its images and its history; says what is wrong."""
 
+import collections
 import dataclasses
 import functools
 import textwrap
@@ -330,11 +331,12 @@ def measured(vae: VAE, own: Mapping[str, np.ndarray], seed: int) -> dict[str, fl
 def weights_of(vae: VAE) -> dict[str, keras.Variable]:
     """The variables by part and path, numbered where several have the same."""
     found: dict[str, keras.Variable] = {}
+    seen: collections.Counter[str] = collections.Counter()
     for part in ("encoder", "decoder", "likelihood", "prior"):
         for variable in getattr(vae, part).weights:
             name = f"{part}/{variable.path}"
-            same = sum(other.partition(" ")[0] == name for other in found)
-            found[f"{name} ({same + 1})" if same else name] = variable
+            seen[name] += 1
+            found[name if seen[name] == 1 else f"{name} ({seen[name]})"] = variable
     return found
 
 

@@ -87,19 +87,14 @@ def interpolate(
     first, last = (np.stack([posterior(vae, one)[0] for one in ends]) for ends in (start, end))
     shares = np.linspace(0, 1, steps, dtype="float32")
     if path == "spherical":
-        first, last = (in_numpy(vae.prior.to_noise, end) for end in (first, last))
+        first, last = (ops.convert_to_numpy(vae.prior.to_noise(end)) for end in (first, last))
     way = spherical if path == "spherical" else straight
     latents = np.concatenate([way(first, last, share)[:, np.newaxis] for share in shares], axis=1)
     latents = latents.reshape(-1, vae.latent_dim)
     if path == "spherical":
-        latents = in_numpy(vae.prior.from_noise, latents)
+        latents = ops.convert_to_numpy(vae.prior.from_noise(latents))
     images = vae.decode(latents)
     return images.reshape(len(first), steps, *vae.image_shape)
-
-
-def in_numpy(function, latents: np.ndarray) -> np.ndarray:
-    """A function of tensors, of an array."""
-    return ops.convert_to_numpy(function(ops.convert_to_tensor(latents.astype("float32"))))
 
 
 def straight(first: np.ndarray, last: np.ndarray, share: float) -> np.ndarray:
@@ -273,7 +268,7 @@ def manifold(vae: VAE, images: np.ndarray, size: int = 20, what: str = "images")
     points = np.array([(x, y) for y in reversed(quantiles) for x in quantiles], "float32")
     where = "the plane of the 2 latents, at the quantiles of the prior"
     if vae.latent_dim == 2:
-        points = in_numpy(vae.prior.from_noise, points)
+        points = ops.convert_to_numpy(vae.prior.from_noise(points))
     else:
         means, _ = vae.encode(images)
         directions, coordinates = principal(means)

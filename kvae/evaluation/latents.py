@@ -150,7 +150,7 @@ def prior_gap_at_least(
     if isinstance(prior, StandardNormal):
         return moment_gap(mean, log_variance)
     z, _ = drawn(mean, log_variance, seed)
-    noise = ops.convert_to_numpy(prior.to_noise(ops.convert_to_tensor(z.astype("float32"))))
+    noise = ops.convert_to_numpy(prior.to_noise(z.astype("float32")))
     return moment_gap(noise, np.full_like(noise, -np.inf))
 
 
