@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from kvae.noise import uniform
+
 __all__ = [
     "LIKELIHOODS",
     "Bernoulli",
@@ -141,6 +143,28 @@ class Likelihood(keras.layers.Layer):
         """One draw of each image, (batch, height, width, channels), float32."""
         raise NotImplementedError
 
+    def parameters_of(self, mean: np.ndarray) -> np.ndarray:
+        """Raw parameters whose `mean` is this, for a decoder to begin with.
+
+        By bisection of each location in ±8, with the scales at 0; grey values are cut to
+        0.001…0.999, and to what such locations can give.
+
+        Args:
+            mean: (batch, height, width, channels), float in [0, 1].
+
+        Returns:
+            (batch, height, width, channels · parameters_per_value), float32.
+        """
+        mean = np.clip(np.asarray(mean, "float32"), 1e-3, 1 - 1e-3)
+        rest = np.zeros((*mean.shape[:3], mean.shape[3] * (self.parameters_per_value - 1)))
+        low, high = np.full(mean.shape, -8.0), np.full(mean.shape, 8.0)
+        for _ in range(30):
+            middle = (low + high) / 2
+            parameters = np.concatenate([middle, rest], axis=-1).astype("float32")
+            below = ops.convert_to_numpy(self.mean(parameters)) < mean
+            low, high = np.where(below, middle, low), np.where(below, high, middle)
+        return parameters
+
 
 @keras.saving.register_keras_serializable(package="kvae")
 class Bernoulli(Likelihood):
@@ -203,8 +227,7 @@ class Bernoulli(Likelihood):
             return images
         if self.binarize == "threshold" or seed is None:
             return ops.cast(images >= 0.5, "float32")
-        noise = keras.random.uniform(ops.shape(images), seed=seed, dtype="float32")
-        return ops.cast(noise < images, "float32")
+        return ops.cast(uniform(ops.shape(images), seed) < images, "float32")
 
     def observe_once(self, images, generator: np.random.Generator) -> np.ndarray:
         """As `observe`; what is drawn comes from NumPy, so that each backend sees the same."""

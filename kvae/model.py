@@ -472,6 +472,30 @@ class VAE(TrainStep):
         self._check_data(x)
         return super().predict(x, *args, **kwargs)
 
+    def start_at_mean(self, images) -> None:
+        """Sets the last bias of the decoder so that it begins at the mean of these images.
+
+        For each value where that layer has a bias for each (a dense one), or else for each channel.
+
+        Args:
+            images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
+
+        Raises:
+            ValueError: If the decoder has no bias that fits.
+        """
+        images = self.likelihood.check(images, self.image_shape)
+        mean = images.mean(axis=0, dtype="float64") / (1 if images.dtype.kind in "fb" else 255)
+        parameters = self.likelihood.parameters_of(mean[np.newaxis])
+        biases = [layer.bias for layer in self.decoder.layers if hasattr(layer, "bias")]
+        biases = [bias for bias in biases if bias is not None]
+        size = math.prod(biases[-1].shape) if biases else 0
+        if size != parameters.size:
+            mean = np.broadcast_to(mean.mean(axis=(0, 1)), (1, 1, 1, mean.shape[-1]))
+            parameters = self.likelihood.parameters_of(mean)
+        if not size or size % parameters.size:
+            raise ValueError("The decoder's last layer has no bias for each value or channel.")
+        biases[-1].assign(np.tile(parameters.reshape(-1), size // parameters.size))
+
     def uncompiled(self) -> "VAE":
         """A copy without an optimizer: its file is a third of the size.
 

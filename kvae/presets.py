@@ -28,6 +28,7 @@ class Preset:
             validation images stalls.
         averaged: With a cosine, the share of all updates that the average of the weights looks back
             on; 0: the weights as they are.
+        start_at_mean: Whether the untrained decoder gives the mean of the training images.
         largest: Images with a longer side are shrunk to it; None: never.
         per_class: So many training images of each class; None: all.
         expect: The figure to expect on MNIST, with its command; empty where none was measured.
@@ -46,6 +47,7 @@ class Preset:
     epochs: int | None = None
     schedule: str = "cosine"
     averaged: float = 0.0
+    start_at_mean: bool = False
     largest: int | None = None
     per_class: int | None = None
     expect: str = ""
@@ -61,6 +63,7 @@ PRESETS = {
         prior_arguments={"couplings": 10},
         batch_size=64,
         learning_rate=3e-3,
+        start_at_mean=True,
         expect="-ELBO 88.9 nats on MNIST: kvae train --dataset mnist --epochs 10",
     ),
     "conv": Preset(
@@ -71,6 +74,7 @@ PRESETS = {
         prior="real-nvp",
         prior_arguments={"couplings": 10},
         batch_size=64,
+        start_at_mean=True,
         expect="-ELBO 84.9 nats on MNIST: kvae train --dataset mnist --preset conv --epochs 10",
     ),
     "resnet-flow": Preset(
@@ -82,6 +86,7 @@ PRESETS = {
         prior_arguments={"couplings": 20},
         epochs=60,
         averaged=0.05,
+        start_at_mean=True,
     ),
     "mlp-400": Preset(
         summary="784-400-20, the textbook VAE; with --likelihood gaussian, a scale for each pixel",

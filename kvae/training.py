@@ -56,10 +56,10 @@ def train(
 ) -> VAE:
     """Trains a preset on a data set; saves the model, its history, and pictures by epoch.
 
-    By default Adam with a cosine learning rate after a short rise, and KL warm-up, each over a
-    share of the whole run, so that one epoch and a hundred are both sensible; some presets average
-    the weights, or have a schedule of their own. The figures of the test images, in nats per image,
-    end in the model's card.
+    By default the decoder begins at the mean of the images; Adam follows with a cosine learning
+    rate after a short rise, and KL warm-up, each over a share of the whole run, so that one epoch
+    and a hundred are both sensible. Some presets average the weights, or have a way of their own.
+    The figures of the test images, in nats per image, end in the model's card.
 
     Args:
         dataset: What `kvae.data.load` or `kvae.data.from_arrays` returned.
@@ -122,6 +122,8 @@ def train(
         mean_of_draws=mean_of_draws,
         seed=seed,
     )
+    if settings.start_at_mean:
+        vae.start_at_mean(dataset.train)
     vae.compile(optimizer(settings, learning_rate, updates), jit_compile=vae.best_jit_compile())
     vae.card |= {
         **card(dataset),

@@ -323,6 +323,17 @@ def test_draws_have_the_mean_and_the_support(likelihood, location, raw_scale):
         likelihood.check(draws.astype("float32"), (1, 1, 1))
 
 
+@every_likelihood
+def test_raw_parameters_of_a_mean_have_that_mean(likelihood):
+    mean = np.linspace(0.15, 0.85, 24).reshape(1, 4, 2, 3)
+    parameters = likelihood.parameters_of(mean)
+    assert parameters.shape == (1, 4, 2, 3 * likelihood.parameters_per_value)
+    np.testing.assert_allclose(ops.convert_to_numpy(likelihood.mean(parameters)), mean, atol=1e-5)
+    extremes = likelihood.parameters_of(np.array([0.0, 1.0]).reshape(1, 1, 2, 1))
+    assert abs(extremes).max() <= 8
+    assert np.ptp(ops.convert_to_numpy(likelihood.mean(extremes))) > 0.74
+
+
 @pytest.mark.parametrize("logit", [-1e3, -30.0, -2.0, 0.0, 0.1, 5.0])
 def test_draws_of_the_continuous_bernoulli_follow_its_distribution(logit):
     """Kolmogorov and Smirnov: the distance is above 2.2/√n once in 10,000 times."""

@@ -510,3 +510,34 @@ def test_an_uncompiled_copy_is_the_model_without_its_optimizer(make_vae, images)
     )
     copy.beta.assign(7.0)
     assert float(ops.convert_to_numpy(vae.beta)) == 1.0
+
+
+@pytest.mark.parametrize("preset", ["mlp", "conv", "resnet-flow"])
+@pytest.mark.parametrize("likelihood", [Bernoulli, Gaussian, DiscretizedLogistic])
+def test_a_model_can_start_at_the_mean_of_the_images(preset, likelihood):
+    images = np.random.default_rng(0).integers(0, 120, (50, 9, 8, 3)).astype("uint8")
+    images[..., 1] //= 2
+    vae = kvae.VAE.from_preset(preset, (9, 8, 3), likelihood=likelihood())
+    before = [ops.convert_to_numpy(weight) for weight in vae.weights]
+    vae.start_at_mean(images)
+    moved = [
+        weight.path
+        for weight, former in zip(vae.weights, before, strict=True)
+        if (ops.convert_to_numpy(weight) != former).any()
+    ]
+    assert len(moved) == 1 and "bias" in moved[0]
+    mean = images.mean(0) / 255
+    if preset != "mlp":
+        mean = np.broadcast_to(mean.mean((0, 1)), mean.shape)
+    layer = vae.decoder.get_layer(moved[0].split("/")[-2])
+    layer.kernel.assign(0 * layer.kernel)
+    found = vae.decode(np.zeros((1, vae.latent_dim)))
+    np.testing.assert_allclose(found[0], mean, atol=1e-4)
+
+
+def test_a_decoder_without_a_bias_cannot_start_at_the_mean(images):
+    latents = keras.Input((3,))
+    decoder = keras.Model(latents, layers.Reshape(SHAPE)(layers.Dense(64, use_bias=False)(latents)))
+    vae = kvae.VAE(kvae.build_encoder(SHAPE, 3, width=8, depth=1), decoder)
+    with pytest.raises(ValueError, match="no bias for each value or channel"):
+        vae.start_at_mean(images)

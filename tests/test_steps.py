@@ -1,7 +1,11 @@
+import math
+
 import keras
 import numpy as np
 import pytest
 from keras import ops
+
+from kvae.steps.executions import looks_at_batches
 
 
 def values(variables):
@@ -51,6 +55,65 @@ def test_loss_is_reconstruction_plus_beta_kl_at_every_step(make_vae, images):
 
     vae.fit(images, batch_size=8, epochs=1, verbose=0, callbacks=[PerStep()])
     np.testing.assert_allclose(seen, [0.75, 1.5, 2.25, 3, 3, 3, 3, 3])
+
+
+def test_fit_makes_several_steps_at_a_time_and_the_result_is_the_same(make_vae, images):
+    class EachBatch(keras.callbacks.Callback):  # to be called at each, so one step at a time
+        def on_train_batch_end(self, batch, logs=None):
+            batches.append(batch)
+
+    def trained(callbacks):
+        keras.utils.set_random_seed(0)
+        vae = make_vae(optimizer=keras.optimizers.Adam(1e-2, use_ema=True), warmup_steps=5)
+        history = vae.fit(
+            images,
+            batch_size=5,
+            epochs=3,
+            verbose=0,
+            validation_data=(images,),
+            callbacks=callbacks,
+        ).history
+        return vae, history, vae.evaluate(images, verbose=0)
+
+    batches = []
+    (one, history, loss), (many, same_history, same_loss) = trained([EachBatch()]), trained(None)
+    assert batches == 3 * list(range(math.ceil(len(images) / 5)))
+    assert one.chosen_steps == many.chosen_steps is None
+    np.testing.assert_allclose(float(many.step), len(batches))
+    np.testing.assert_allclose(same_loss, loss, rtol=1e-5)
+    for name, each in history.items():
+        np.testing.assert_allclose(same_history[name], each, rtol=1e-5, err_msg=name)
+    for a, b in zip(values(one.variables), values(many.variables), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-3, atol=1e-5)
+
+
+def test_steps_can_be_one_and_many_in_turns(make_vae, images):
+    vae = make_vae()
+    vae.train_on_batch(images[:8])
+    for count in (1, 2):
+        vae.fit(images, batch_size=8, verbose=0)
+        vae.train_on_batch(images[:8])
+        vae.compile("adam")
+        vae.train_on_batch(images[:8])
+        assert float(vae.step) == 1 + count * (len(images) // 8 + 2)
+    vae.fit(images, batch_size=8, steps_per_epoch=3, verbose=0)
+    assert float(vae.step) == 1 + 2 * (len(images) // 8 + 2) + 3
+
+
+@pytest.mark.parametrize(
+    ("callback", "looks"),
+    [
+        (keras.callbacks.History(), False),
+        (keras.callbacks.TerminateOnNaN(), False),
+        (keras.callbacks.ModelCheckpoint("x.keras"), False),
+        (keras.callbacks.ModelCheckpoint("x.keras", save_freq=10), True),
+        (keras.callbacks.LambdaCallback(on_epoch_end=print), False),
+        (keras.callbacks.LambdaCallback(on_train_batch_end=print), True),
+    ],
+    ids=lambda value: getattr(type(value), "__name__", None),
+)
+def test_callbacks_that_look_at_batches_get_each(callback, looks):
+    assert looks_at_batches(callback) == looks
 
 
 def test_beta_reaches_the_gradient(make_vae, images):

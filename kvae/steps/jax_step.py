@@ -1,11 +1,20 @@
 """The training step on JAX."""
 
+import functools
+import itertools
+
 import jax
 import keras
+import numpy as np
+from keras import tree
+
+from kvae.steps.executions import Executions
 
 
-class TrainStep(keras.Model):
+class TrainStep(Executions):
     """A model whose `train_step` differentiates `compute_loss` with JAX."""
+
+    most_steps = 32
 
     def best_jit_compile(self) -> bool | str:
         """What to give `compile(jit_compile=...)`: Keras chooses well here."""
@@ -34,3 +43,49 @@ class TrainStep(keras.Model):
             metrics_state, loss, x, y, outputs, sample_weight
         )
         return logs, (trainable, non_trainable, optimizer_state, metrics_state)
+
+    def several_steps_function(self):
+        """Several steps as one compiled loop, where Keras dispatches each from Python."""
+        if not self.jit_compile or keras.distribution.distribution() is not None:
+            return None
+        most = self.steps_per_execution
+
+        @functools.partial(jax.jit, donate_argnums=0)
+        def several_steps(state, batches, count):
+            def step(i, carry):
+                batch = tree.map_structure(lambda stack: stack[i], batches)
+                return self.train_step(carry[1], batch)
+
+            first = tree.map_structure(lambda stack: stack[0], batches)
+            logs, _ = jax.eval_shape(self.train_step, state, first)
+            logs = tree.map_structure(lambda log: jax.numpy.zeros(log.shape, log.dtype), logs)
+            return jax.lax.fori_loop(0, count, step, (logs, state))
+
+        def train_function(state, iterator):
+            logs = None
+            taken = itertools.islice(iterator, most)
+            # The last batch of an epoch may be short, those of a generator of any size.
+            for _, group in itertools.groupby(taken, shapes):
+                batches = list(group)
+                stacks = tree.map_structure(
+                    lambda *parts: stacked(parts, most), *batches, none_is_leaf=False
+                )
+                logs, state = several_steps(state, stacks, len(batches))
+            if logs is None:
+                raise StopIteration
+            return logs, state
+
+        return train_function
+
+
+def shapes(batch) -> list[tuple]:
+    """The shapes of a batch's arrays."""
+    return [array.shape for array in tree.flatten(batch) if array is not None]
+
+
+def stacked(parts, length: int):
+    """Arrays of one shape on top of each other, filled up to a length, so that one loop fits."""
+    stack = np.empty((length, *parts[0].shape), parts[0].dtype)
+    for i, part in enumerate(parts):
+        stack[i] = part
+    return stack

@@ -3,8 +3,10 @@
 import keras
 import tensorflow as tf
 
+from kvae.steps.executions import Executions
 
-class TrainStep(keras.Model):
+
+class TrainStep(Executions):
     """A model whose `train_step` differentiates `compute_loss` with TensorFlow."""
 
     def best_jit_compile(self) -> bool | str:

@@ -3,8 +3,10 @@
 import keras
 import torch
 
+from kvae.steps.executions import Executions
 
-class TrainStep(keras.Model):
+
+class TrainStep(Executions):
     """A model whose `train_step` differentiates `compute_loss` with PyTorch."""
 
     def best_jit_compile(self) -> bool | str:

@@ -114,10 +114,6 @@ def variants() -> dict:
     def no_warmup(settings):
         settings["warmup_steps"] = 0
 
-    def data_mean(vae, images):
-        mean = (images.mean(axis=0) / 255.0).clip(1e-3, 1 - 1e-3)
-        vae.decoder.get_layer("values").bias.assign((ops.log(mean) - ops.log(1 - mean)).reshape(-1))
-
     flow = {"couplings": 10}
     return {
         THE_RECIPE: lambda settings: None,
@@ -138,7 +134,7 @@ def variants() -> dict:
         "log-variance without a bound": unbounded,
         "no clipping": optimizer(lambda s: plain_cosine(s)),
         "average of the weights": averaged,
-        "output bias at the data's mean": lambda settings: settings.update(start=data_mean),
+        "output bias at zero": lambda settings: settings.update(start_at_mean=False),
         "free bits, 0.1 nats a latent": lambda settings: settings.update(free_bits=0.1),
         "batches of 128": lambda settings: None,
     }
@@ -159,7 +155,7 @@ def trained(name: str, seed: int, epochs: int) -> dict:
         "prior": lambda d: kvae.RealNVP(d, **preset.prior_arguments),
         "rate": preset.learning_rate,
         "free_bits": 0.0,
-        "start": None,
+        "start_at_mean": preset.start_at_mean,
         "optimizer": None,
     }
     batch = 128 if name == "batches of 128" else preset.batch_size
@@ -178,8 +174,8 @@ def trained(name: str, seed: int, epochs: int) -> dict:
         free_bits=settings["free_bits"],
         seed=seed,
     )
-    if settings["start"]:
-        settings["start"](vae, dataset.train)
+    if settings["start_at_mean"]:
+        vae.start_at_mean(dataset.train)
     optimizer = settings["optimizer"] or training.optimizer(
         settings["preset"], settings["rate"], settings["updates"]
     )
