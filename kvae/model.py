@@ -14,6 +14,7 @@ from kvae.decoder import build_decoder
 from kvae.encoder import build_encoder
 from kvae.generator import build_generator
 from kvae.likelihoods import LIKELIHOODS, Bernoulli, Likelihood
+from kvae.noise import normal
 from kvae.priors import Prior, StandardNormal
 from kvae.shipped import SHIPPED, path_of
 from kvae.steps import TrainStep
@@ -233,7 +234,7 @@ class VAE(TrainStep):
 
     def draw(self, mean, log_variance):
         """Draws z, reparameterised: (batch, latent), float32."""
-        noise = keras.random.normal(ops.shape(mean), seed=self.seed_generator, dtype="float32")
+        noise = normal(ops.shape(mean), self.seed_generator)
         return mean + ops.exp(0.5 * log_variance) * noise / ops.sqrt(self.mean_of_draws)
 
     def repeated(self, tensor):

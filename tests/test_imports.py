@@ -31,6 +31,7 @@ MAY_IMPORT = {
         "encoder",
         "generator",
         "likelihoods",
+        "noise",
         "presets",
         "priors",
         "shipped",

@@ -1,9 +1,11 @@
+import math
+
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
-from kvae.noise import uniform
+from kvae.noise import normal, uniform
 
 COUNT = 100_000
 
@@ -57,3 +59,24 @@ def test_the_same_seed_gives_the_same_noise_of_any_shape():
     np.testing.assert_array_equal(draws(7), draws(7))
     np.testing.assert_array_equal(draws(7, (COUNT,)), draws(7))
     assert (draws(7) != draws(8)).mean() > 0.999
+
+
+def test_normal_noise_has_its_distribution_and_no_memory():
+    generator = keras.random.SeedGenerator(2**31 - 1)
+    noise = np.stack([ops.convert_to_numpy(normal((COUNT // 20, 20), generator)) for _ in range(4)])
+    flat = np.sort(noise.ravel().astype("float64"))
+    cumulative = np.array([0.5 * math.erfc(-value / math.sqrt(2)) for value in flat[::40]])
+    assert abs(cumulative - np.arange(0, len(flat), 40) / len(flat)).max() < 2.2 / len(flat) ** 0.5
+    columns = np.moveaxis(noise, 2, 0).reshape(80, -1)
+    for values in (columns, columns**2):
+        correlation = np.corrcoef(values)
+        assert abs(correlation - np.eye(80)).max() < 6 / columns.shape[1] ** 0.5
+
+
+def test_every_backend_draws_the_same():
+    noise = ops.convert_to_numpy(uniform((2, 2), 2**32 - 5)).ravel()
+    np.testing.assert_array_equal(noise * 2**24, [1337680, 11271337, 2304041, 6050662])
+    generator = keras.random.SeedGenerator(5)
+    generator.next()
+    noise = ops.convert_to_numpy(normal((3,), generator))
+    np.testing.assert_allclose(noise, [1.60576034, -0.55223322, 0.41288707], rtol=1e-5)

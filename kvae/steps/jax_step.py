@@ -1,5 +1,6 @@
 """The training step on JAX."""
 
+import collections
 import functools
 import itertools
 
@@ -14,7 +15,7 @@ from kvae.steps.executions import Executions
 class TrainStep(Executions):
     """A model whose `train_step` differentiates `compute_loss` with JAX."""
 
-    most_steps = 32
+    most_steps = 16
 
     def best_jit_compile(self) -> bool | str:
         """What to give `compile(jit_compile=...)`: Keras chooses well here."""
@@ -61,7 +62,12 @@ class TrainStep(Executions):
             logs = tree.map_structure(lambda log: jax.numpy.zeros(log.shape, log.dtype), logs)
             return jax.lax.fori_loop(0, count, step, (logs, state))
 
+        dispatched = collections.deque(maxlen=2)  # the logs of the last two
+
         def train_function(state, iterator):
+            # One may wait while another runs, not more: else Ctrl-C would wait for them all.
+            if len(dispatched) == 2:
+                jax.block_until_ready(dispatched[0])
             logs = None
             taken = itertools.islice(iterator, most)
             # The last batch of an epoch may be short, those of a generator of any size.
@@ -73,6 +79,7 @@ class TrainStep(Executions):
                 logs, state = several_steps(state, stacks, len(batches))
             if logs is None:
                 raise StopIteration
+            dispatched.append(logs)
             return logs, state
 
         return train_function

@@ -9,7 +9,7 @@ from kvae.steps.executions import Executions
 class TrainStep(Executions):
     """A model whose `train_step` differentiates `compute_loss` with TensorFlow."""
 
-    most_steps = 32
+    most_steps = 16
 
     def best_jit_compile(self) -> bool | str:
         """What to give `compile(jit_compile=...)`.

@@ -13,11 +13,10 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 
 import numpy as np
+import turns
 
 DRAWS = 200
 IMAGES = {"pythae": 100}
@@ -130,36 +129,6 @@ def pythae_worker(folder: str):
     return {"likelihood": likelihood}
 
 
-def work(name: str, folder: str) -> None:
-    """A process of one contender: runs what it is told to, and says how long it took."""
-    import time
-
-    tasks = pythae_worker(folder) if name == "pythae" else kvae_worker(folder)
-    for task in tasks.values():
-        task()
-    print(json.dumps(list(tasks)), flush=True)
-    for line in sys.stdin:
-        started = time.perf_counter()
-        value = tasks[line.strip()]()
-        print(json.dumps([time.perf_counter() - started, float(value)]), flush=True)
-
-
-def contenders(folder: str) -> dict[str, subprocess.Popen]:
-    """The processes, each with its own backend."""
-    processes = {}
-    for name in ("pythae", *BACKENDS):
-        backend = "torch" if name == "pythae" else name
-        processes[name] = subprocess.Popen(
-            [sys.executable, __file__, "--worker", name, "--folder", folder],
-            env={**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-    return processes
-
-
 def main() -> None:
     """Runs the comparison and prints its table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -169,31 +138,33 @@ def main() -> None:
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        work(arguments.worker, arguments.folder)
+        worker = pythae_worker if arguments.worker == "pythae" else kvae_worker
+        turns.work(worker(arguments.folder))
         return
     with tempfile.TemporaryDirectory() as folder:
         inputs(folder)
-        processes = contenders(folder)
-        tasks = {name: json.loads(p.stdout.readline()) for name, p in processes.items()}
-        speeds: dict[str, list[float]] = {}
-        reached: dict[str, float] = {}
-        for _ in range(arguments.rounds):
-            for name, process in processes.items():
-                for task in tasks[name]:
-                    process.stdin.write(f"{task}\n")
-                    process.stdin.flush()
-                    seconds, value = json.loads(process.stdout.readline())
-                    key = f"{name}, {task}"
-                    speeds.setdefault(key, []).append(IMAGES.get(name, MOST_IMAGES) / seconds)
-                    reached[key] = value
-        for process in processes.values():
-            process.stdin.close()
-            process.wait()
+        processes = {
+            name: turns.start(
+                __file__,
+                "torch" if name == "pythae" else name,
+                "--worker",
+                name,
+                "--folder",
+                folder,
+            )
+            for name in ("pythae", *BACKENDS)
+        }
+        found = turns.measured(processes, arguments.rounds)
+    speeds = {
+        key: [IMAGES.get(key.partition(",")[0], MOST_IMAGES) / seconds for seconds, _ in each]
+        for key, each in found.items()
+    }
+    reached = {key: each[-1][1] for key, each in found.items()}
     base = speeds["pythae, likelihood"]
     print(f"{DRAWS} draws an image, {arguments.rounds} rounds: medians (lowest to highest)")
     report = {}
     for key, values in speeds.items():
-        ratio = statistics.median(a / b for a, b in zip(values, base, strict=True))
+        ratio = turns.ratio(values, base)
         report[key] = {
             "images_per_second": statistics.median(values),
             "lowest": min(values),
@@ -204,7 +175,7 @@ def main() -> None:
         alone = speeds.get(f"{key.partition(',')[0]}, decoder alone")
         share = ""
         if alone and key.endswith("likelihood"):
-            part = statistics.median(a / b for a, b in zip(values, alone, strict=True))
+            part = turns.ratio(values, alone)
             report[key]["share_of_decoder"] = part
             share = f", {part:.0%} of the decoder alone"
         print(
