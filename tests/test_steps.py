@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+import kvae
 from kvae.steps.executions import looks_at_batches
 
 
@@ -98,6 +99,78 @@ def test_steps_can_be_one_and_many_in_turns(make_vae, images):
         assert float(vae.step) == 1 + count * (len(images) // 8 + 2)
     vae.fit(images, batch_size=8, steps_per_epoch=3, verbose=0)
     assert float(vae.step) == 1 + 2 * (len(images) // 8 + 2) + 3
+
+
+on_torch = pytest.mark.skipif(keras.backend.backend() != "torch", reason="PyTorch only")
+
+
+@on_torch
+@pytest.mark.parametrize("network", ["mlp", "pooled"])
+def test_a_recorded_step_is_the_eager_one(network, make_flow):
+    """With batch norm, dropout, a regulariser, a flow, sample weights and a short last batch."""
+    images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1)).astype("uint8")
+
+    def trained(recorded):
+        keras.utils.set_random_seed(0)
+        encoder = kvae.build_encoder((8, 8, 1), 3, network)
+        decoder = kvae.build_decoder((8, 8, 1), 3, network)
+        decoder.layers[-2].kernel_regularizer = keras.regularizers.L2(0.1)
+        vae = kvae.VAE(encoder, decoder, prior=make_flow(couplings=2), warmup_steps=9, seed=0)
+        vae.compile(keras.optimizers.Adam(1e-3, global_clipnorm=1.0, use_ema=True))
+        if not recorded:
+            vae.record = lambda given: None
+        history = vae.fit(
+            images, batch_size=8, epochs=3, verbose=0, sample_weight=np.linspace(0, 2, 20)
+        ).history
+        graphs = vae.graphs.made.values()
+        assert len(graphs) == 2 and all((graph is not None) == recorded for graph in graphs)
+        return history, values(vae.variables)
+
+    (history, weights), (eager_history, eager_weights) = trained(True), trained(False)
+    for name, each in eager_history.items():
+        np.testing.assert_allclose(history[name], each, rtol=1e-4, err_msg=name)
+    for a, b in zip(weights, eager_weights, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+@on_torch
+def test_a_step_that_depends_on_values_is_eager(images):
+    class Halved(keras.layers.Layer):
+        def call(self, x):
+            return x / 2 if float(ops.max(x)) > 0.5 else x
+
+    latents = keras.Input((3,))
+    decoder = keras.layers.Reshape((8, 8, 1))(Halved()(keras.layers.Dense(64)(latents)))
+    vae = kvae.VAE(
+        kvae.build_encoder((8, 8, 1), 3, width=8, depth=1), keras.Model(latents, decoder)
+    )
+    vae.compile("adam")
+    vae.fit(images, epochs=1, verbose=0)
+    assert list(vae.graphs.made.values()) == [None]
+
+
+@on_torch
+@pytest.mark.parametrize("kind", [keras.optimizers.Adam, keras.optimizers.AdamW])
+@pytest.mark.parametrize("clip", [None, 1e-3, 1e3])
+def test_the_quick_adam_is_keras_own(kind, clip):
+    from kvae.steps.torch_adam import quicken
+
+    rng = np.random.default_rng(0)
+    start = [rng.normal(size=size).astype("float32") for size in [(3, 4), (5,), ()]]
+    steps = [
+        [rng.normal(size=a.shape).astype("float32") * 10.0**-i for a in start] for i in range(9)
+    ]
+    ends = []
+    for quick in (True, False):
+        weights = [keras.Variable(array) for array in start]
+        optimizer = kind(keras.optimizers.schedules.CosineDecay(0.1, 20), global_clipnorm=clip)
+        if quick:
+            quicken(optimizer)
+        for gradients in steps:
+            optimizer.apply([ops.convert_to_tensor(gradient) for gradient in gradients], weights)
+        ends.append(values([*weights, *optimizer.variables]))
+    for a, b in zip(*ends, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ class TrainStep(Executions):
             logs = tree.map_structure(lambda log: jax.numpy.zeros(log.shape, log.dtype), logs)
             return jax.lax.fori_loop(0, count, step, (logs, state))
 
-        dispatched = collections.deque(maxlen=2)  # the logs of the last two
+        dispatched: collections.deque = collections.deque(maxlen=2)  # the logs of the last two
 
         def train_function(state, iterator):
             # One may wait while another runs, not more: else Ctrl-C would wait for them all.

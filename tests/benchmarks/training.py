@@ -3,10 +3,10 @@
 The dense model is the textbook's (784-400-20, ReLU, dynamically binarised, Adam, batches of 128,
 float32) for all: a PyTorch loop, a plain Keras model, an epoch of JAX in one scan, pythae.
 "products" are the matrix products of those updates alone, one compiled call for each update: what
-the arithmetic allows. With `--conv` the preset `conv` stands beside the convolutional VAE of the Keras
-tutorial (two latents). Each trains on from round to round; the loss of the last round, in nats an
-image, stands beside its speed, so that nobody wins by doing less. `--profile` takes the parts of
-kvae's step away one by one.
+the arithmetic allows. With `--conv` the preset `conv` stands beside the convolutional VAE of the
+Keras tutorial (two latents). Each trains on from round to round; the loss of the last round, in
+nats an image, stands beside its speed, so that nobody wins by doing less. `--profile` takes the
+parts of kvae's step away one by one.
 
     pip install -e '.[jax,torch,benchmarks]'
     python tests/benchmarks/training.py [--conv] [--profile] [--rounds 5] [--draw speed.png]

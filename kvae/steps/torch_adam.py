@@ -1,0 +1,54 @@
+"""Adam on PyTorch and a CPU, in one pass over memory where Keras's makes ten."""
+
+import functools
+
+import keras
+import torch
+
+__all__ = ["quicken"]
+
+
+def quicken(optimizer: keras.optimizers.Optimizer) -> None:
+    """Lets an Adam, or AdamW, make its update and its clipping quickly; the result is the same."""
+    if isinstance(optimizer, keras.optimizers.Adam) and not optimizer.amsgrad:
+        optimizer._parallel_update_step = functools.partial(update, optimizer)
+    if optimizer.global_clipnorm and not (optimizer.clipnorm or optimizer.clipvalue):
+        optimizer._clip_gradients = functools.partial(clipped, optimizer.global_clipnorm)
+
+
+def update(optimizer, gradients, variables, learning_rate) -> None:
+    """The update of weights and moments in place, as Keras's Adam defines it."""
+    weights = [variable.value for variable in variables]
+    places = {(weight.device.type, weight.dtype) for weight in [*weights, *gradients]}
+    if places != {("cpu", torch.float32)}:
+        type(optimizer)._parallel_update_step(optimizer, gradients, variables, learning_rate)
+        return
+    indices = [optimizer._get_variable_index(variable) for variable in variables]
+    step = int(optimizer.iterations.value) + 1
+    # PyTorch corrects the second moment before it adds epsilon, Keras after.
+    epsilon = optimizer.epsilon / (1 - optimizer.beta_2**step) ** 0.5
+    torch._fused_adam_(
+        weights,
+        [gradient.contiguous() for gradient in gradients],
+        [optimizer._momentums[index].value for index in indices],
+        [optimizer._velocities[index].value for index in indices],
+        [],
+        [torch.tensor(float(step))] * len(weights),
+        lr=float(learning_rate),
+        beta1=optimizer.beta_1,
+        beta2=optimizer.beta_2,
+        weight_decay=0.0,  # Keras has made it
+        eps=epsilon,
+        amsgrad=False,
+        maximize=False,
+    )
+
+
+def clipped(most: float, gradients: list) -> list:
+    """Gradients whose norm, taken over all of them, is at most `most`."""
+    given = [gradient for gradient in gradients if gradient is not None]
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(given)))
+    scale = most / torch.clamp(norm, min=most)
+    if norm.device.type == "cpu" and scale == 1:  # no pass over memory for nothing
+        return gradients
+    return [gradient if gradient is None else gradient * scale for gradient in gradients]
