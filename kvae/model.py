@@ -3,6 +3,7 @@
 import json
 import math
 import pathlib
+import types
 import zipfile
 
 import keras
@@ -140,6 +141,8 @@ class VAE(TrainStep):
         self.trackers = {
             name: keras.metrics.Mean(name=name) for name in ("reconstruction", "kl", "elbo")
         }
+        # Out of sight of Keras, which would save it with the model.
+        self.kept = types.SimpleNamespace(generator=None)
         self.card = {
             "image_shape": list(self.image_shape),
             "latent_dim": self.latent_dim,
@@ -448,7 +451,12 @@ class VAE(TrainStep):
         return [ops.convert_to_numpy(output).astype("float32") for output in outputs]
 
     def _generate_batch(self, noise):
-        return self._decode_batch(ops.convert_to_numpy(self.prior.from_noise(noise)))
+        if self.kept.generator is None:
+            try:
+                self.kept.generator = self.generator()
+            except ValueError:  # a prior whose weights are in no layer
+                return self._decode_batch(ops.convert_to_numpy(self.prior.from_noise(noise)))
+        return ops.convert_to_numpy(self.kept.generator.predict_on_batch(noise))
 
     def _decode_batch(self, latents):
         parameters = self.decoder.predict_on_batch(latents)
@@ -704,11 +712,17 @@ def in_batches(function, array: np.ndarray, batch_size: int):
     if not positive_integer(batch_size):
         raise ValueError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}")
     size = min(batch_size, len(array))
-    results = []
+    results = None
     for start in range(0, len(array), size):
         batch = array[start : start + size]
         count = len(batch)
         if count < size:
             batch = np.concatenate([batch, np.repeat(batch[-1:], size - count, axis=0)])
-        results.append(tree.map_structure(lambda output, n=count: output[:n], function(batch)))
-    return tree.map_structure(lambda *parts: np.concatenate(parts), *results)
+        parts = function(batch)
+        if results is None:  # one array from the start, so that nothing is held twice
+            results = tree.map_structure(
+                lambda part: np.empty((len(array), *part.shape[1:]), part.dtype), parts
+            )
+        for whole, part in zip(tree.flatten(results), tree.flatten(parts), strict=True):
+            whole[start : start + count] = part[:count]
+    return results

@@ -1,5 +1,7 @@
 """The training step on PyTorch."""
 
+import types
+
 import keras
 import torch
 from keras import tree
@@ -17,8 +19,6 @@ class TrainStep(Executions):
     depends on values, is run eagerly.
     """
 
-    graphs: "Graphs"
-
     def best_jit_compile(self) -> bool | str:
         """What to give `compile(jit_compile=...)`: Keras chooses well here."""
         return "auto"
@@ -26,7 +26,8 @@ class TrainStep(Executions):
     def make_train_function(self, force=False):
         """As Keras's; forgets what was recorded for another optimizer."""
         if force or self.train_function is None:
-            self.graphs = Graphs()
+            # Out of sight of Keras, which would take them for parts of the model.
+            self.graphs = types.SimpleNamespace(made={})
             quicken(self.optimizer)
         return super().make_train_function(force)
 
@@ -95,13 +96,6 @@ class TrainStep(Executions):
         except Exception:  # whatever a layer does that depends on values
             return None
         return graph, state, changed
-
-
-class Graphs:
-    """What was recorded, out of sight of Keras, which would take it for a part of the model."""
-
-    def __init__(self):
-        self.made: dict = {}
 
 
 def described(part) -> tuple | None:

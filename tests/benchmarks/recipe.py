@@ -244,7 +244,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each on its own cores")
     parser.add_argument("--only", nargs="*", help="these variants, beside the recipe itself")
-    parser.add_argument("--out", default="recipe.json")
+    parser.add_argument("--out", default="recipe.json", help="runs that it has are not repeated")
     parser.add_argument("--run", help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -257,16 +257,19 @@ def main() -> None:
     places: queue.Queue = queue.Queue()
     for job in range(given.jobs):
         places.put(set(cores[job :: given.jobs]) if given.jobs > 1 else None)
+    out = pathlib.Path(given.out)
+    runs = json.loads(out.read_text()) if out.is_file() else []
+    done = {(run["variant"], run["seed"]) for run in runs}
     with concurrent.futures.ThreadPoolExecutor(given.jobs) as pool:
         waiting = [
             pool.submit(in_a_process, name, seed, given.epochs, places)
             for seed in range(given.seeds)
             for name in names
+            if (name, seed) not in done
         ]
-        runs = []
         for one in concurrent.futures.as_completed(waiting):
             runs.append(one.result())
-            pathlib.Path(given.out).write_text(json.dumps(runs, indent=2))
+            out.write_text(json.dumps(runs, indent=2))
     print(table(runs))
 
 
