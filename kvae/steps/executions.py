@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import itertools
 import math
 
 import keras
@@ -109,3 +110,17 @@ def looks_at_batches(callback: keras.callbacks.Callback) -> bool:
             return attribute is not None and getattr(callback, attribute) != "epoch"
     methods = (getattr(callback, name, None) for name in BATCH_METHODS)
     return any(method and not getattr(method, "_is_default", False) for method in methods)
+
+
+def of_one_shape(iterator, most: int):
+    """The next batches, `most` of them, in lists of the same shape.
+
+    The last batch of an epoch may be short, those of a generator of any size.
+    """
+    for _, group in itertools.groupby(itertools.islice(iterator, most), shapes):
+        yield list(group)
+
+
+def shapes(batch) -> list[tuple]:
+    """The shapes of a batch's arrays."""
+    return [tuple(array.shape) for array in keras.tree.flatten(batch) if array is not None]

@@ -2,14 +2,13 @@
 
 import collections
 import functools
-import itertools
 
 import jax
 import keras
 import numpy as np
 from keras import tree
 
-from kvae.steps.executions import Executions
+from kvae.steps.executions import Executions, of_one_shape
 
 
 class TrainStep(Executions):
@@ -69,10 +68,7 @@ class TrainStep(Executions):
             if len(dispatched) == 2:
                 jax.block_until_ready(dispatched[0])
             logs = None
-            taken = itertools.islice(iterator, most)
-            # The last batch of an epoch may be short, those of a generator of any size.
-            for _, group in itertools.groupby(taken, shapes):
-                batches = list(group)
+            for batches in of_one_shape(iterator, most):
                 stacks = tree.map_structure(
                     lambda *parts: stacked(parts, most), *batches, none_is_leaf=False
                 )
@@ -83,11 +79,6 @@ class TrainStep(Executions):
             return logs, state
 
         return train_function
-
-
-def shapes(batch) -> list[tuple]:
-    """The shapes of a batch's arrays."""
-    return [array.shape for array in tree.flatten(batch) if array is not None]
 
 
 def stacked(parts, length: int):

@@ -2,8 +2,9 @@
 
 import keras
 import tensorflow as tf
+from keras import tree
 
-from kvae.steps.executions import Executions
+from kvae.steps.executions import Executions, of_one_shape
 
 
 class TrainStep(Executions):
@@ -30,3 +31,31 @@ class TrainStep(Executions):
         self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
         self._loss_tracker.update_state(loss, sample_weight=tf.shape(x)[0])
         return self.compute_metrics(x, y, outputs, sample_weight)
+
+    def several_steps_function(self):
+        """Several steps as one loop within XLA, where Keras's loop calls XLA for each of them."""
+        if not self.jit_compile or tf.distribute.has_strategy():
+            return None
+        most = self.steps_per_execution
+
+        @tf.function(jit_compile=True, reduce_retracing=True, autograph=False)
+        def several_steps(batches, count):
+            def step(i):
+                self.train_step(tree.map_structure(lambda stack: stack[i], batches))
+                return [i + 1]
+
+            tf.while_loop(lambda i: i < count, step, [tf.constant(0)])
+            return self.get_metrics_result()
+
+        def train_function(iterator):
+            logs = None
+            for batches in of_one_shape(iterator, most):
+                count = tf.constant(len(batches))
+                batches += batches[:1] * (most - len(batches))  # so that one loop fits
+                stacks = tree.map_structure(lambda *parts: tf.stack(parts), *batches)
+                logs = several_steps(stacks, count)
+            if logs is None:
+                raise StopIteration
+            return logs
+
+        return train_function
