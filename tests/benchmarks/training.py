@@ -132,7 +132,7 @@ def plain_keras():
             logits = self.decoder(mean + ops.exp(0.5 * log_variance) * noise)
             return x, mean, log_variance, logits
 
-        def compute_loss(self, x=None, y=None, y_pred=None, **_):
+        def compute_loss(self, x, y=None, y_pred=None, sample_weight=None, training=True):
             observed, mean, log_variance, logits = y_pred
             error = ops.sum(ops.softplus(logits) - observed * logits, axis=1)
             kl = ops.square(mean) + ops.exp(log_variance) - 1 - log_variance
@@ -351,7 +351,7 @@ def tutorial():
             logits = self.decoder(mean + ops.exp(0.5 * log_variance) * noise)
             return x, mean, log_variance, logits
 
-        def compute_loss(self, x=None, y=None, y_pred=None, **_):
+        def compute_loss(self, x, y=None, y_pred=None, sample_weight=None, training=True):
             observed, mean, log_variance, logits = y_pred
             error = ops.sum(ops.softplus(logits) - observed * logits, axis=(1, 2, 3))
             kl = ops.square(mean) + ops.exp(log_variance) - 1 - log_variance
