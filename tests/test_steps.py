@@ -101,6 +101,14 @@ def test_steps_can_be_one_and_many_in_turns(make_vae, images):
     assert float(vae.step) == 1 + 2 * (len(images) // 8 + 2) + 3
 
 
+@pytest.mark.parametrize(("preset", "steps"), [("mlp", 2), ("mlp-400", 2), ("conv", 1)])
+def test_convolutions_are_not_put_into_a_loop(images, preset, steps):
+    vae = kvae.VAE.from_preset(preset, (8, 8, 1))
+    vae.compile("adam")
+    vae.most_steps = 2
+    assert vae.best_steps({"x": images, "batch_size": 8}) == steps
+
+
 on_torch = pytest.mark.skipif(keras.backend.backend() != "torch", reason="PyTorch only")
 
 

@@ -7,6 +7,7 @@ import math
 
 import keras
 
+OF_NO_SURPRISE = ("keras", "kvae")
 MOST_BYTES = 2**25  # of images that are handed over at once
 
 
@@ -18,7 +19,7 @@ class Executions(keras.Model):
     Evaluation goes one batch at a time.
     """
 
-    most_steps = 1  # that pay on this backend
+    most_steps = 1  # that pay where there are no convolutions
     steps_per_execution: int  # as Keras has it
     chosen_steps: int | None = None  # while `fit` runs with a number of its own choice
     function_steps: int | None = None  # that the train function was made for
@@ -66,9 +67,19 @@ class Executions(keras.Model):
         finally:
             self.steps_per_execution = former
 
+    def convolves(self) -> bool:
+        """Whether there may be convolutions, as there may be in a layer that is not Keras's."""
+        own = (type(layer) for layer in self._flatten_layers(include_self=False))
+        return any(
+            "conv" in kind.__name__.lower() or kind.__module__.split(".")[0] not in OF_NO_SURPRISE
+            for kind in own
+        )
+
     def best_steps(self, given: dict) -> int:
         """How many steps `fit` makes at a time, given its arguments."""
         x, batch_size = given.get("x"), given.get("batch_size") or 32
+        if self.convolves():  # within a loop XLA's take forty times as long on a CPU
+            return 1
         shape = getattr(x, "shape", None)
         if self.run_eagerly or shape is None or given.get("steps_per_epoch"):
             return 1

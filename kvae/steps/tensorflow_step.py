@@ -17,8 +17,7 @@ class TrainStep(Executions):
 
         On a CPU XLA trains dense layers faster, and convolutions more slowly.
         """
-        dense = not any(isinstance(layer, keras.layers.Conv2D) for layer in self._flatten_layers())
-        return True if dense else "auto"
+        return "auto" if self.convolves() else True
 
     def train_step(self, data):
         """Updates the weights on one batch; returns the running metrics."""
