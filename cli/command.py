@@ -70,11 +70,15 @@ backend_option = click.option(
 )
 
 
-def import_quietly() -> None:
+def import_quietly(with_tensorflow: bool = False) -> None:
     """Imports kvae, without TensorFlow's start-up notices.
 
     TensorFlow writes them to the file descriptor before it looks at any setting that would silence
-    them. It is imported here under every backend, since Keras does so when it saves or loads.
+    them.
+
+    Args:
+        with_tensorflow: Import it too, where it is installed: TensorFlow Datasets does so under
+            every backend, and Keras when it saves. Else the seconds it takes are spared.
     """
     chosen = os.environ.get("KERAS_BACKEND", BACKENDS[0])
     if chosen not in BACKENDS:
@@ -88,7 +92,8 @@ def import_quietly() -> None:
         import kvae  # noqa: F401
 
         with contextlib.suppress(ImportError):
-            import tensorflow  # noqa: F401
+            if with_tensorflow:
+                import tensorflow  # noqa: F401
 
 
 @contextlib.contextmanager

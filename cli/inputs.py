@@ -107,6 +107,7 @@ class Images:
     @functools.cached_property
     def data(self):
         """The data set, read when it is first needed."""
+        import_quietly(with_tensorflow=True)
         import kvae
 
         card = self.vae.card

@@ -167,7 +167,7 @@ def train(
     import contextlib
     import sys
 
-    import_quietly()
+    import_quietly(with_tensorflow=True)
     import keras
 
     import kvae

@@ -240,7 +240,7 @@ class KeepLastEpoch(keras.callbacks.Callback):
     """Keeps the last good epoch, so that neither Ctrl-C nor a loss that is not finite loses it.
 
     Use it as a context around `fit` and what follows. Within it the first Ctrl-C waits until the
-    running step has ended, so that the model's state is whole, and then raises KeyboardInterrupt
+    running steps have ended, so that the model's state is whole, and then raises KeyboardInterrupt
     out of `fit`; a second one raises at once. After `restore` Ctrl-C is held back to the end of the
     context, so that nothing that is being saved is lost.
 
@@ -285,7 +285,7 @@ class KeepLastEpoch(keras.callbacks.Callback):
         if self.interrupted:
             raise KeyboardInterrupt
         self.interrupted = True
-        print("\nStopping after this step. Ctrl-C once more stops at once.", file=sys.stderr)
+        print("\nStopping in a moment. Ctrl-C once more stops at once.", file=sys.stderr)
 
     def raise_if_interrupted(self, batch=None, logs=None):
         """Raises between two steps, when the model's state is whole."""

@@ -142,7 +142,7 @@ class VAE(TrainStep):
             name: keras.metrics.Mean(name=name) for name in ("reconstruction", "kl", "elbo")
         }
         # Out of sight of Keras, which would save it with the model.
-        self.kept = types.SimpleNamespace(generator=None)
+        self.kept = types.SimpleNamespace(generator=None, parts=())
         self.card = {
             "image_shape": list(self.image_shape),
             "latent_dim": self.latent_dim,
@@ -451,11 +451,15 @@ class VAE(TrainStep):
         return [ops.convert_to_numpy(output).astype("float32") for output in outputs]
 
     def _generate_batch(self, noise):
-        if self.kept.generator is None:
+        parts = (self.prior, self.decoder, self.likelihood)
+        if self.kept.parts != parts:
+            self.kept.parts = parts
             try:
                 self.kept.generator = self.generator()
-            except ValueError:  # a prior whose weights are in no layer
-                return self._decode_batch(ops.convert_to_numpy(self.prior.from_noise(noise)))
+            except Exception:  # a prior of one's own that is not made of stock layers
+                self.kept.generator = None
+        if self.kept.generator is None:
+            return self._decode_batch(ops.convert_to_numpy(self.prior.from_noise(noise)))
         return ops.convert_to_numpy(self.kept.generator.predict_on_batch(noise))
 
     def _decode_batch(self, latents):
@@ -495,15 +499,15 @@ class VAE(TrainStep):
         images = self.likelihood.check(images, self.image_shape)
         mean = images.mean(axis=0, dtype="float64") / (1 if images.dtype.kind in "fb" else 255)
         parameters = self.likelihood.parameters_of(mean[np.newaxis])
-        biases = [layer.bias for layer in self.decoder.layers if hasattr(layer, "bias")]
-        biases = [bias for bias in biases if bias is not None]
-        size = math.prod(biases[-1].shape) if biases else 0
+        last = [layer for layer in self.decoder.layers if hasattr(layer, "kernel")][-1:]
+        bias = last[0].bias if last else None
+        size = math.prod(bias.shape) if bias is not None else 0
         if size != parameters.size:
             mean = np.broadcast_to(mean.mean(axis=(0, 1)), (1, 1, 1, mean.shape[-1]))
             parameters = self.likelihood.parameters_of(mean)
-        if not size or size % parameters.size:
+        if bias is None or size % parameters.size:
             raise ValueError("The decoder's last layer has no bias for each value or channel.")
-        biases[-1].assign(np.tile(parameters.reshape(-1), size // parameters.size))
+        bias.assign(np.tile(parameters.reshape(-1), size // parameters.size))
 
     def uncompiled(self) -> "VAE":
         """A copy without an optimizer: its file is a third of the size.

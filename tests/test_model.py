@@ -537,7 +537,8 @@ def test_a_model_can_start_at_the_mean_of_the_images(preset, likelihood):
 
 def test_a_decoder_without_a_bias_cannot_start_at_the_mean(images):
     latents = keras.Input((3,))
-    decoder = keras.Model(latents, layers.Reshape(SHAPE)(layers.Dense(64, use_bias=False)(latents)))
+    values = layers.Dense(64, use_bias=False)(layers.Dense(5)(latents))
+    decoder = keras.Model(latents, layers.Reshape(SHAPE)(values))
     vae = kvae.VAE(kvae.build_encoder(SHAPE, 3, width=8, depth=1), decoder)
     with pytest.raises(ValueError, match="no bias for each value or channel"):
         vae.start_at_mean(images)

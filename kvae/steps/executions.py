@@ -7,7 +7,7 @@ import math
 
 import keras
 
-OF_NO_SURPRISE = ("keras", "kvae")
+KNOWN_PACKAGES = ("keras", "kvae")
 MOST_BYTES = 2**25  # of images that are handed over at once
 
 
@@ -16,7 +16,7 @@ class Executions(keras.Model):
 
     What `compile(steps_per_execution=...)` was told holds. Otherwise `fit` chooses; one step at a
     time where it is to stop after so many (`steps_per_epoch`), or a callback looks at batches.
-    Evaluation goes one batch at a time.
+    Then too evaluation goes one batch at a time.
     """
 
     most_steps = 1  # that pay where there are no convolutions
@@ -45,6 +45,13 @@ class Executions(keras.Model):
         with self.executing(1):
             return super().evaluate(*args, **kwargs)
 
+    def predict(self, *args, **kwargs):
+        """`keras.Model.predict`, one batch at a time also from within a `fit` that chose more."""
+        if self.chosen_steps is None:
+            return super().predict(*args, **kwargs)
+        with self.executing(1):
+            return super().predict(*args, **kwargs)
+
     def make_train_function(self, force=False):
         """As Keras's, and anew when the number of steps has changed."""
         if force or self.steps_per_execution != self.function_steps:
@@ -71,7 +78,7 @@ class Executions(keras.Model):
         """Whether there may be convolutions, as there may be in a layer that is not Keras's."""
         own = (type(layer) for layer in self._flatten_layers(include_self=False))
         return any(
-            "conv" in kind.__name__.lower() or kind.__module__.split(".")[0] not in OF_NO_SURPRISE
+            "conv" in kind.__name__.lower() or kind.__module__.split(".")[0] not in KNOWN_PACKAGES
             for kind in own
         )
 
@@ -81,7 +88,8 @@ class Executions(keras.Model):
         if self.convolves():  # within a loop XLA's take forty times as long on a CPU
             return 1
         shape = getattr(x, "shape", None)
-        if self.run_eagerly or shape is None or given.get("steps_per_epoch"):
+        stops = given.get("steps_per_epoch") or keras.config.max_steps_per_epoch()
+        if self.run_eagerly or shape is None or stops:
             return 1
         if any(looks_at_batches(callback) for callback in callbacks_in(given)):
             return 1

@@ -53,10 +53,10 @@ class TrainStep(Executions):
         @functools.partial(jax.jit, donate_argnums=0)
         def several_steps(state, batches, count):
             def step(i, carry):
-                batch = tree.map_structure(lambda stack: stack[i], batches)
+                batch = tree.map_structure(lambda stack: stack[i], batches, none_is_leaf=False)
                 return self.train_step(carry[1], batch)
 
-            first = tree.map_structure(lambda stack: stack[0], batches)
+            first = tree.map_structure(lambda stack: stack[0], batches, none_is_leaf=False)
             logs, _ = jax.eval_shape(self.train_step, state, first)
             logs = tree.map_structure(lambda log: jax.numpy.zeros(log.shape, log.dtype), logs)
             return jax.lax.fori_loop(0, count, step, (logs, state))
@@ -83,6 +83,8 @@ class TrainStep(Executions):
 
 def stacked(parts, length: int):
     """Arrays of one shape on top of each other, filled up to a length, so that one loop fits."""
+    if isinstance(parts[0], jax.Array):  # on the device already
+        return jax.numpy.stack([*parts, *parts[:1] * (length - len(parts))])
     stack = np.empty((length, *parts[0].shape), parts[0].dtype)
     for i, part in enumerate(parts):
         stack[i] = part

@@ -37,10 +37,13 @@ class TrainStep(Executions):
             return None
         most = self.steps_per_execution
 
+        def mapped(function, *trees):
+            return tree.map_structure(function, *trees, none_is_leaf=False)
+
         @tf.function(jit_compile=True, reduce_retracing=True, autograph=False)
         def several_steps(batches, count):
             def step(i):
-                self.train_step(tree.map_structure(lambda stack: stack[i], batches))
+                self.train_step(mapped(lambda stack: stack[i], batches))
                 return [i + 1]
 
             tf.while_loop(lambda i: i < count, step, [tf.constant(0)])
@@ -51,7 +54,7 @@ class TrainStep(Executions):
             for batches in of_one_shape(iterator, most):
                 count = tf.constant(len(batches))
                 batches += batches[:1] * (most - len(batches))  # so that one loop fits
-                stacks = tree.map_structure(lambda *parts: tf.stack(parts), *batches)
+                stacks = mapped(lambda *parts: tf.stack(parts), *batches)
                 logs = several_steps(stacks, count)
             if logs is None:
                 raise StopIteration

@@ -13,7 +13,7 @@ def quicken(optimizer: keras.optimizers.Optimizer) -> None:
     if isinstance(optimizer, keras.optimizers.Adam) and not optimizer.amsgrad:
         optimizer._parallel_update_step = functools.partial(update, optimizer)
     if optimizer.global_clipnorm and not (optimizer.clipnorm or optimizer.clipvalue):
-        optimizer._clip_gradients = functools.partial(clipped, optimizer.global_clipnorm)
+        optimizer._clip_gradients = functools.partial(clipped, optimizer)
 
 
 def update(optimizer, gradients, variables, learning_rate) -> None:
@@ -24,7 +24,7 @@ def update(optimizer, gradients, variables, learning_rate) -> None:
         type(optimizer)._parallel_update_step(optimizer, gradients, variables, learning_rate)
         return
     indices = [optimizer._get_variable_index(variable) for variable in variables]
-    step = int(optimizer.iterations.value) + 1
+    step = int(keras.ops.convert_to_numpy(optimizer.iterations)) + 1
     # PyTorch corrects the second moment before it adds epsilon, Keras after.
     epsilon = optimizer.epsilon / (1 - optimizer.beta_2**step) ** 0.5
     torch._fused_adam_(
@@ -44,11 +44,12 @@ def update(optimizer, gradients, variables, learning_rate) -> None:
     )
 
 
-def clipped(most: float, gradients: list) -> list:
-    """Gradients whose norm, taken over all of them, is at most `most`."""
+def clipped(optimizer, gradients: list) -> list:
+    """Gradients whose norm, taken over all of them, is at most `global_clipnorm`."""
+    most = optimizer.global_clipnorm
     given = [gradient for gradient in gradients if gradient is not None]
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(given)))
-    scale = most / torch.clamp(norm, min=most)
+    scale = most / torch.clamp(norm, min=most) + (norm - norm)  # not finite where the norm is not
     if norm.device.type == "cpu" and scale == 1:  # no pass over memory for nothing
         return gradients
     return [gradient if gradient is None else gradient * scale for gradient in gradients]

@@ -4,7 +4,7 @@ import types
 
 import keras
 import torch
-from keras import tree
+from keras import ops, tree
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from kvae.steps.executions import Executions
@@ -19,6 +19,11 @@ class TrainStep(Executions):
     depends on values, is run eagerly.
     """
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        # Out of sight of Keras, which would take them for parts of the model.
+        self.graphs = types.SimpleNamespace(made={})
+
     def best_jit_compile(self) -> bool | str:
         """What to give `compile(jit_compile=...)`: Keras chooses well here."""
         return "auto"
@@ -26,15 +31,18 @@ class TrainStep(Executions):
     def make_train_function(self, force=False):
         """As Keras's; forgets what was recorded for another optimizer."""
         if force or self.train_function is None:
-            # Out of sight of Keras, which would take them for parts of the model.
-            self.graphs = types.SimpleNamespace(made={})
-            quicken(self.optimizer)
+            self.graphs.made = {}
+            if self.can_be_recorded():
+                quicken(self.optimizer)
         return super().make_train_function(force)
 
     def train_step(self, data):
         """Updates the weights on one batch; returns the running metrics."""
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        gradients, logs = self.recorded(x, y, sample_weight) or self.eager(x, y, sample_weight)
+        data = tree.map_structure(
+            lambda array: None if array is None else ops.convert_to_tensor(array),
+            keras.utils.unpack_x_y_sample_weight(data),
+        )
+        gradients, logs = self.recorded(data) or self.eager(*data)
         with torch.no_grad():
             self.optimizer.apply(gradients, self.trainable_weights)
         return logs
@@ -50,52 +58,59 @@ class TrainStep(Executions):
             self._loss_tracker.update_state(loss, sample_weight=x.shape[0])
             return list(gradients), self.compute_metrics(x, y, outputs, sample_weight)
 
-    def recorded(self, x, y, sample_weight) -> tuple[list, dict] | None:
-        """The same, replayed; None where it cannot be recorded."""
-        given = (x, y, sample_weight)
-        key = (len(self.trainable_weights), *(described(part) for part in tree.flatten(given)))
-        if key not in self.graphs.made:
-            self.graphs.made[key] = self.record(given)
-        if self.graphs.made[key] is None:
+    def can_be_recorded(self) -> bool:
+        """Whether a step may be: not where somebody else compiles or looks, or the scale moves."""
+        scales = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
+        return not (self.run_eagerly or self.jit_compile or scales)
+
+    def recorded(self, data: tuple) -> tuple[list, dict] | None:
+        """As `eager`, replayed; None where it cannot be recorded."""
+        if not self.can_be_recorded():
             return None
+        # The variables are those of the graph too, so that no other can have their identity.
+        weights = (id(weight) for weight in self.trainable_weights)
+        key = (*weights, *(described(part) for part in tree.flatten(data)))
+        if key not in self.graphs.made:
+            self.graphs.made[key] = self.record(data)
         graph, state, changed = self.graphs.made[key]
+        if graph is None:
+            return None
         with torch.no_grad():
             values = [variable.value.detach() for variable in state]
-            gradients, logs, news = graph(values, given)
+            gradients, logs, news = graph(values, data)
             for variable, new in zip(changed, news, strict=True):
                 variable.value.copy_(new)
         return gradients, logs
 
-    def record(self, given):
-        """Records `eager` as a function of all variables; None where that is not possible.
+    def record(self, data: tuple) -> tuple:
+        """Records `eager` as a function of all variables.
 
         Returns:
-            A graph module, the variables it takes, and those of them that it changes.
+            A graph module, or None where it cannot be recorded; the variables it takes; and those
+            of them that it changes.
         """
-        if self.run_eagerly or isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
-            return None
         weights = self.trainable_weights
         state = [*weights, *self.non_trainable_variables, *self.metrics_variables]
         changed: list = []
 
-        def function(values, given):
+        def function(values, data):
             values = [value.detach() for value in values]
             for value in values[: len(weights)]:
                 value.requires_grad_()
             with keras.StatelessScope(zip(state, values, strict=True)) as scope:
-                gradients, logs = self.eager(*given)
+                gradients, logs = self.eager(*data)
             news = [scope.get_current_value(variable) for variable in state]
             pairs = list(zip(state, news, values, strict=True))
             changed[:] = [variable for variable, new, old in pairs if new is not old]
             return gradients, logs, [new.detach() for _, new, old in pairs if new is not old]
 
+        values = [variable.value.detach() for variable in state]
+        with torch.random.fork_rng():  # what layers make when first called: of real numbers
+            function(values, data)
         try:
-            graph = make_fx(function, tracing_mode="fake")(
-                [variable.value.detach() for variable in state], given
-            )
+            return make_fx(function, tracing_mode="fake")(values, data), state, changed
         except Exception:  # whatever a layer does that depends on values
-            return None
-        return graph, state, changed
+            return None, state, changed
 
 
 def described(part) -> tuple | None:

@@ -259,6 +259,7 @@ def main() -> None:
         places.put(set(cores[job :: given.jobs]) if given.jobs > 1 else None)
     out = pathlib.Path(given.out)
     runs = json.loads(out.read_text()) if out.is_file() else []
+    runs = [run for run in runs if run["epochs"] == given.epochs]
     done = {(run["variant"], run["seed"]) for run in runs}
     with concurrent.futures.ThreadPoolExecutor(given.jobs) as pool:
         waiting = [

@@ -23,8 +23,8 @@ import turns
 
 BATCH = 128
 HIDDEN, LATENTS = 400, 20
-BACKENDS = ("jax", "tensorflow", "torch")
-TORCH_LOOP = "hand-written, torch loop"
+BACKENDS = {"JAX": "jax", "TensorFlow": "tensorflow", "PyTorch": "torch"}
+TORCH_LOOP = "PyTorch, loop by hand"
 
 
 def images_of(folder: str) -> np.ndarray:
@@ -47,7 +47,7 @@ def dense_worker(images: np.ndarray, profile: bool) -> turns.Tasks:
 
     tasks = {
         "kvae": epochs(textbook(), images),
-        "plain Keras": epochs(plain_keras(), images.astype("float32") / 255),
+        "plain Keras": epochs(plain_keras(), images),
     }
     if profile:
         one = textbook()
@@ -124,7 +124,7 @@ def plain_keras():
             )
 
         def call(self, images):
-            x = ops.reshape(images, (-1, 784))
+            x = ops.reshape(ops.cast(images, "float32") / 255, (-1, 784))
             x = ops.cast(keras.random.uniform(ops.shape(x), seed=self.seed) < x, "float32")
             h = self.hidden(x)
             mean, log_variance = self.mean(h), self.log_variance(h)
@@ -205,7 +205,7 @@ def scan_worker(images: np.ndarray) -> turns.Tasks:
         state[0], losses = epoch(state[0], jax.random.key(next(keys)))
         return float(losses.mean())
 
-    return {"JAX scan": task}
+    return {"scan by hand": task}
 
 
 def torch_worker(images: np.ndarray) -> turns.Tasks:
@@ -247,7 +247,7 @@ def torch_worker(images: np.ndarray) -> turns.Tasks:
             total += loss.item()
         return total / (len(data) // BATCH)
 
-    return {"torch loop": task}
+    return {"loop by hand": task}
 
 
 def pythae_worker(images: np.ndarray) -> turns.Tasks:
@@ -303,7 +303,7 @@ def pythae_worker(images: np.ndarray) -> turns.Tasks:
     def task():
         return trainer.train_step(1)  # what pythae calls an epoch
 
-    return {"trainer": task}
+    return {"its trainer": task}
 
 
 def conv_worker(images: np.ndarray) -> turns.Tasks:
@@ -362,8 +362,13 @@ def tutorial():
     return model
 
 
-BY_HAND = {"hand-written": (torch_worker, "torch"), "JAX": (scan_worker, "jax")}
-BY_HAND |= {"pythae": (pythae_worker, "torch")}
+# Processes that are not kvae's: how they work, and the backend that Keras is told, unused.
+OTHERS = {
+    "loop": (torch_worker, "torch"),
+    "scan": (scan_worker, "jax"),
+    "pythae": (pythae_worker, "torch"),
+}
+LABELS = {"loop": "PyTorch", "scan": "JAX", "pythae": "pythae"}
 
 
 def report(found: dict[str, list], images: int, base: str) -> dict:
@@ -391,13 +396,15 @@ def draw(lines: dict, path: str) -> None:
     """The speeds as bars; kvae's stand out."""
     from matplotlib import pyplot
 
-    names = [name for name in lines if not name.endswith("products")][::-1]
+    names = [name for name in lines if not name.endswith("products")]
+    names.sort(key=lambda name: lines[name]["median"])
     figure, axes = pyplot.subplots(figsize=(7, 0.4 * len(names) + 0.8), layout="constrained")
     for i, name in enumerate(names):
         line = lines[name]
         axes.barh(i, line["median"], color="tab:blue" if name.endswith("kvae") else "0.75")
         axes.plot([line["lowest"], line["highest"]], [i, i], color="0.3", linewidth=1)
     axes.set_yticks(range(len(names)), names)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.set_xlabel("images a second in training: median, lowest and highest")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
@@ -408,7 +415,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, help="in an epoch; 25,600, with --conv 2,560")
-    parser.add_argument("--backends", nargs="*", default=BACKENDS)
+    parser.add_argument("--backends", nargs="*", default=list(BACKENDS.values()))
     parser.add_argument("--conv", action="store_true")
     parser.add_argument("--profile", action="store_true", help="kvae only, part by part")
     parser.add_argument("--out", help="a JSON file to write")
@@ -418,8 +425,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.worker:
         images = images_of(given.folder)
-        if given.worker in BY_HAND:
-            turns.work(BY_HAND[given.worker][0](images))
+        if given.worker in OTHERS:
+            turns.work(OTHERS[given.worker][0](images))
         else:
             worker = conv_worker if given.conv else dense_worker
             turns.work(worker(images, *([] if given.conv else [given.profile])))
@@ -433,7 +440,7 @@ def main() -> None:
         np.save(os.path.join(folder, "images.npy"), images)
         names = {name: name for name in given.backends}
         if not flags:
-            names = {name: backend for name, (_, backend) in BY_HAND.items()} | names
+            names |= {name: backend for name, (_, backend) in OTHERS.items()}
         found = turns.measured(
             {
                 name: turns.start(__file__, backend, "--worker", name, "--folder", folder, *flags)
@@ -441,6 +448,12 @@ def main() -> None:
             },
             given.rounds,
         )
+    labels = LABELS | {backend: label for label, backend in BACKENDS.items()}
+    found = {
+        f"{labels[process]}, {task}": each
+        for key, each in found.items()
+        for process, _, task in [key.partition(", ")]
+    }
     base = {"--conv": "Keras tutorial", "--profile": "products"}.get((flags or [""])[0], TORCH_LOOP)
     print(f"{len(images):,} images in an epoch, {given.rounds} rounds: medians, lowest, highest")
     lines = report(found, len(images), base)
