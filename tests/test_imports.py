@@ -60,6 +60,7 @@ MAY_KNOW_A_FRAMEWORK = {
     "kvae/steps/tensorflow_step.py": {"tensorflow"},
     "kvae/steps/jax_step.py": {"jax"},
     "kvae/steps/torch_step.py": {"torch"},
+    "kvae/steps/torch_adam.py": {"torch"},
     "kvae/data/tfds.py": {"tensorflow", "tensorflow_datasets"},
     "cli/command.py": {"tensorflow"},  # to keep it quiet
 }
