@@ -26,9 +26,10 @@ def uniform(shape: tuple, seed):
         Jarzynski and Olano (2020), "Hash functions for GPU rendering", JCGT 9(3) (pcg3d).
 
     Example:
+        >>> from keras import ops
         >>> from kvae.noise import uniform
-        >>> noise = uniform((2, 3), seed=0)
-        >>> tuple(noise.shape), bool((noise >= 0).all()), bool((noise < 1).all())
+        >>> noise = ops.convert_to_numpy(uniform((2, 3), seed=0))
+        >>> noise.shape, bool((noise >= 0).all()), bool((noise < 1).all())
         ((2, 3), True, True)
     """
     return fraction(words(shape, seed)[2])
