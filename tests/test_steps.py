@@ -185,34 +185,28 @@ def test_a_recorded_step_is_the_eager_one(network, make_flow):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
-@on_torch
-def test_a_step_that_depends_on_values_is_eager(images):
-    class Halved(keras.layers.Layer):
-        def call(self, x):
-            return x / 2 if bool(ops.max(x) > 0.5) else x
+class Halved(keras.layers.Layer):
+    """Depends on values."""
 
-    latents = keras.Input((3,))
-    decoder = keras.layers.Reshape((8, 8, 1))(Halved()(keras.layers.Dense(64)(latents)))
-    vae = kvae.VAE(
-        kvae.build_encoder((8, 8, 1), 3, width=8, depth=1), keras.Model(latents, decoder)
-    )
-    vae.compile("adam")
-    vae.fit(images, epochs=1, verbose=0)
-    assert [graph for graph, *_ in vae.graphs.made.values()] == [None]
+    def call(self, x):
+        return x / 2 if bool(ops.max(x) > 0.5) else x
+
+
+class Noisy(keras.layers.Layer):
+    """Draws without a seed of its own."""
+
+    def call(self, x):
+        return x + keras.random.normal(ops.shape(x))
 
 
 @on_torch
-def test_a_layer_that_draws_without_a_seed_is_eager(images):
-    class Noisy(keras.layers.Layer):
-        def call(self, x):
-            return x + keras.random.normal(ops.shape(x))
-
+@pytest.mark.parametrize("layer", [Halved, Noisy])
+def test_what_cannot_be_recorded_is_eager(images, layer):
     keras.backend.clear_session()
     latents = keras.Input((3,))
-    decoder = keras.layers.Reshape((8, 8, 1))(Noisy()(keras.layers.Dense(64)(latents)))
-    vae = kvae.VAE(
-        kvae.build_encoder((8, 8, 1), 3, width=8, depth=1), keras.Model(latents, decoder)
-    )
+    decoder = keras.layers.Reshape((8, 8, 1))(layer()(keras.layers.Dense(64)(latents)))
+    encoder = kvae.build_encoder((8, 8, 1), 3, width=8, depth=1)
+    vae = kvae.VAE(encoder, keras.Model(latents, decoder))
     vae.compile("adam")
     vae.fit(images, epochs=1, verbose=0)
     assert [graph for graph, *_ in vae.graphs.made.values()] == [None]

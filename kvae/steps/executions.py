@@ -16,7 +16,7 @@ class Executions(keras.Model):
 
     What `compile(steps_per_execution=...)` was told holds. Otherwise `fit` chooses; one step at a
     time where it is to stop after so many (`steps_per_epoch`), or a callback looks at batches.
-    Then too evaluation goes one batch at a time.
+    Evaluation, also that of each epoch, then goes one batch at a time.
     """
 
     most_steps = 1  # that pay where there are no convolutions

@@ -32,12 +32,12 @@ BARE_LOAD = "import kvae; kvae.load('mnist', compile=False)"
 TEXTBOOK = """
 import sys, time, numpy as np, keras
 sys.path.insert(0, {here!r})
-import training
+import contenders
 images = np.load({images!r})
 if {plain}:
-    model = training.plain_keras()
+    model = contenders.plain_keras()
 else:
-    model = training.textbook()
+    model = contenders.textbook()
 started = time.perf_counter()
 model.fit(images[:{count}], batch_size=128, epochs={epochs}, verbose=0)
 print(time.perf_counter() - started)
@@ -220,18 +220,18 @@ def growth(given, folder: str) -> dict:
 
 def growing(folder: str) -> turns.Tasks:
     """The tasks of a process that works on more and more."""
+    import contenders
     import keras
-    import training
 
     import kvae
     from kvae.evaluation import bounds
 
     images = np.load(os.path.join(folder, "images.npy"))
     tasks = {}
-    vae = training.textbook()
+    vae = contenders.textbook()
     for count in IMAGES:
         more = np.resize(images, (count, *images.shape[1:]))
-        tasks[f"images in an epoch {count}"] = training.epochs(vae, more)
+        tasks[f"images in an epoch {count}"] = contenders.epochs(vae, more)
     of = bounds.posterior(vae, images[:1000])
     for draws in DRAWS:
         tasks[f"importance samples {draws}"] = lambda k=draws: bounds.importance_weighted(
@@ -240,7 +240,7 @@ def growing(folder: str) -> turns.Tasks:
     for latents in LATENTS:
         other = kvae.VAE.from_preset("mlp-400", (28, 28, 1), latent_dim=latents)
         other.compile(keras.optimizers.Adam(1e-4), jit_compile=other.best_jit_compile())
-        tasks[f"latents {latents}"] = training.epochs(other, images[:12_800])
+        tasks[f"latents {latents}"] = contenders.epochs(other, images[:12_800])
     return tasks
 
 
