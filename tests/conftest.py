@@ -5,8 +5,26 @@ import numpy as np
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Small models take longer to compile than to run.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 SHARED = pathlib.Path(__file__).parents[1].parent / "shared" / "data" / "tfds"
+
+
+def pytest_configure(config):
+    """Lets JAX keep what it compiled, for all tests of all processes."""
+    if getattr(config, "cache", None) is not None:
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("jax")))
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """The same initial weights in every run, whatever ran before."""
+    import keras
+
+    keras.utils.set_random_seed(0)
 
 
 @pytest.fixture

@@ -158,8 +158,9 @@ on_torch = pytest.mark.skipif(keras.backend.backend() != "torch", reason="PyTorc
 
 @on_torch
 @pytest.mark.parametrize("network", ["mlp", "pooled"])
-def test_a_recorded_step_is_the_eager_one(network, make_flow):
+def test_a_recorded_step_is_the_eager_one(network, make_flow, monkeypatch):
     """With batch norm, dropout, a regulariser, a flow, sample weights and a short last batch."""
+    monkeypatch.setattr("kvae.steps.torch_step.EAGER_STEPS", 1)
     images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1)).astype("uint8")
 
     def trained(recorded):
@@ -201,7 +202,8 @@ class Noisy(keras.layers.Layer):
 
 @on_torch
 @pytest.mark.parametrize("layer", [Halved, Noisy])
-def test_what_cannot_be_recorded_is_eager(images, layer):
+def test_what_cannot_be_recorded_is_eager(images, layer, monkeypatch):
+    monkeypatch.setattr("kvae.steps.torch_step.EAGER_STEPS", 1)
     keras.backend.clear_session()
     latents = keras.Input((3,))
     decoder = keras.layers.Reshape((8, 8, 1))(layer()(keras.layers.Dense(64)(latents)))
@@ -211,6 +213,14 @@ def test_what_cannot_be_recorded_is_eager(images, layer):
     vae.fit(images, epochs=1, verbose=0)
     assert [graph for graph, *_ in vae.graphs.made.values()] == [None]
     assert np.isfinite(ops.convert_to_numpy(keras.random.normal((2,)))).all()
+
+
+@on_torch
+def test_what_comes_seldom_is_not_recorded(make_vae, images, monkeypatch):
+    monkeypatch.setattr("kvae.steps.torch_step.EAGER_STEPS", 6)
+    vae = make_vae()
+    vae.fit(images[:20], batch_size=8, epochs=5, verbose=0)
+    assert len(vae.graphs.made) == 1  # 10 batches of 8; 5 of 4 are too few
 
 
 @on_torch

@@ -16,7 +16,8 @@ from kvae.training import default_epochs, optimizer
 
 @pytest.fixture
 def dataset(images):
-    return kvae.data.from_arrays(images, name="bars", class_names=["bar"])
+    # 48 to train on, in batches of 16: a short last one would be compiled too.
+    return kvae.data.from_arrays(images[:58], name="bars", class_names=["bar"])
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_a_run_leaves_a_model_a_history_curves_and_grids(dataset, small, tmp_pat
     with (folder / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
-    assert [row["updates"] for row in rows] == ["4", "8", "12"]  # 53 images in batches of 16
+    assert [row["updates"] for row in rows] == ["3", "6", "9"]  # 48 images in batches of 16
     for row in rows:
         assert np.isfinite([float(value) for value in row.values()]).all()
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
@@ -81,7 +82,7 @@ def test_the_card_says_what_the_model_is_and_its_figures_can_be_had_again(datase
         "origin": "",
         "image_shape": [8, 8, 1],
         "class_names": ["bar"],
-        "images": {"train": 53, "validation": 5, "test": 6},
+        "images": {"train": 48, "validation": 5, "test": 5},
         "protocol": "binarize dynamic",
         "latent_dim": 3,
         "preset": "small",
@@ -94,7 +95,7 @@ def test_the_card_says_what_the_model_is_and_its_figures_can_be_had_again(datase
     assert card["versions"]["kvae"] == kvae.__version__
     test = card["test"]
     protocol = test["protocol"]
-    assert protocol["unit"] == "nats per image" and protocol["images"] == 6
+    assert protocol["unit"] == "nats per image" and protocol["images"] == 5
     assert abs(test["elbo"] + test["reconstruction"] + test["kl"]) < 0.01
     again = kvae.evaluation.test_figures(vae, dataset.test, seed=5)
     assert again == test

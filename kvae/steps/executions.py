@@ -24,33 +24,40 @@ class Executions(keras.Model):
     chosen_steps: int | None = None  # while `fit` runs with a number of its own choice
     function_steps: int | None = None  # that the train function was made for
 
-    def fit(self, x=None, y=None, *args, **kwargs):
+    def fit(self, *args, **kwargs):
         """`keras.Model.fit`, with as many steps in one dispatch as pay."""
+        given = inspect.signature(super().fit).bind(*args, **kwargs).arguments
         if not self.compiled or self.steps_per_execution != 1:
-            return super().fit(x, y, *args, **kwargs)
-        given = inspect.signature(super().fit).bind(x, y, *args, **kwargs).arguments
+            return super().fit(**self.fed(given, shuffle=True))
         self.chosen_steps = self.best_steps(given)
         try:
             with self.executing(self.chosen_steps):
-                return super().fit(x, y, *args, **kwargs)
+                return super().fit(**self.fed(given, shuffle=True))
         finally:
             self.chosen_steps = None
 
     def evaluate(self, *args, **kwargs):
         """`keras.Model.evaluate`, one batch at a time also from within a `fit` that chose more."""
+        own = inspect.signature(super().evaluate).bind(*args, **kwargs).arguments
+        given = self.fed(own.pop("kwargs", {}) | own)
         if self.chosen_steps is None:
-            return super().evaluate(*args, **kwargs)
+            return super().evaluate(**given)
         if getattr(self, "_eval_epoch_iterator", None) is not None:
             self._eval_epoch_iterator.steps_per_execution = 1
         with self.executing(1):
-            return super().evaluate(*args, **kwargs)
+            return super().evaluate(**given)
 
     def predict(self, *args, **kwargs):
         """`keras.Model.predict`, one batch at a time also from within a `fit` that chose more."""
+        given = self.fed(inspect.signature(super().predict).bind(*args, **kwargs).arguments)
         if self.chosen_steps is None:
-            return super().predict(*args, **kwargs)
+            return super().predict(**given)
         with self.executing(1):
-            return super().predict(*args, **kwargs)
+            return super().predict(**given)
+
+    def fed(self, given: dict, shuffle: bool = False) -> dict:
+        """Arguments of `fit`, `evaluate` or `predict`, with arrays as the backend takes them best."""
+        return given
 
     def make_train_function(self, force=False):
         """As Keras's, and anew when the number of steps has changed."""

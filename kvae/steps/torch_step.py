@@ -1,5 +1,6 @@
 """The training step on PyTorch."""
 
+import collections
 import types
 
 import keras
@@ -10,19 +11,23 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from kvae.steps.executions import Executions
 from kvae.steps.torch_adam import quicken
 
+# Eager steps with batches of one shape before it is recorded: what they lose is about what recording
+# takes, so that neither a short nor a long run is much worse than if it had known.
+EAGER_STEPS = 64
+
 
 class TrainStep(Executions):
     """A model whose `train_step` differentiates `compute_loss` with PyTorch.
 
     Keras spends most of an eager step in Python, layer by layer. So what a step asks of PyTorch is
-    recorded once for each shape of a batch, and then replayed. What cannot be recorded, since it
-    depends on values, is run eagerly.
+    recorded once for each shape of a batch that comes often, and then replayed. What cannot be
+    recorded, since it depends on values, is run eagerly.
     """
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         # Out of sight of Keras, which would take them for parts of the model.
-        self.graphs = types.SimpleNamespace(made={})
+        self.graphs = types.SimpleNamespace(made={}, seen=collections.Counter())
 
     def best_jit_compile(self) -> bool | str:
         """What to give `compile(jit_compile=...)`: Keras chooses well here."""
@@ -32,6 +37,7 @@ class TrainStep(Executions):
         """As Keras's; forgets what was recorded for another optimizer."""
         if force or self.train_function is None:
             self.graphs.made = {}
+            self.graphs.seen.clear()
             if self.can_be_recorded():
                 quicken(self.optimizer)
         return super().make_train_function(force)
@@ -64,13 +70,16 @@ class TrainStep(Executions):
         return not (self.run_eagerly or self.jit_compile or scales)
 
     def recorded(self, data: tuple) -> tuple[list, dict] | None:
-        """As `eager`, replayed; None where it cannot be recorded."""
+        """As `eager`, replayed; None where it cannot be recorded, or is not yet worth it."""
         if not self.can_be_recorded():
             return None
         # The variables are those of the graph too, so that no other can have their identity.
         weights = (id(weight) for weight in self.trainable_weights)
         key = (*weights, *(described(part) for part in tree.flatten(data)))
         if key not in self.graphs.made:
+            self.graphs.seen[key] += 1
+            if self.graphs.seen[key] <= EAGER_STEPS:
+                return None
             self.graphs.made[key] = self.record(data)
         graph, state, changed = self.graphs.made[key]
         if graph is None:
@@ -105,9 +114,7 @@ class TrainStep(Executions):
             return gradients, logs, [new.detach() for _, new, old in pairs if new is not old]
 
         values = [variable.value.detach() for variable in state]
-        with torch.random.fork_rng():  # what layers make when first called: of real numbers
-            function(values, data)
-        try:
+        try:  # what layers make when first called, eager steps have made, of real numbers
             return make_fx(function, tracing_mode="fake")(values, data), state, changed
         except Exception:  # whatever a layer does that depends on values
             return None, state, changed
