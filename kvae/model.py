@@ -390,7 +390,7 @@ class VAE(TrainStep):
         count: int,
         seed: int | None = None,
         temperature: float = 1.0,
-        batch_size: int = 1000,
+        batch_size: int | None = None,
     ) -> np.ndarray:
         """New images: the expected image of latents drawn from the prior.
 
@@ -399,7 +399,8 @@ class VAE(TrainStep):
             seed: The same seed, the same images, on the same backend; None: others each time.
             temperature: Multiplies the noise that latents are made of: below 1 safer and more
                 alike, above 1 wilder.
-            batch_size: How many are held on the device at a time.
+            batch_size: How many are held on the device at a time; None: 5,000, or 1,000 where there
+                may be convolutions, which hold more than the images.
 
         Returns:
             (count, height, width, channels), float32 in [0, 1].
@@ -413,6 +414,8 @@ class VAE(TrainStep):
                 f"`temperature` must be finite and at least 0. Received: temperature={temperature}"
             )
         noise = temperature * ops.convert_to_numpy(self.prior.noise(count, seed))
+        if batch_size is None:
+            batch_size = 1000 if self.convolves() else 5000
         return in_batches(self._generate_batch, noise, batch_size)
 
     def generator(self) -> keras.Model:
