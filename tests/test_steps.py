@@ -153,6 +153,72 @@ def test_convolutions_are_not_put_into_a_loop(images, preset, steps):
     assert vae.best_steps({"x": images, "batch_size": 8}) == steps
 
 
+on_tensorflow = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="TensorFlow only"
+)
+
+
+@on_tensorflow
+def test_each_epoch_has_an_order_of_its_own():
+    from kvae.steps.tensorflow_step import data_set
+
+    x = np.arange(20)
+
+    def epochs():
+        keras.utils.set_random_seed(0)
+        data = data_set((x, x / 2, None), 8, shuffle=True)
+        assert len(data) == 3
+        return [[tuple(map(np.asarray, batch)) for batch in data] for _ in range(2)]
+
+    first, second = epochs()
+    for epoch in (first, second):
+        rows, halves = (np.concatenate(parts) for parts in zip(*epoch, strict=True))
+        assert [len(batch[0]) for batch in epoch] == [8, 8, 4]
+        assert sorted(rows) == list(x)
+        assert halves.dtype == np.float32
+        np.testing.assert_array_equal(halves, rows / 2)
+    assert (first[0][0] != second[0][0]).any()
+    again, _ = epochs()
+    np.testing.assert_array_equal(again[0][0], first[0][0])
+    (batch,) = data_set((x,), 32)
+    np.testing.assert_array_equal(batch[0], x)
+
+
+@on_tensorflow
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"x": list(range(4))},
+        {"x": np.zeros((0, 3))},
+        {"x": np.zeros(4), "y": np.zeros(3)},
+        {"x": np.zeros(4), "sample_weight": np.zeros(4)},
+        {"x": np.zeros(4), "validation_split": 0.5},
+        {"x": np.zeros(4), "steps_per_epoch": 2},
+        {"x": np.zeros(4), "class_weight": {0: 1.0}},
+        {"x": np.zeros(4), "shuffle": "batch"},
+        {"x": np.array(["a"])},
+    ],
+    ids=str,
+)
+def test_what_is_no_plain_array_is_left_to_keras(make_vae, given):
+    assert make_vae().fed(given, shuffle=True) == given
+
+
+@on_tensorflow
+def test_a_step_is_traced_once(images):
+    traced = []
+
+    class Counted(kvae.VAE):
+        def train_step(self, data):
+            traced.append(data)
+            return super().train_step(data)
+
+    vae = Counted.from_preset("mlp-400", (8, 8, 1))
+    vae.compile("adam", jit_compile=True)
+    vae.fit(images, batch_size=24, epochs=2, verbose=0)  # the last batch is short
+    assert len(traced) == 1
+
+
 on_torch = pytest.mark.skipif(keras.backend.backend() != "torch", reason="PyTorch only")
 
 

@@ -56,7 +56,7 @@ class Executions(keras.Model):
             return super().predict(**given)
 
     def fed(self, given: dict, shuffle: bool = False) -> dict:
-        """Arguments of `fit`, `evaluate` or `predict`, with arrays as the backend takes them best."""
+        """Arguments of `fit`, `evaluate` or `predict`, arrays as the backend takes them best."""
         return given
 
     def make_train_function(self, force=False):

@@ -35,7 +35,7 @@ class TrainStep(Executions):
         return self.compute_metrics(x, y, outputs, sample_weight)
 
     def make_train_function(self, force=False):
-        """As Keras's, with the optimizer's variables: made in the step, they cost a second trace."""
+        """As Keras's; the optimizer's variables, made in the step, would cost a second trace."""
         if not self.optimizer.built:
             with self.distribute_strategy.scope():
                 self.optimizer.build(self.trainable_variables)
@@ -44,9 +44,9 @@ class TrainStep(Executions):
     def fed(self, given: dict, shuffle: bool = False) -> dict:
         """Arguments of `fit`, `evaluate` or `predict`, with arrays as data sets of our own.
 
-        Those that Keras makes of arrays wait at the end of each epoch, often for as long as it took,
-        until a thread of TensorFlow's that tunes them wakes up; and with a seed set they give the
-        images in the same order in every epoch.
+        Those that Keras makes of arrays wait at the end of each epoch, often for as long as it
+        took, until a thread of TensorFlow's that tunes them wakes up; and with a seed set they give
+        the images in the same order in every epoch.
         """
         given = dict(given)
         batch_size = given.get("batch_size") or 32

@@ -11,8 +11,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from kvae.steps.executions import Executions
 from kvae.steps.torch_adam import quicken
 
-# Eager steps with batches of one shape before it is recorded: what they lose is about what recording
-# takes, so that neither a short nor a long run is much worse than if it had known.
+# Eager steps with batches of one shape before it is recorded: what they lose is about what
+# recording takes, so that neither a short nor a long run is much worse than if it had known.
 EAGER_STEPS = 64
 
 
