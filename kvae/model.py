@@ -399,8 +399,8 @@ class VAE(TrainStep):
             seed: The same seed, the same images, on the same backend; None: others each time.
             temperature: Multiplies the noise that latents are made of: below 1 safer and more
                 alike, above 1 wilder.
-            batch_size: How many are held on the device at a time; None: 5,000, or 1,000 where there
-                may be convolutions, which hold more than the images.
+            batch_size: How many are held on the device at a time; None: 1,000, or up to 5,000 where
+                images are small and nothing convolves.
 
         Returns:
             (count, height, width, channels), float32 in [0, 1].
@@ -415,7 +415,8 @@ class VAE(TrainStep):
             )
         noise = temperature * ops.convert_to_numpy(self.prior.noise(count, seed))
         if batch_size is None:
-            batch_size = 1000 if self.convolves() else 5000
+            many = 2**25 // (4 * math.prod(self.image_shape))
+            batch_size = 1000 if self.convolves() else min(max(many, 1000), 5000)
         return in_batches(self._generate_batch, noise, batch_size)
 
     def generator(self) -> keras.Model:

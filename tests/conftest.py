@@ -5,6 +5,9 @@ import numpy as np
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if "PYTEST_XDIST_WORKER" in os.environ:  # one core each
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 # Small models take longer to compile than to run.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 

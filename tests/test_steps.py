@@ -194,7 +194,7 @@ def test_each_epoch_has_an_order_of_its_own():
         {"x": np.zeros(4), "sample_weight": np.zeros(4)},
         {"x": np.zeros(4), "validation_split": 0.5},
         {"x": np.zeros(4), "steps_per_epoch": 2},
-        {"x": np.zeros(4), "class_weight": {0: 1.0}},
+        {"x": np.zeros(4), "class_weight": {}},
         {"x": np.zeros(4), "shuffle": "batch"},
         {"x": np.array(["a"])},
     ],
@@ -202,6 +202,69 @@ def test_each_epoch_has_an_order_of_its_own():
 )
 def test_what_is_no_plain_array_is_left_to_keras(make_vae, given):
     assert make_vae().fed(given, shuffle=True) == given
+
+
+@on_tensorflow
+def test_fits_may_differ_in_what_they_are_given(images):
+    vae = kvae.VAE.from_preset("mlp-400", (8, 8, 1))
+    vae.compile("adam", jit_compile=True)
+    labels, weights = np.zeros(64, "int32"), np.ones(64, "float32")
+    for x, arguments in [
+        (images, {"batch_size": 8}),
+        (images / 255, {"batch_size": 8}),
+        (images, {"batch_size": 16}),
+        (images, {"y": labels, "batch_size": np.uint8(8)}),
+        (images, {"sample_weight": weights, "validation_data": [images[:9], labels[:9]]}),
+    ]:
+        history = vae.fit(x, verbose=0, **arguments).history
+        assert np.isfinite(history["loss"]).all()
+
+
+@on_tensorflow
+def test_batches_of_a_generator_and_alone_go_through_the_loop_too(images):
+    vae = kvae.VAE.from_preset("mlp-400", (8, 8, 1))
+    vae.compile("adam", jit_compile=True, steps_per_execution=2)
+    vae.train_on_batch(images[:8])
+    vae.fit(((images[:8], None) for _ in range(4)), steps_per_epoch=4, shuffle=False, verbose=0)
+    assert int(vae.optimizer.iterations) == 5
+
+
+class Stretched(kvae.StandardNormal):
+    """Has a layer that is built when it is first called."""
+
+    closed_form = False
+
+    def __init__(self, latent_dim):
+        super().__init__(latent_dim)
+        self.stretch = keras.layers.Dense(latent_dim)
+
+    def log_prob(self, z):
+        return super().log_prob(self.stretch(z))
+
+    kl = kvae.priors.Prior.kl
+
+
+@on_tensorflow
+def test_layers_may_be_built_in_the_first_step(images):
+    encoder = kvae.build_encoder((8, 8, 1), 3, width=8, depth=1)
+    decoder = kvae.build_decoder((8, 8, 1), 3, width=8, depth=1)
+    vae = kvae.VAE(encoder, decoder, prior=Stretched(3))
+    vae.compile("adam")
+    vae.fit(images, epochs=2, verbose=0)
+    assert vae.prior.stretch.built
+
+
+@on_tensorflow
+def test_logs_of_ones_own_step_are_those_of_the_last(images):
+    class Told(kvae.VAE):
+        def train_step(self, data):
+            return {**super().train_step(data), "told": ops.cast(self.step, "float32")}
+
+    for size in (8, 24):
+        vae = Told.from_preset("mlp-400", (8, 8, 1))
+        vae.compile("adam", jit_compile=True)
+        history = vae.fit(images, batch_size=size, verbose=0).history
+        assert history["told"] == [float(vae.step.numpy())]
 
 
 @on_tensorflow

@@ -91,7 +91,7 @@ class Executions(keras.Model):
 
     def best_steps(self, given: dict) -> int:
         """How many steps `fit` makes at a time, given its arguments."""
-        x, batch_size = given.get("x"), given.get("batch_size") or 32
+        x, batch_size = given.get("x"), int(given.get("batch_size") or 32)
         if self.convolves():  # within a loop XLA's take forty times as long on a CPU
             return 1
         shape = getattr(x, "shape", None)

@@ -35,8 +35,12 @@ class TrainStep(Executions):
         return self.compute_metrics(x, y, outputs, sample_weight)
 
     def make_train_function(self, force=False):
-        """As Keras's; the optimizer's variables, made in the step, would cost a second trace."""
-        if not self.optimizer.built:
+        """As Keras's; the optimizer's variables, made in the step, would cost a second trace.
+
+        Unless a layer is built when it is first called: then the optimizer cannot know it yet.
+        """
+        built = all(layer.built for layer in self._flatten_layers(include_self=False))
+        if built and not self.optimizer.built:
             with self.distribute_strategy.scope():
                 self.optimizer.build(self.trainable_variables)
         return super().make_train_function(force)
@@ -49,15 +53,19 @@ class TrainStep(Executions):
         the images in the same order in every epoch.
         """
         given = dict(given)
+        if self.distributed() or "_use_cached_eval_dataset" in given:
+            return given
         batch_size = given.get("batch_size") or 32
         validation = given.get("validation_data")
-        if isinstance(validation, (tuple, np.ndarray)) and not given.get("validation_steps"):
+        if isinstance(validation, (tuple, list, np.ndarray)) and not given.get("validation_steps"):
             size = given.get("validation_batch_size") or batch_size
-            parts = validation if isinstance(validation, tuple) else (validation,)
+            parts = (validation,) if isinstance(validation, np.ndarray) else validation
             given["validation_data"] = data_set(parts, size) or validation
         shuffle = given.get("shuffle", shuffle)
-        left_to_keras = ("class_weight", "validation_split", "steps", "steps_per_epoch")
-        if shuffle != "batch" and not any(given.get(name) for name in left_to_keras):
+        left_to_keras = any(
+            given.get(name) for name in ("validation_split", "steps", "steps_per_epoch")
+        )
+        if not (left_to_keras or shuffle == "batch" or given.get("class_weight") is not None):
             data = data_set(map(given.get, ("x", "y", "sample_weight")), batch_size, shuffle)
             if data is not None:
                 given["x"] = data
@@ -67,51 +75,83 @@ class TrainStep(Executions):
                     given["shuffle"] = False  # else Keras warns that the data set does it
         return given
 
+    def distributed(self) -> bool:
+        """Whether several devices share a batch."""
+        return self._distribute_strategy is not None or tf.distribute.has_strategy()
+
     def several_steps_function(self):
         """Several steps as one loop within XLA, where Keras's loop calls XLA for each of them."""
-        if not self.jit_compile or tf.distribute.has_strategy():
+        if not self.jit_compile or self.distributed():
             return None
         most = self.steps_per_execution
+        steps: dict = {}  # traced for batches of any size, by what else they are
+        loops: dict = {}  # of these steps, compiled for batches of one size
 
-        def mapped(function, *trees):
-            return tree.map_structure(function, *trees, none_is_leaf=False)
+        def traced(batch):
+            """`train_step` as a function of the tensors of a batch."""
+            parts = tree.flatten(batch)
 
-        def compiled(batch):
-            """A step traced for batches of any size, and XLA's loop of it for those of this one."""
-            sizes = mapped(lambda part: tf.TensorSpec((None, *part.shape[1:]), part.dtype), batch)
-            step = tf.function(self.train_step, input_signature=[sizes], autograph=False)
+            def step(*tensors):
+                left = iter(tensors)
+                given = [None if part is None else next(left) for part in parts]
+                return self.train_step(tree.pack_sequence_as(batch, given))
+
+            sizes = [tf.TensorSpec((None, *part.shape[1:]), part.dtype) for part in tensors(batch)]
+            return tf.function(step, input_signature=sizes, autograph=False)
+
+        def compiled(step):
+            """As many steps as are asked for, with the logs of the last."""
+            logs = step.get_concrete_function().structured_outputs
 
             @tf.function(jit_compile=True, autograph=False)
-            def loop(batches, count):
-                def body(i):
-                    step(mapped(lambda stack: stack[i], batches))
-                    return [i + 1]
+            def loop(stacks, count):
+                def body(i, _):
+                    return i + 1, step(*(stack[i] for stack in stacks))
 
-                tf.while_loop(lambda i: i < count, body, [tf.constant(0)])
-                return self.get_metrics_result()
+                zeros = tree.map_structure(lambda log: tf.zeros(log.shape, log.dtype), logs)
+                return tf.while_loop(lambda i, _: i < count, body, (tf.constant(0), zeros))[1]
 
-            return shapes(batch), step, loop
-
-        usual: list = []
+            return loop
 
         def train_function(iterator):
             logs = None
-            for batches in of_one_shape(iterator, most):
-                if not usual:
-                    usual.extend(compiled(batches[0]))
-                size, step, loop = usual
-                if shapes(batches[0]) != size:  # the last of an epoch: not worth XLA's compiling
-                    for batch in batches:
-                        logs = step(batch)
+            for batches in of_one_shape(map(without_optionals, iterator), most):
+                kind = str(tree.map_structure(described, batches[0]))
+                size = str(shapes(batches[0]))
+                if kind not in steps:
+                    steps[kind] = traced(batches[0])
+                if len(batches) == 1 and (kind, size) not in loops:
+                    # Mostly the last of an epoch, and short: not worth XLA's compiling.
+                    logs = steps[kind](*tensors(batches[0]))
                     continue
+                if (kind, size) not in loops:
+                    loops[kind, size] = compiled(steps[kind])
                 count = tf.constant(len(batches))
                 batches += batches[:1] * (most - len(batches))  # so that one loop fits
-                logs = loop(mapped(lambda *parts: tf.stack(parts), *batches), count)
+                stacks = [tf.stack(parts) for parts in zip(*map(tensors, batches), strict=True)]
+                logs = loops[kind, size](stacks, count)
             if logs is None:
                 raise StopIteration
             return logs
 
         return train_function
+
+
+def without_optionals(batch):
+    """A batch with None where TensorFlow has an optional in its place."""
+    return tree.map_structure(
+        lambda part: None if isinstance(part, tf.experimental.Optional) else part, batch
+    )
+
+
+def tensors(batch) -> list:
+    """What of a batch is not None."""
+    return [part for part in tree.flatten(batch) if part is not None]
+
+
+def described(part) -> tuple | None:
+    """What a step is traced for: type and shape of a part of a batch, of any size."""
+    return None if part is None else (part.dtype.name, tuple(part.shape[1:]))
 
 
 def data_set(arrays, batch_size: int, shuffle: bool = False) -> tf.data.Dataset | None:
@@ -121,30 +161,31 @@ def data_set(arrays, batch_size: int, shuffle: bool = False) -> tf.data.Dataset 
         arrays.pop()
     fit = all(isinstance(array, np.ndarray) and array.dtype.kind in "buif" for array in arrays)
     lengths = {len(array) for array in arrays} if fit else ()
-    if len(lengths) != 1 or 0 in lengths or tf.distribute.has_strategy():
+    if len(lengths) != 1 or 0 in lengths:
         return None
     (count,) = lengths
     floats = keras.config.floatx()
     with tf.device("cpu"):
         arrays = tuple(
-            tf.convert_to_tensor(array.astype(floats) if array.dtype.kind == "f" else array)
+            tf.convert_to_tensor(array.astype(floats, copy=False) if kind == "f" else array)
             for array in arrays
+            for kind in [array.dtype.kind]
         )
 
-    def epoch(seed):
+    def row_numbers(seed):
         order = tf.range(count)
         if shuffle:
             order = tf.random.experimental.stateless_shuffle(order, seed)
-
-        def batch(start):
-            rows = order[start : start + batch_size]
-            return tuple(tf.gather(array, rows) for array in arrays)
-
-        return tf.data.Dataset.range(0, count, batch_size).map(batch)
+        starts = tf.data.Dataset.range(0, count, batch_size)
+        return starts.map(lambda start: order[start : start + batch_size])
 
     options = tf.data.Options()
     options.autotune.enabled = False
     seeds = tf.data.Dataset.random(rerandomize_each_iteration=True).batch(2).take(1)
-    batches = seeds.flat_map(epoch)
+    # The arrays go from step to step: what a function captures lives until garbage is collected.
+    pairs = tf.data.Dataset.zip(
+        (seeds.flat_map(row_numbers), tf.data.Dataset.from_tensors(arrays).repeat())
+    )
+    batches = pairs.map(lambda rows, arrays: tuple(tf.gather(array, rows) for array in arrays))
     batches = batches.apply(tf.data.experimental.assert_cardinality(math.ceil(count / batch_size)))
     return batches.prefetch(2).with_options(options)
