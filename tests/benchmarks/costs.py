@@ -29,6 +29,13 @@ DRAWS = (50, 100, 200, 400)
 LATENTS = (5, 20, 80, 320)
 FAST = "import sys; from kvae_cli import main; sys.argv[0] = 'kvae'; main()"
 BARE_LOAD = "import kvae; kvae.load('mnist', compile=False)"
+# A process begins with the peak of the one that starts it, so that one must be small.
+PEAK = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True)
+unit = 1024 if sys.platform != "darwin" else 1024**2
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / unit)
+"""
 TEXTBOOK = """
 import sys, time, numpy as np, keras
 sys.path.insert(0, {here!r})
@@ -44,24 +51,25 @@ print(time.perf_counter() - started)
 """
 
 
-def of_process(command: list[str], backend: str, folder: str) -> tuple[float, float, str]:
-    """Seconds, peak memory in MiB, and what it printed."""
+def of_process(command: list[str], backend: str, folder: str) -> tuple[float, str]:
+    """Seconds, and what it printed."""
     started = time.perf_counter()
-    process = subprocess.Popen(
+    process = subprocess.run(
         command,
         cwd=folder,
         env={**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
     )
-    printed = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - started
-    if status:
-        sys.exit(f"{' '.join(command)[:200]} failed:\n{process.stderr.read()}")
-    unit = 1024 if sys.platform != "darwin" else 1024**2
-    return seconds, usage.ru_maxrss / unit, printed
+    if process.returncode:
+        sys.exit(f"{' '.join(command)[:200]} failed:\n{process.stderr}")
+    return seconds, process.stdout
+
+
+def printed(found: tuple[float, str]) -> float:
+    """The last number that a process printed."""
+    return float(found[1].split()[-1])
 
 
 def compared(name: str, pairs: list[tuple[float, float]], unit: str) -> dict:
@@ -117,7 +125,7 @@ def first_step(given, folder: str) -> dict:
             "s",
             (training_script(folder, False, 128, 1), backend, folder),
             (training_script(folder, True, 128, 1), backend, folder),
-            lambda found: float(found[2].split()[-1]),
+            printed,
         )
         for backend in given.backends
     }
@@ -127,14 +135,15 @@ def memory(given, folder: str) -> dict:
     """Peak memory of `kvae train` on MNIST beside that of a plain `fit` on the same array."""
     found = {}
     for backend in given.backends:
+        peak = [sys.executable, "-c", PEAK]
         train = [sys.executable, "-c", FAST, "train", "--dataset", "mnist", "--preset", "mlp-400"]
         found[backend] = in_turns(
             f"{backend}: kvae train; fit of plain Keras",
             max(1, given.rounds // 3),
             "MiB",
-            ([*train, "--epochs", "1", "--quiet"], backend, folder),
-            (training_script(folder, True, 55_000, 1), backend, folder),
-            lambda found: found[1],
+            ([*peak, *train, "--epochs", "1", "--quiet"], backend, folder),
+            ([*peak, *training_script(folder, True, 55_000, 1)], backend, folder),
+            printed,
         )
     return found
 
