@@ -1,9 +1,12 @@
 """What commands share: the backend option, quiet imports, and errors as one line."""
 
 import contextlib
+import importlib.abc
+import importlib.machinery
 import logging
 import math
 import os
+import sys
 from typing import Any
 
 import click
@@ -70,15 +73,11 @@ backend_option = click.option(
 )
 
 
-def import_quietly(with_tensorflow: bool = False) -> None:
-    """Imports kvae, without TensorFlow's start-up notices.
+def import_quietly() -> None:
+    """Imports kvae, without TensorFlow's start-up notices, and without TensorFlow where it can.
 
     TensorFlow writes them to the file descriptor before it looks at any setting that would silence
     them.
-
-    Args:
-        with_tensorflow: Import it too, where it is installed: TensorFlow Datasets does so under
-            every backend, and Keras when it saves. Else the seconds it takes are spared.
     """
     chosen = os.environ.get("KERAS_BACKEND", BACKENDS[0])
     if chosen not in BACKENDS:
@@ -89,11 +88,39 @@ def import_quietly(with_tensorflow: bool = False) -> None:
     for name in ("absl", "tensorflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
     with muted_stderr():
-        import kvae  # noqa: F401
+        import keras
 
-        with contextlib.suppress(ImportError):
-            if with_tensorflow:
-                import tensorflow  # noqa: F401
+        import kvae  # noqa: F401
+    if keras.backend.backend() != "tensorflow":
+        keep_out("tensorflow")
+
+
+class KeptOut(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Lets a module seem not to be installed."""
+
+    def __init__(self, module: str):
+        self.module = module
+
+    def find_spec(self, name, path=None, target=None):
+        """This, for the module."""
+        return importlib.machinery.ModuleSpec(name, self) if name == self.module else None
+
+    def create_module(self, spec):
+        """What happens where a module is not installed."""
+        raise ModuleNotFoundError(f"No module named {spec.name!r}", name=spec.name)
+
+
+def keep_out(module: str) -> None:
+    """Lets a module seem not to be installed until the command has ended, unless it is imported.
+
+    Keras imports TensorFlow under every backend, where it is installed, to load, save or seed: some
+    seconds and 400 MiB for nothing.
+    """
+    if module in sys.modules or any(isinstance(finder, KeptOut) for finder in sys.meta_path):
+        return
+    finder = KeptOut(module)
+    sys.meta_path.insert(0, finder)
+    click.get_current_context().call_on_close(lambda: sys.meta_path.remove(finder))
 
 
 @contextlib.contextmanager

@@ -17,7 +17,8 @@ model_option = click.option(
     metavar="MODEL",  # no path to click: a folder may have the name of a shipped model
     default=MODEL,
     show_default=True,
-    help="The model's .keras file, or one that comes with kvae: mnist, mnist-conv.",
+    help="The model's .keras file, or one that comes with kvae: mnist, mnist-conv, "
+    "mnist-conv-large.",
 )
 seed_option = click.option(
     "--seed",
@@ -107,7 +108,7 @@ class Images:
     @functools.cached_property
     def data(self):
         """The data set, read when it is first needed."""
-        import_quietly(with_tensorflow=True)
+        import_quietly()
         import kvae
 
         card = self.vae.card

@@ -6,7 +6,17 @@ import click
 
 from .command import Command, FiniteRange, backend_option, ends_in, import_quietly
 
-PRESETS = ("mlp", "conv", "resnet-flow", "mlp-400", "mlp-200", "conv-pooled", "resnet", "binary-14")
+PRESETS = (
+    "mlp",
+    "conv",
+    "conv-large",
+    "resnet-flow",
+    "mlp-400",
+    "mlp-200",
+    "conv-pooled",
+    "resnet",
+    "binary-14",
+)
 PRIORS = ("standard-normal", "real-nvp")
 LIKELIHOODS = ("bernoulli", "continuous-bernoulli", "gaussian", "discretized-logistic")
 
@@ -167,7 +177,7 @@ def train(
     import contextlib
     import sys
 
-    import_quietly(with_tensorflow=True)
+    import_quietly()
     import keras
 
     import kvae

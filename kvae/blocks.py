@@ -11,6 +11,7 @@ __all__ = [
     "dense_residual",
     "depth_to_space",
     "downsample",
+    "factors",
     "gaussian",
     "level_channels",
     "levels",
@@ -43,21 +44,21 @@ def dense_residual(x: KerasTensor, name: str, skip: KerasTensor | None = None) -
     return layers.Add(name=f"{name}_add")([x, y])
 
 
-def conv_residual(x: KerasTensor, name: str) -> KerasTensor:
-    """`x + conv(silu(conv(silu(x))))`, 3×3, at constant shape (batch, height, width, channels)."""
-    channels = x.shape[-1]
-    y = layers.Activation(ACTIVATION, name=f"{name}_activation_1")(x)
-    y = layers.Conv2D(channels, 3, padding="same", name=f"{name}_conv_1")(y)
-    y = layers.Activation(ACTIVATION, name=f"{name}_activation_2")(y)
-    # The branch begins small, so that a deep stack begins near the identity. Not zero: its first
-    # layer would get no gradient in the first step.
-    y = layers.Conv2D(
-        channels,
-        3,
-        padding="same",
-        kernel_initializer=initializers.VarianceScaling(scale=0.1),
-        name=f"{name}_conv_2",
-    )(y)
+def conv_residual(x: KerasTensor, name: str, convolutions: int = 2) -> KerasTensor:
+    """`x + conv(silu(… conv(silu(x))))`, 3×3: at one shape, (batch, height, width, channels)."""
+    y = x
+    for i in range(1, convolutions + 1):
+        y = layers.Activation(ACTIVATION, name=f"{name}_activation_{i}")(y)
+        # The branch begins small, so that a deep stack begins near the identity. Not zero: its
+        # first layer would get no gradient in the first step.
+        last = {"kernel_initializer": initializers.VarianceScaling(scale=0.1)}
+        y = layers.Conv2D(
+            x.shape[-1],
+            3,
+            padding="same",
+            name=f"{name}_conv_{i}",
+            **(last if i == convolutions else {}),
+        )(y)
     return layers.Add(name=f"{name}_add")([x, y])
 
 
@@ -85,36 +86,39 @@ def conv_norm(x: KerasTensor, channels: int, size: int, name: str, strides: int 
     return layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
 
 
-def downsample(x: KerasTensor, channels: int, name: str) -> KerasTensor:
-    """Halves height and width: space to depth, then a 3×3 convolution to `channels`."""
-    x = space_to_depth(x, name=f"{name}_space_to_depth")
+def downsample(x: KerasTensor, channels: int, name: str, factor: int = 2) -> KerasTensor:
+    """Divides height and width by `factor`: space to depth, then a 3×3 convolution."""
+    x = space_to_depth(x, factor, name=f"{name}_space_to_depth")
     return layers.Conv2D(channels, 3, padding="same", name=f"{name}_conv")(x)
 
 
-def upsample(x: KerasTensor, channels: int, name: str, **conv) -> KerasTensor:
-    """Doubles height and width: a 3×3 convolution to 4 × `channels`, then depth to space.
+def upsample(x: KerasTensor, channels: int, name: str, factor: int = 2, **conv) -> KerasTensor:
+    """Multiplies height and width by `factor`: a 3×3 convolution, then depth to space.
 
     It convolves at the low resolution, and so is cheaper than a transposed convolution, or one that
     follows an up-sampling.
     """
-    x = layers.Conv2D(4 * channels, 3, padding="same", name=f"{name}_conv", **conv)(x)
-    return depth_to_space(x, name=f"{name}_depth_to_space")
+    count = factor * factor * channels
+    x = layers.Conv2D(count, 3, padding="same", name=f"{name}_conv", **conv)(x)
+    return depth_to_space(x, factor, name=f"{name}_depth_to_space")
 
 
-def space_to_depth(x: KerasTensor, name: str) -> KerasTensor:
-    """(batch, 2·height, 2·width, channels) to (batch, height, width, 4·channels)."""
+def space_to_depth(x: KerasTensor, factor: int, name: str) -> KerasTensor:
+    """(batch, f·height, f·width, channels) to (batch, height, width, f·f·channels)."""
     _, height, width, channels = x.shape
-    x = layers.Reshape((height // 2, 2, width // 2, 2, channels), name=f"{name}_split")(x)
+    low = height // factor, width // factor
+    x = layers.Reshape((low[0], factor, low[1], factor, channels), name=f"{name}_split")(x)
     x = layers.Permute((1, 3, 2, 4, 5), name=f"{name}_permute")(x)
-    return layers.Reshape((height // 2, width // 2, 4 * channels), name=f"{name}_merge")(x)
+    return layers.Reshape((*low, factor * factor * channels), name=f"{name}_merge")(x)
 
 
-def depth_to_space(x: KerasTensor, name: str) -> KerasTensor:
-    """(batch, height, width, 4·channels) to (batch, 2·height, 2·width, channels)."""
+def depth_to_space(x: KerasTensor, factor: int, name: str) -> KerasTensor:
+    """(batch, height, width, f·f·channels) to (batch, f·height, f·width, channels)."""
     _, height, width, channels = x.shape
-    x = layers.Reshape((height, width, 2, 2, channels // 4), name=f"{name}_split")(x)
+    channels //= factor * factor
+    x = layers.Reshape((height, width, factor, factor, channels), name=f"{name}_split")(x)
     x = layers.Permute((1, 3, 2, 4, 5), name=f"{name}_permute")(x)
-    return layers.Reshape((2 * height, 2 * width, channels // 4), name=f"{name}_merge")(x)
+    return layers.Reshape((factor * height, factor * width, channels), name=f"{name}_merge")(x)
 
 
 def gaussian(x: KerasTensor, latent_dim: int) -> list[KerasTensor]:
@@ -134,6 +138,19 @@ def bounded(x: KerasTensor, bound: float, name: str) -> KerasTensor:
 def levels(size: tuple[int, int]) -> int:
     """How often (height, width) is halved: until the shorter side has 8 pixels, at least once."""
     return max(1, math.ceil(math.log2(min(size) / 8)))
+
+
+def factors(size: tuple[int, int], patch: int = 2) -> list[int]:
+    """By what each level divides (height, width): first `patch`, then 2; in all 2 ** levels.
+
+    Raises:
+        ValueError: If `patch` is not 2, 4, 8, …
+    """
+    if patch < 2 or patch & (patch - 1):
+        raise ValueError(f"`patch` must be a power of two, at least 2. Received: {patch}")
+    all_levels = levels(size)
+    first = min(patch.bit_length() - 1, all_levels)
+    return [2**first] + [2] * (all_levels - first)
 
 
 def level_channels(channels: int, level: int) -> int:

@@ -75,31 +75,39 @@ def conv_parameters(
     depth: int = 1,
     width: int = 256,
     full: bool = False,
+    patch: int = 2,
+    convolutions: int = 2,
+    squeeze: int = 0,
 ) -> KerasTensor:
     """Doubles the image level by level, `depth` residual blocks at each: to (batch, *shape).
 
-    Where it is `full` it ends with blocks at the resolution of the image.
+    The arguments are those of the encoder's `conv_features`, here the other way round: the dense
+    layer comes first, a 1×1 convolution leads from `squeeze` channels to those of the last level,
+    and where it is `full` it ends with blocks at the resolution of the image.
     """
-    levels = blocks.levels(shape[:2])
-    filters = blocks.level_channels(channels, levels - 1 + full)
+    factors = blocks.factors(shape[:2], patch)
+    filters = blocks.level_channels(channels, len(factors) - 1 + full)
     x = layers.Dense(width, name="dense_1")(z)
     x = layers.Activation(blocks.ACTIVATION, name="activation_1")(x)
-    x = small_image(x, shape, levels, filters, name="dense_2")
-    for level in range(levels - 1, -1, -1):
+    x = small_image(x, shape, blocks.levels(shape[:2]), squeeze or filters, name="dense_2")
+    if squeeze:
+        x = layers.Activation(blocks.ACTIVATION, name="expand_activation")(x)
+        x = layers.Conv2D(filters, 1, name="expand")(x)
+    for level, factor in reversed(list(enumerate(factors))):
         for i in range(depth):
-            x = blocks.conv_residual(x, name=f"level_{level + 1}_block_{i + 1}")
+            x = blocks.conv_residual(x, f"level_{level + 1}_block_{i + 1}", convolutions)
         x = layers.Activation(blocks.ACTIVATION, name=f"up_{level + 1}_activation")(x)
         if level or full:
             filters = blocks.level_channels(channels, level - 1 + full)
-            x = blocks.upsample(x, filters, name=f"up_{level + 1}")
+            x = blocks.upsample(x, filters, name=f"up_{level + 1}", factor=factor)
         else:
-            x = blocks.upsample(x, shape[2], name="up_1", dtype="float32")
+            x = blocks.upsample(x, shape[2], name="up_1", factor=factor, dtype="float32")
     if full:
         for i in range(depth):
-            x = blocks.conv_residual(x, name=f"full_block_{i + 1}")
+            x = blocks.conv_residual(x, f"full_block_{i + 1}", convolutions)
         x = layers.Activation(blocks.ACTIVATION, name="values_activation")(x)
         x = layers.Conv2D(shape[2], 3, padding="same", dtype="float32", name="values")(x)
-    return cropped(x, shape, levels)
+    return cropped(x, shape, blocks.levels(shape[:2]))
 
 
 def dense_parameters(

@@ -54,24 +54,44 @@ def mlp_features(x: KerasTensor, width: int = 512, depth: int = 2) -> KerasTenso
 
 
 def conv_features(
-    x: KerasTensor, channels: int = 32, depth: int = 1, width: int = 256, full: bool = False
+    x: KerasTensor,
+    channels: int = 32,
+    depth: int = 1,
+    width: int = 256,
+    full: bool = False,
+    patch: int = 2,
+    convolutions: int = 2,
+    squeeze: int = 0,
 ) -> KerasTensor:
     """Halves the image level by level, `depth` residual blocks at each: to (batch, width).
 
-    Where it is `full` it begins with blocks at the resolution of the image: far more arithmetic.
+    Args:
+        x: (batch, height, width, channels), in [0, 1].
+        channels: Of the first level; they double from level to level, at most twice.
+        depth: Residual blocks of a level.
+        width: Of the dense layer at the end.
+        full: Whether to begin with blocks at the resolution of the image: far more arithmetic.
+        patch: By how much the first level divides height and width: 2, 4, 8, …; where it is 4,
+            there is no level at half the resolution, and far less arithmetic.
+        convolutions: Of a residual block.
+        squeeze: Channels to which a 1×1 convolution leads before the dense layer; 0: there is none.
     """
     x = layers.Rescaling(2.0, offset=-1.0, name="centre")(x)
     x = padded(x, blocks.padding(x.shape[1:3]))
     if full:
         x = layers.Conv2D(channels, 3, padding="same", name="stem")(x)
         for i in range(depth):
-            x = blocks.conv_residual(x, name=f"full_block_{i + 1}")
-    for level in range(blocks.levels(x.shape[1:3])):
+            x = blocks.conv_residual(x, f"full_block_{i + 1}", convolutions)
+    factors = blocks.factors(x.shape[1:3], patch)
+    for level, factor in enumerate(factors):
         filters = blocks.level_channels(channels, level + full)
-        x = blocks.downsample(x, filters, name=f"down_{level + 1}")
+        x = blocks.downsample(x, filters, name=f"down_{level + 1}", factor=factor)
         for i in range(depth):
-            x = blocks.conv_residual(x, name=f"level_{level + 1}_block_{i + 1}")
+            x = blocks.conv_residual(x, f"level_{level + 1}_block_{i + 1}", convolutions)
     x = layers.Activation(blocks.ACTIVATION, name="activation_1")(x)
+    if squeeze:
+        x = layers.Conv2D(squeeze, 1, name="squeeze")(x)
+        x = layers.Activation(blocks.ACTIVATION, name="squeeze_activation")(x)
     x = layers.Flatten(name="flatten")(x)
     x = layers.Dense(width, name="dense")(x)
     return layers.Activation(blocks.ACTIVATION, name="activation_2")(x)

@@ -608,8 +608,8 @@ def load(path: str | pathlib.Path, compile: bool = True) -> VAE:
     """Loads a model that kvae saved: `keras.saving.load_model`, with one clear line where it fails.
 
     Args:
-        path: A `.keras` file; or the name of a model that comes with kvae, "mnist" or "mnist-conv",
-            where there is no file of that name.
+        path: A `.keras` file; or the name of a model that comes with kvae, "mnist", "mnist-conv" or
+            "mnist-conv-large", where there is no file of that name.
         compile: Whether to load the optimizer too, to train further.
 
     Raises:

@@ -207,7 +207,7 @@ def test_generate_writes_arrays(bars, in_folder):
             1,
             "at saved_models/vae.keras. Those that come with kvae: mnist",
         ),
-        (["evaluate"], 1, "mnist-conv. Run `kvae train` for one of your own."),
+        (["evaluate"], 1, "mnist-conv-large. Run `kvae train` for one of your own."),
         (["generate", "--model", "saved_models/vae.keras"], 1, "There is no model at saved_models"),
         (["train", "--dataset", "digits", "--objective", "iwae"], 1, "`samples` of at least 2"),
         (["generate", "--model", "minst"], 1, "There is no model at minst. Those that come with"),

@@ -10,6 +10,7 @@ SHAPES = [(1, 1, 1), (8, 8, 1), (28, 28, 1), (9, 31, 3), (40, 20, 2)]
 SMALL = {
     "mlp": {"width": 8, "depth": 1},
     "conv": {"channels": 4, "depth": 1, "width": 8},
+    "conv, light": {"patch": 4, "channels": 4, "convolutions": 1, "squeeze": 3, "width": 8},
     "dense": {"widths": (8, 6), "activation": "tanh"},
     "pooled": {"channels": (4, 6), "last_channels": 4, "widths": (10, 8)},
     "resnet": {"channels": (2, 4, 6), "depth": 1},
@@ -19,7 +20,7 @@ SMALL = {
 @pytest.mark.parametrize("network", SMALL)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_any_image_shape_gives_a_mean_and_a_bounded_log_variance(network, shape):
-    encoder = build_encoder(shape, 5, network, **SMALL[network])
+    encoder = build_encoder(shape, 5, network.split(",")[0], **SMALL[network])
     images = np.random.default_rng(0).random((3, *shape)).astype("float32")
     mean, log_variance = (keras.ops.convert_to_numpy(output) for output in encoder(images))
     assert mean.shape == log_variance.shape == (3, 5)
@@ -38,9 +39,20 @@ def test_depth_adds_blocks(network):
     assert deep.count_params() > shallow.count_params()
 
 
+def test_a_patch_halves_as_often_as_levels_do_and_is_a_power_of_two():
+    sides = {}
+    for patch in (2, 4, 8):
+        encoder = build_encoder((64, 64, 1), 2, "conv", channels=2, width=8, patch=patch)
+        convolutions = [layer for layer in encoder.layers if "down" in layer.name]
+        sides[patch] = [layer.output.shape[1] for layer in convolutions if "conv" in layer.name]
+    assert sides == {2: [32, 16, 8], 4: [16, 8], 8: [8]}
+    with pytest.raises(ValueError, match="`patch` must be a power of two.* Received: 3"):
+        build_encoder((28, 28, 1), 2, "conv", patch=3)
+
+
 @pytest.mark.parametrize("network", SMALL)
 def test_only_stock_layers_are_used(network):
-    encoder = build_encoder((9, 9, 1), 2, network, **SMALL[network])
+    encoder = build_encoder((9, 9, 1), 2, network.split(",")[0], **SMALL[network])
     strangers = [
         layer.name for layer in encoder.layers if not type(layer).__module__.startswith("keras.")
     ]

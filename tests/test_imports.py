@@ -62,7 +62,6 @@ MAY_KNOW_A_FRAMEWORK = {
     "kvae/steps/torch_step.py": {"torch"},
     "kvae/steps/torch_adam.py": {"torch"},
     "kvae/data/tfds.py": {"tensorflow", "tensorflow_datasets"},
-    "cli/command.py": {"tensorflow"},  # to keep it quiet
 }
 
 

@@ -1,11 +1,17 @@
-"""TensorFlow Datasets. TensorFlow is imported only once there is something to read."""
+"""TensorFlow Datasets. TensorFlow is imported only once there is something to read.
+
+Where Keras works with another framework that is done in a process of its own: TensorFlow takes
+seconds to import and hundreds of MiB, which training then does not hold.
+"""
 
 import contextlib
 import difflib
 import fnmatch
 import os
 import pathlib
+import pickle
 import re
+import subprocess
 import sys
 import tempfile
 import threading
@@ -19,13 +25,74 @@ from kvae.data.arrays import CHOICES, SPLITS, Dataset, from_arrays, one_line
 TFDS_HOST = "https://storage.googleapis.com"
 
 
+# `import kvae` would import Keras and its backend too.
+READ = """
+import sys, types
+package = sys.modules["kvae"] = types.ModuleType("kvae")
+package.__path__ = [sys.argv[1]]
+from kvae.data import tfds
+tfds.answer(*sys.argv[2:])
+"""
+
+
 def read_tfds(name: str, data_dir: str | os.PathLike | None) -> Dataset:
-    """A data set of TensorFlow Datasets, downloaded and prepared where that is not yet done.
+    """A data set of TensorFlow Datasets, downloaded and prepared where that is not yet done."""
+    data_dir = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    home = pathlib.Path(data_dir).expanduser()
+    return read_elsewhere(name, home) if elsewhere() else read_here(name, home)
+
+
+def elsewhere() -> bool:
+    """Whether TensorFlow is not what Keras works with, and nobody else has imported it."""
+    keras = sys.modules.get("keras")
+    others = keras is not None and keras.backend.backend() != "tensorflow"
+    return others and sys.modules.get("tensorflow") is None and bool(sys.executable)
+
+
+def read_elsewhere(name: str, home: pathlib.Path) -> Dataset:
+    """`read_here` in a process of its own."""
+    package = str(pathlib.Path(__file__).parents[1])
+    environment = {
+        **os.environ,
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+    }
+    # Only a download has something to say; otherwise there are TensorFlow's start-up notices.
+    stderr = subprocess.DEVNULL if prepared(name, home) else None
+    with tempfile.TemporaryDirectory() as folder:
+        file = pathlib.Path(folder) / "answer"
+        command = [sys.executable, "-c", READ, package, name, str(home), str(file)]
+        ended = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stderr=stderr)
+        if not file.exists():
+            raise OSError(
+                f"{name!r} could not be read from {home}: the process that read it ended with "
+                f"code {ended.returncode}."
+            )
+        with file.open("rb") as stream:
+            found = pickle.load(stream)
+    if isinstance(found, BaseException):
+        raise found
+    return found
+
+
+def answer(name: str, home: str, path: str) -> None:
+    """Writes to a file what `read_here` returns or raises."""
+    try:
+        found: Dataset | Exception = read_here(name, pathlib.Path(home))
+    except (ValueError, OSError, ImportError) as error:
+        found = error
+    except KeyboardInterrupt:
+        sys.exit(130)
+    with open(f"{path}.part", "wb") as file:
+        pickle.dump(found, file, protocol=pickle.HIGHEST_PROTOCOL)
+    os.replace(f"{path}.part", path)
+
+
+def read_here(name: str, home: pathlib.Path) -> Dataset:
+    """A data set of TensorFlow Datasets in a folder.
 
     TensorFlow is not imported before it is known that there is something to read.
     """
-    data_dir = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    home = pathlib.Path(data_dir).expanduser()
     folder = prepared(name, home)
     try:
         import tensorflow_datasets as tfds
