@@ -12,6 +12,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from fresh_process import run
 from PIL import Image
 
 import kvae
@@ -581,6 +582,30 @@ def test_damaged_mnist_is_said_to_be_so(mnist_dir, tmp_path):
             write(tmp_path, {copy: path.read_bytes()[:100_000]})
     with fails(ValueError, "mnist", "cannot be read", tmp_path):
         load("mnist", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_tensorflow_reads_in_a_process_of_its_own_where_keras_does_not_need_it(mnist_dir, backend):
+    code = """
+import sys
+import kvae
+dataset = kvae.data.load("mnist", sys.argv[1])
+print(dataset.train.sum(), dataset.test_labels.sum(), dataset.source)
+print("tensorflow" in sys.modules, "tensorflow_datasets" in sys.modules)
+"""
+    own = load("mnist", mnist_dir)
+    sums = f"{own.train.sum()} {own.test_labels.sum()} {own.source}"
+    assert run(code, backend, mnist_dir).splitlines() == [sums, "False False"]
+
+
+def test_what_goes_wrong_in_that_process_goes_wrong_here(empty_dir, monkeypatch):
+    pytest.importorskip("tensorflow_datasets")
+    monkeypatch.setattr(reader, "elsewhere", lambda: True)
+    with fails(ValueError, "mnsit", "mnist", ".npz", "'digits'"):
+        load("mnsit")
+    monkeypatch.setattr(reader, "READ", "raise SystemExit(3)")
+    with fails(OSError, "mnist", empty_dir, "code 3"):
+        load("mnist")
 
 
 def test_without_network_what_is_not_prepared_is_refused(empty_dir):

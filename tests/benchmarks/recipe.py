@@ -74,14 +74,23 @@ def variants() -> dict:
         def __call__(self, step):
             return self.rate * ops.minimum(1.0, ops.cast(step, "float32") / self.rise)
 
-    def optimizer(change):
-        def changed(settings):
-            settings["optimizer"] = change(settings)
-
-        return changed
+    def optimizer(make):
+        return lambda settings: settings.update(optimizer=make)
 
     def prior(make):
         return lambda settings: settings.update(prior=make)
+
+    def preset(**fields):
+        def changed(settings):
+            settings["preset"] = dataclasses.replace(settings["preset"], **fields)
+
+        return changed
+
+    def arguments(**own):
+        def changed(settings):
+            preset(arguments={**settings["preset"].arguments, **own})(settings)
+
+        return changed
 
     def first_layer_only(settings):  # each run is a process of its own: what is put here goes
         whole = blocks.dense_residual
@@ -104,15 +113,20 @@ def variants() -> dict:
         )
         return keras.optimizers.Adam(schedule, **arguments)
 
-    def averaged(settings):
-        settings["preset"] = dataclasses.replace(settings["preset"], averaged=0.05)
+    def muon(s):
+        schedule = plain_cosine(s).learning_rate_schedule
+        ends = ["stem", "mean", "log_variance", "values"]
+        return keras.optimizers.Muon(
+            schedule,
+            weight_decay=None,
+            adam_weight_decay=None,
+            exclude_layers=ends,
+            global_clipnorm=200.0,
+        )
 
     def unbounded(settings):
         dense = keras.layers.Dense
         blocks.gaussian = lambda x, d: [dense(d, name=n)(x) for n in ("mean", "log_variance")]
-
-    def no_warmup(settings):
-        settings["warmup_steps"] = 0
 
     flow = {"couplings": 10}
     return {
@@ -130,13 +144,18 @@ def variants() -> dict:
         "no rise of the learning rate": optimizer(
             lambda s: plain_cosine(s, warm=False, global_clipnorm=200.0)
         ),
-        "no KL warm-up": no_warmup,
+        "no KL warm-up": lambda settings: settings.update(kl_warmup=0.0),
         "log-variance without a bound": unbounded,
         "no clipping": optimizer(lambda s: plain_cosine(s)),
-        "average of the weights": averaged,
-        "output bias at zero": lambda settings: settings.update(start_at_mean=False),
+        "Muon for hidden matrices": optimizer(muon),
+        "average of the weights": preset(averaged=0.05),
+        "output bias at zero": preset(start_at_mean=False),
         "free bits, 0.1 nats a latent": lambda settings: settings.update(free_bits=0.1),
-        "batches of 128": lambda settings: None,
+        "batches of 128": preset(batch_size=128),
+        "one residual layer": arguments(depth=1),
+        "three residual layers": arguments(depth=3),
+        "width 256": arguments(width=256),
+        "20 latents": preset(latent_dim=20),
     }
 
 
@@ -153,35 +172,30 @@ def trained(name: str, seed: int, epochs: int) -> dict:
     settings = {
         "preset": preset,
         "prior": lambda d: kvae.RealNVP(d, **preset.prior_arguments),
-        "rate": preset.learning_rate,
         "free_bits": 0.0,
-        "start_at_mean": preset.start_at_mean,
-        "optimizer": None,
+        "kl_warmup": training.KL_WARMUP,
+        "optimizer": lambda s: training.optimizer(s["preset"], s["rate"], s["updates"]),
     }
-    batch = 128 if name == "batches of 128" else preset.batch_size
-    updates = epochs * math.ceil(len(dataset.train) / batch)
-    settings["updates"] = updates
-    settings["rise"] = math.ceil(training.WARMUP * updates)
-    settings["warmup_steps"] = math.ceil(training.KL_WARMUP * updates)
     keras.utils.set_random_seed(seed)
     variants()[name](settings)
+    preset = settings["preset"]
+    updates = epochs * math.ceil(len(dataset.train) / preset.batch_size)
+    rise = math.ceil(training.WARMUP * updates)
+    settings |= {"rate": preset.learning_rate, "updates": updates, "rise": rise}
     latents = preset.latent_dim
     vae = kvae.VAE(
         kvae.build_encoder((28, 28, 1), latents, "mlp", **preset.arguments),
         kvae.build_decoder((28, 28, 1), latents, "mlp", **preset.arguments),
         prior=settings["prior"](latents),
-        warmup_steps=settings["warmup_steps"],
+        warmup_steps=math.ceil(settings["kl_warmup"] * updates),
         free_bits=settings["free_bits"],
         seed=seed,
     )
-    if settings["start_at_mean"]:
+    if preset.start_at_mean:
         vae.start_at_mean(dataset.train)
-    optimizer = settings["optimizer"] or training.optimizer(
-        settings["preset"], settings["rate"], settings["updates"]
-    )
-    vae.compile(optimizer, jit_compile=vae.best_jit_compile())
+    vae.compile(settings["optimizer"](settings), jit_compile=vae.best_jit_compile())
     started = time.process_time()
-    vae.fit(dataset.train, batch_size=batch, epochs=epochs, verbose=0)
+    vae.fit(dataset.train, batch_size=preset.batch_size, epochs=epochs, verbose=0)
     seconds = time.process_time() - started
     of = evaluation.posterior(vae, dataset.test)
     bound = evaluation.terms(vae, of).elbo

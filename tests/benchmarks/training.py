@@ -75,7 +75,7 @@ def main() -> None:
     """Runs the comparison and prints its table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--images", type=int, help="in an epoch; 25,600, with --conv 2,560")
+    parser.add_argument("--images", type=int, help="in an epoch; 25,600, with --conv 12,800")
     parser.add_argument("--backends", nargs="*", default=list(BACKENDS.values()))
     parser.add_argument("--conv", action="store_true")
     parser.add_argument("--profile", action="store_true", help="kvae only, part by part")
@@ -94,7 +94,7 @@ def main() -> None:
         return
     import kvae
 
-    count = BATCH * math.ceil((given.images or (2_560 if given.conv else 25_600)) / BATCH)
+    count = BATCH * math.ceil((given.images or (12_800 if given.conv else 25_600)) / BATCH)
     flags = [f"--{name}" for name in ("conv", "profile") if getattr(given, name)]
     with tempfile.TemporaryDirectory() as folder:
         images = kvae.data.load("mnist").train[:count]
