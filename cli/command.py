@@ -96,31 +96,39 @@ def import_quietly() -> None:
 
 
 class KeptOut(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Lets a module seem not to be installed."""
+    """Lets the import of a module fail as if it were not installed."""
 
     def __init__(self, module: str):
-        self.module = module
+        self.kept_out = module  # `kvae.data` looks for this where it needs TensorFlow itself
 
     def find_spec(self, name, path=None, target=None):
         """This, for the module."""
-        return importlib.machinery.ModuleSpec(name, self) if name == self.module else None
+        return importlib.machinery.ModuleSpec(name, self) if name == self.kept_out else None
 
     def create_module(self, spec):
         """What happens where a module is not installed."""
         raise ModuleNotFoundError(f"No module named {spec.name!r}", name=spec.name)
+
+    def exec_module(self, module):
+        """A loader must have it; there is no module to execute."""
 
 
 def keep_out(module: str) -> None:
     """Lets a module seem not to be installed until the command has ended, unless it is imported.
 
     Keras imports TensorFlow under every backend, where it is installed, to load, save or seed: some
-    seconds and 400 MiB for nothing.
+    seconds and 400 MiB for nothing. What Keras has found missing it does not look for again.
     """
-    if module in sys.modules or any(isinstance(finder, KeptOut) for finder in sys.meta_path):
+    if module in sys.modules or any(hasattr(finder, "kept_out") for finder in sys.meta_path):
         return
     finder = KeptOut(module)
+
+    def let_in():
+        if finder in sys.meta_path:
+            sys.meta_path.remove(finder)
+
     sys.meta_path.insert(0, finder)
-    click.get_current_context().call_on_close(lambda: sys.meta_path.remove(finder))
+    click.get_current_context().call_on_close(let_in)
 
 
 @contextlib.contextmanager

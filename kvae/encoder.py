@@ -72,7 +72,8 @@ def conv_features(
         width: Of the dense layer at the end.
         full: Whether to begin with blocks at the resolution of the image: far more arithmetic.
         patch: By how much the first level divides height and width: 2, 4, 8, …; where it is 4,
-            there is no level at half the resolution, and far less arithmetic.
+            there is no level at half the resolution, and far less arithmetic. At most what brings
+            the shorter side to 8 pixels or less.
         convolutions: Of a residual block.
         squeeze: Channels to which a 1×1 convolution leads before the dense layer; 0: there is none.
     """

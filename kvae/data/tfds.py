@@ -1,7 +1,6 @@
-"""TensorFlow Datasets. TensorFlow is imported only once there is something to read.
+"""TensorFlow Datasets, read without TensorFlow where that can be.
 
-Where Keras works with another framework that is done in a process of its own: TensorFlow takes
-seconds to import and hundreds of MiB, which training then does not hold.
+TensorFlow takes seconds to import and 400 MiB, which training on another framework then holds.
 """
 
 import contextlib
@@ -9,9 +8,8 @@ import difflib
 import fnmatch
 import os
 import pathlib
-import pickle
 import re
-import subprocess
+import struct
 import sys
 import tempfile
 import threading
@@ -20,96 +18,29 @@ import urllib.request
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from kvae.data.arrays import CHOICES, SPLITS, Dataset, from_arrays, one_line
 
 TFDS_HOST = "https://storage.googleapis.com"
 
 
-# `import kvae` would import Keras and its backend too.
-READ = """
-import sys, types
-package = sys.modules["kvae"] = types.ModuleType("kvae")
-package.__path__ = [sys.argv[1]]
-from kvae.data import tfds
-tfds.answer(*sys.argv[2:])
-"""
-
-
 def read_tfds(name: str, data_dir: str | os.PathLike | None) -> Dataset:
-    """A data set of TensorFlow Datasets, downloaded and prepared where that is not yet done."""
+    """A data set of TensorFlow Datasets, downloaded and prepared where that is not yet done.
+
+    TensorFlow is imported to prepare it; and to read it, where it is not stored plainly.
+    """
     data_dir = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     home = pathlib.Path(data_dir).expanduser()
-    return read_elsewhere(name, home) if elsewhere() else read_here(name, home)
-
-
-def elsewhere() -> bool:
-    """Whether TensorFlow is not what Keras works with, and nobody else has imported it."""
-    keras = sys.modules.get("keras")
-    others = keras is not None and keras.backend.backend() != "tensorflow"
-    return others and sys.modules.get("tensorflow") is None and bool(sys.executable)
-
-
-def read_elsewhere(name: str, home: pathlib.Path) -> Dataset:
-    """`read_here` in a process of its own."""
-    package = str(pathlib.Path(__file__).parents[1])
-    environment = {
-        **os.environ,
-        "CUDA_VISIBLE_DEVICES": "-1",
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-    }
-    # Only a download has something to say; otherwise there are TensorFlow's start-up notices.
-    stderr = subprocess.DEVNULL if prepared(name, home) else None
-    with tempfile.TemporaryDirectory() as folder:
-        file = pathlib.Path(folder) / "answer"
-        command = [sys.executable, "-c", READ, package, name, str(home), str(file)]
-        ended = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stderr=stderr)
-        if not file.exists():
-            raise OSError(
-                f"{name!r} could not be read from {home}: the process that read it ended with "
-                f"code {ended.returncode}."
-            )
-        with file.open("rb") as stream:
-            found = pickle.load(stream)
-    if isinstance(found, BaseException):
-        raise found
-    return found
-
-
-def answer(name: str, home: str, path: str) -> None:
-    """Writes to a file what `read_here` returns or raises."""
-    try:
-        found: Dataset | Exception = read_here(name, pathlib.Path(home))
-    except (ValueError, OSError, ImportError) as error:
-        found = error
-    except KeyboardInterrupt:
-        sys.exit(130)
-    with open(f"{path}.part", "wb") as file:
-        pickle.dump(found, file, protocol=pickle.HIGHEST_PROTOCOL)
-    os.replace(f"{path}.part", path)
-
-
-def read_here(name: str, home: pathlib.Path) -> Dataset:
-    """A data set of TensorFlow Datasets in a folder.
-
-    TensorFlow is not imported before it is known that there is something to read.
-    """
     folder = prepared(name, home)
     try:
         import tensorflow_datasets as tfds
 
         if folder is None:
             check_downloadable(name, home, tfds.list_builders(with_community_datasets=False))
-        import tensorflow as tf
+            import_tensorflow()
     except ImportError as error:
-        raise ImportError(
-            f"{name!r} is read by TensorFlow Datasets, which cannot be imported "
-            f"({one_line(error)}). Install it: pip install tensorflow tensorflow-datasets "
-            f"importlib_resources. {CHOICES}"
-        ) from None
-    keras = sys.modules.get("keras")
-    if keras is None or keras.backend.backend() != "tensorflow":
-        with contextlib.suppress(RuntimeError):  # where TensorFlow has begun to use them
-            tf.config.set_visible_devices([], "GPU")  # they are for JAX or torch
+        raise not_installed(name, error) from None
     try:
         if folder is None:
             home.mkdir(parents=True, exist_ok=True)
@@ -136,9 +67,19 @@ def read_here(name: str, home: pathlib.Path) -> Dataset:
             f"'train'. Found: {one_line(features)} in {', '.join(info.splits) or 'no split'}"
         )
     classes = isinstance(features.get("label"), tfds.features.ClassLabel)
-    wanted = tfds.decode.PartialDecoding({"image": True} | ({"label": True} if classes else {}))
+    wanted = {key: features[key] for key in ("image", *(["label"] if classes else []))}
     try:
-        parts = tfds.as_numpy(builder.as_dataset(split=splits, batch_size=-1, decoders=wanted))
+        if "tensorflow" not in sys.modules and all(
+            plain(builder, split, features["image"]) for split in splits
+        ):
+            own = tfds.features.FeaturesDict(wanted)
+            parts = [read_plainly(builder, split, own) for split in splits]
+        else:
+            import_tensorflow()
+            partly = tfds.decode.PartialDecoding(dict.fromkeys(wanted, True))
+            parts = tfds.as_numpy(builder.as_dataset(split=splits, batch_size=-1, decoders=partly))
+    except ImportError as error:
+        raise not_installed(name, error) from None
     except Exception as error:  # TensorFlow's errors are of many kinds
         raise ValueError(
             f"{name!r} of TensorFlow Datasets cannot be read from {builder.data_dir}. Remove that "
@@ -150,6 +91,54 @@ def read_here(name: str, home: pathlib.Path) -> Dataset:
     class_names = features["label"].names if classes else ()
     source = f"TensorFlow Datasets {info.full_name}"
     return from_arrays(**arrays, class_names=class_names, name=info.name, source=source)
+
+
+def import_tensorflow() -> None:
+    """Imports it, and leaves GPUs to Keras's backend where that is another."""
+    for finder in sys.meta_path[:]:  # the command keeps it out, from Keras above all
+        if getattr(finder, "kept_out", None) == "tensorflow":
+            sys.meta_path.remove(finder)
+    import tensorflow as tf
+
+    keras = sys.modules.get("keras")
+    if keras is None or keras.backend.backend() != "tensorflow":
+        with contextlib.suppress(RuntimeError):  # where TensorFlow has begun to use them
+            tf.config.set_visible_devices([], "GPU")
+
+
+def not_installed(name: str, error: ImportError) -> ImportError:
+    """What to say where something is missing."""
+    return ImportError(
+        f"{name!r} is read by TensorFlow Datasets, which cannot be imported ({one_line(error)}). "
+        f"Install it: pip install tensorflow tensorflow-datasets importlib_resources. {CHOICES}"
+    )
+
+
+def plain(builder, split: str, image) -> bool:
+    """Whether a split can be read without TensorFlow, to the same pixels in the same order."""
+    files = builder.info.splits[split].filepaths
+    stored = builder.info.file_format.value
+    return stored == "tfrecord" and len(files) == 1 and image.encoding_format in (None, "png")
+
+
+def read_plainly(builder, split: str, features) -> dict[str, Any]:
+    """The images and labels of a split of one file, a TFRecord."""
+    count = builder.info.splits[split].num_examples
+    images = np.empty((count, *features["image"].shape), features["image"].np_dtype)
+    labels = np.empty(count, "int64") if "label" in features else None
+    found = 0
+    with open(builder.info.splits[split].filepaths[0], "rb") as file:
+        while head := file.read(12):  # the length of a record, and its checksum
+            (length,) = struct.unpack("<Q4x", head)
+            example = features.deserialize_example_np(file.read(length))
+            images[found] = example["image"]
+            if labels is not None:
+                labels[found] = example["label"]
+            file.read(4)  # the checksum of the record
+            found += 1
+    if found != count:
+        raise OSError(f"{found} of {count} images of {split!r} are there")
+    return {"image": images, "label": labels}
 
 
 def prepared(name: str, home: pathlib.Path) -> pathlib.Path | None:

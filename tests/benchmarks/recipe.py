@@ -103,24 +103,25 @@ def variants() -> dict:
         schedule = LearningRate(s["rate"], s["rise"])
         return keras.optimizers.Adam(schedule, global_clipnorm=200.0)
 
-    def plain_cosine(s, **arguments):
-        rise = s["rise"] if arguments.pop("warm", True) else 0
-        schedule = keras.optimizers.schedules.CosineDecay(
+    def cosine(s, warm=True):
+        rise = s["rise"] if warm else 0
+        return keras.optimizers.schedules.CosineDecay(
             0.0 if rise else s["rate"],
             s["updates"] - rise,
             warmup_target=s["rate"] if rise else None,
             warmup_steps=rise,
         )
-        return keras.optimizers.Adam(schedule, **arguments)
 
-    def muon(s):
-        schedule = plain_cosine(s).learning_rate_schedule
-        ends = ["stem", "mean", "log_variance", "values"]
+    def plain_cosine(s, warm=True, **arguments):
+        return keras.optimizers.Adam(cosine(s, warm), **arguments)
+
+    def muon(s):  # for matrices between hidden layers; Adam for what leads in and out
+        others = ["stem", "skip", "mean", "log_variance", "values", "dense_1", "raw_"]
         return keras.optimizers.Muon(
-            schedule,
+            cosine(s),
             weight_decay=None,
             adam_weight_decay=None,
-            exclude_layers=ends,
+            exclude_layers=others,
             global_clipnorm=200.0,
         )
 
@@ -273,8 +274,7 @@ def main() -> None:
         places.put(set(cores[job :: given.jobs]) if given.jobs > 1 else None)
     out = pathlib.Path(given.out)
     runs = json.loads(out.read_text()) if out.is_file() else []
-    runs = [run for run in runs if run["epochs"] == given.epochs]
-    done = {(run["variant"], run["seed"]) for run in runs}
+    done = {(run["variant"], run["seed"]) for run in runs if run["epochs"] == given.epochs}
     with concurrent.futures.ThreadPoolExecutor(given.jobs) as pool:
         waiting = [
             pool.submit(in_a_process, name, seed, given.epochs, places)
@@ -285,7 +285,7 @@ def main() -> None:
         for one in concurrent.futures.as_completed(waiting):
             runs.append(one.result())
             out.write_text(json.dumps(runs, indent=2))
-    print(table(runs))
+    print(table([run for run in runs if run["epochs"] == given.epochs]))
 
 
 if __name__ == "__main__":
