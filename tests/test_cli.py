@@ -12,7 +12,6 @@ import keras
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from fresh_process import run
 from matplotlib.image import imread
 
 import kvae
@@ -265,20 +264,6 @@ def test_control_c_exits_with_130_and_keeps_a_whole_model(bars, in_folder):
     assert stdout == ""
     assert "is kept in saved_models/vae.keras" in stderr.splitlines()[-1]
     assert kvae.load("saved_models/vae.keras").card["epochs"] >= 50
-
-
-@pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_tensorflow_is_imported_only_where_it_is_the_backend(bars, in_folder, backend):
-    code = f"""
-import sys
-sys.argv[1:] = ["train", "--dataset", "bars.npz", "--epochs", "1", "--quiet"]
-try:
-    {START}
-finally:
-    print("tensorflow" in sys.modules)
-    import tensorflow
-"""
-    assert run(code, backend, cwd=in_folder).splitlines()[-1] == "False"
 
 
 def test_mnist_is_the_default_where_it_is_at_hand(mnist_dir, in_folder):

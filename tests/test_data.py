@@ -12,7 +12,6 @@ import zipfile
 
 import numpy as np
 import pytest
-from fresh_process import run
 from PIL import Image
 
 import kvae
@@ -582,67 +581,6 @@ def test_damaged_mnist_is_said_to_be_so(mnist_dir, tmp_path):
             write(tmp_path, {copy: path.read_bytes()[:100_000]})
     with fails(ValueError, "mnist", "cannot be read", tmp_path):
         load("mnist", data_dir=tmp_path)
-
-
-@pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_mnist_is_read_without_tensorflow_to_the_same_arrays(mnist_dir, backend, tmp_path):
-    pytest.importorskip("tensorflow")
-    code = """
-import sys
-import numpy as np
-import kvae
-dataset = kvae.data.load("mnist", sys.argv[1])
-np.savez(sys.argv[2], test=dataset.test, labels=dataset.test_labels, train=dataset.train)
-print("tensorflow" in sys.modules, dataset.source)
-"""
-    own = load("mnist", mnist_dir)  # TensorFlow is there: it reads
-    printed = run(code, backend, mnist_dir, tmp_path / "arrays.npz")
-    assert printed.strip() == f"False {own.source}"
-    with np.load(tmp_path / "arrays.npz") as arrays:
-        np.testing.assert_array_equal(arrays["train"], own.train)
-        np.testing.assert_array_equal(arrays["test"], own.test)
-        np.testing.assert_array_equal(arrays["labels"], own.test_labels)
-
-
-def test_a_file_that_ends_too_soon_is_said_to_be_damaged(mnist_dir, tmp_path):
-    for path in mnist_dir.glob("mnist/**/*.*"):
-        if path.is_file():
-            write(tmp_path, {tmp_path / path.relative_to(mnist_dir): path.read_bytes()})
-    (test,) = tmp_path.glob("mnist/**/*test.tfrecord*")
-    whole = test.read_bytes()
-    length = int.from_bytes(whole[:8], "little") + 16
-    code = """
-import sys
-import kvae
-try:
-    kvae.data.load("mnist", sys.argv[1])
-except ValueError as error:
-    print(error)
-"""
-    for end, said in [(length * 1, "1 of 10000 images of 'test' are there"), (length - 9, "read")]:
-        test.write_bytes(whole[:end])
-        printed = run(code, "jax", tmp_path)
-        assert "cannot be read" in printed and "Remove that folder" in printed and said in printed
-
-
-def test_who_keeps_tensorflow_out_lets_it_in_where_it_is_needed():
-    pytest.importorskip("tensorflow")
-    code = """
-import sys
-import warnings
-from kvae.data import tfds
-from kvae_cli.command import KeptOut
-warnings.simplefilter("error")
-sys.meta_path.insert(0, KeptOut("tensorflow"))
-try:
-    import tensorflow
-except ModuleNotFoundError as error:
-    print(error.name)
-warnings.simplefilter("ignore")
-tfds.import_tensorflow()
-print("tensorflow" in sys.modules)
-"""
-    assert run(code, "jax").split() == ["tensorflow", "True"]
 
 
 def test_without_network_what_is_not_prepared_is_refused(empty_dir):

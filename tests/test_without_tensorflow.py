@@ -1,0 +1,92 @@
+"""Where Keras works with JAX or PyTorch, TensorFlow stays out of the process."""
+
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+from fresh_process import run
+
+import kvae
+
+BACKEND = keras.backend.backend()
+pytestmark = pytest.mark.skipif(BACKEND == "tensorflow", reason="TensorFlow is the backend")
+
+
+def test_mnist_is_read_without_it_to_the_same_arrays(mnist_dir, tmp_path):
+    pytest.importorskip("tensorflow")
+    code = """
+import sys
+import numpy as np
+import kvae
+dataset = kvae.data.load("mnist", sys.argv[1])
+np.savez(sys.argv[2], test=dataset.test, labels=dataset.test_labels, train=dataset.train)
+print("tensorflow" in sys.modules, dataset.source)
+"""
+    printed = run(code, BACKEND, mnist_dir, tmp_path / "plain.npz")
+    own = kvae.data.load("mnist", mnist_dir)  # TensorFlow is imported here: it reads
+    assert printed.strip() == f"False {own.source}"
+    with np.load(tmp_path / "plain.npz") as arrays:
+        np.testing.assert_array_equal(arrays["train"], own.train)
+        np.testing.assert_array_equal(arrays["test"], own.test)
+        np.testing.assert_array_equal(arrays["labels"], own.test_labels)
+
+
+def test_a_file_that_ends_too_soon_is_said_to_be_damaged(mnist_dir, tmp_path):
+    for path in mnist_dir.glob("mnist/**/*.*"):
+        if path.is_file():
+            copy = tmp_path / path.relative_to(mnist_dir)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(path.read_bytes())
+    (test,) = tmp_path.glob("mnist/**/*test.tfrecord*")
+    whole = test.read_bytes()
+    first = int.from_bytes(whole[:8], "little") + 16
+    code = """
+import sys
+import kvae
+try:
+    kvae.data.load("mnist", sys.argv[1])
+except ValueError as error:
+    print(error)
+"""
+    for end, said in [(first, "1 of 10000 images of 'test' are there"), (first - 9, "cannot")]:
+        test.write_bytes(whole[:end])
+        printed = run(code, BACKEND, tmp_path)
+        assert "cannot be read" in printed and "Remove that folder" in printed and said in printed
+
+
+def test_the_command_does_without_it_until_it_has_ended(images, tmp_path):
+    pytest.importorskip("tensorflow")
+    np.savez(tmp_path / "bars.npz", images)
+    code = """
+import importlib.metadata, sys
+sys.argv[1:] = ["train", "--dataset", "bars.npz", "--epochs", "1", "--quiet"]
+kvae = importlib.metadata.entry_points(group="console_scripts")["kvae"].load()
+try:
+    kvae()
+finally:
+    print("tensorflow" in sys.modules)
+    import tensorflow
+"""
+    assert run(code, BACKEND, cwd=tmp_path).splitlines()[-1] == "False"
+    assert (pathlib.Path(tmp_path) / "saved_models" / "vae.keras").is_file()
+
+
+def test_who_keeps_it_out_lets_it_in_where_it_is_needed():
+    pytest.importorskip("tensorflow")
+    code = """
+import sys
+import warnings
+from kvae.data import tfds
+from kvae_cli.command import KeptOut
+sys.meta_path.insert(0, KeptOut("tensorflow"))
+with warnings.catch_warnings():
+    warnings.simplefilter("error")
+    try:
+        import tensorflow
+    except ModuleNotFoundError as error:
+        print(error.name)
+tfds.import_tensorflow()
+print("tensorflow" in sys.modules)
+"""
+    assert run(code, BACKEND).split() == ["tensorflow", "True"]
