@@ -643,10 +643,10 @@ def fake_builder(tmp_path, monkeypatch):
                 name="odd",
                 full_name="odd/1.0.0",
                 features=top,
-                splits=dict.fromkeys(splits),
+                splits={split: types.SimpleNamespace(num_examples=20) for split in splits},
             ),
-            as_dataset=lambda split, batch_size, decoders: [
-                {key: tensors[key] for key in decoders.extract_features(top)} for _ in split
+            as_dataset=lambda split, batch_size, decoders, read_config: [
+                [{key: tensors[key] for key in decoders.extract_features(top)}] for _ in split
             ],
             download_and_prepare=lambda **_: print("Preparing"),
             data_dir=tmp_path,

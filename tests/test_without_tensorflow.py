@@ -49,7 +49,7 @@ try:
 except ValueError as error:
     print(error)
 """
-    for end, said in [(first, "1 of 10000 images of 'test' are there"), (first - 9, "cannot")]:
+    for end, said in [(first, "1 of 10000 images are there"), (first - 9, "cannot")]:
         test.write_bytes(whole[:end])
         printed = run(code, BACKEND, tmp_path)
         assert "cannot be read" in printed and "Remove that folder" in printed and said in printed

@@ -15,7 +15,7 @@ import tempfile
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -73,11 +73,18 @@ def read_tfds(name: str, data_dir: str | os.PathLike | None) -> Dataset:
             plain(builder, split, features["image"]) for split in splits
         ):
             own = tfds.features.FeaturesDict(wanted)
-            parts = [read_plainly(builder, split, own) for split in splits]
+            batches = [examples(builder, split, own) for split in splits]
         else:
             import_tensorflow()
             partly = tfds.decode.PartialDecoding(dict.fromkeys(wanted, True))
-            parts = tfds.as_numpy(builder.as_dataset(split=splits, batch_size=-1, decoders=partly))
+            once = tfds.ReadConfig(try_autocache=False)  # it would stay in memory
+            batches = tfds.as_numpy(
+                builder.as_dataset(split=splits, batch_size=1000, decoders=partly, read_config=once)
+            )
+        parts = [
+            gathered(of, wanted, builder.info.splits[split].num_examples)
+            for split, of in zip(splits, batches, strict=True)
+        ]
     except ImportError as error:
         raise not_installed(name, error) from None
     except Exception as error:  # TensorFlow's errors are of many kinds
@@ -121,24 +128,31 @@ def plain(builder, split: str, image) -> bool:
     return stored == "tfrecord" and len(files) == 1 and image.encoding_format in (None, "png")
 
 
-def read_plainly(builder, split: str, features) -> dict[str, Any]:
-    """The images and labels of a split of one file, a TFRecord."""
-    count = builder.info.splits[split].num_examples
-    images = np.empty((count, *features["image"].shape), features["image"].np_dtype)
-    labels = np.empty(count, "int64") if "label" in features else None
-    found = 0
+def examples(builder, split: str, features) -> Iterator[dict[str, Any]]:
+    """The images and labels of a split of one file, a TFRecord, in batches of one."""
     with open(builder.info.splits[split].filepaths[0], "rb") as file:
         while head := file.read(12):  # the length of a record, and its checksum
             (length,) = struct.unpack("<Q4x", head)
             example = features.deserialize_example_np(file.read(length))
-            images[found] = example["image"]
-            if labels is not None:
-                labels[found] = example["label"]
+            yield {key: [value] for key, value in example.items()}
             file.read(4)  # the checksum of the record
-            found += 1
+
+
+def gathered(batches: Iterable, features: dict, count: int) -> dict[str, np.ndarray]:
+    """So many images and labels, as arrays."""
+    arrays = {
+        key: np.empty((count, *feature.shape), feature.np_dtype)
+        for key, feature in features.items()
+    }
+    found = 0
+    for batch in batches:
+        rows = slice(found, found + len(batch["image"]))
+        for key, array in arrays.items():
+            array[rows] = batch[key]
+        found = rows.stop
     if found != count:
-        raise OSError(f"{found} of {count} images of {split!r} are there")
-    return {"image": images, "label": labels}
+        raise OSError(f"{found} of {count} images are there")
+    return arrays
 
 
 def prepared(name: str, home: pathlib.Path) -> pathlib.Path | None:
