@@ -248,8 +248,9 @@ def table(runs: list[dict]) -> str:
         ratio = statistics.median(run["seconds"] / own[run["seed"]]["seconds"] for run in rows)
         seconds = statistics.median(run["seconds"] for run in rows)
         text = f"{seconds:.0f} s" if name == THE_RECIPE else f"× {ratio:.2f}"
-        lines.append(f"| {name} | {' | '.join(parts)} | {text} |".replace("-", "−"))
-    return "\n".join(lines).replace("−−−", "---")
+        figures = " | ".join(parts).replace("-", "−")
+        lines.append(f"| {name} | {figures} | {text} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
