@@ -88,7 +88,7 @@ def conv_norm(x: KerasTensor, channels: int, size: int, name: str, strides: int 
 
 def downsample(x: KerasTensor, channels: int, name: str, factor: int = 2) -> KerasTensor:
     """Divides height and width by `factor`: space to depth, then a 3×3 convolution."""
-    x = space_to_depth(x, factor, name=f"{name}_space_to_depth")
+    x = space_to_depth(x, f"{name}_space_to_depth", factor)
     return layers.Conv2D(channels, 3, padding="same", name=f"{name}_conv")(x)
 
 
@@ -100,10 +100,10 @@ def upsample(x: KerasTensor, channels: int, name: str, factor: int = 2, **conv) 
     """
     count = factor * factor * channels
     x = layers.Conv2D(count, 3, padding="same", name=f"{name}_conv", **conv)(x)
-    return depth_to_space(x, factor, name=f"{name}_depth_to_space")
+    return depth_to_space(x, f"{name}_depth_to_space", factor)
 
 
-def space_to_depth(x: KerasTensor, factor: int, name: str) -> KerasTensor:
+def space_to_depth(x: KerasTensor, name: str, factor: int = 2) -> KerasTensor:
     """(batch, f·height, f·width, channels) to (batch, height, width, f·f·channels)."""
     _, height, width, channels = x.shape
     low = height // factor, width // factor
@@ -112,7 +112,7 @@ def space_to_depth(x: KerasTensor, factor: int, name: str) -> KerasTensor:
     return layers.Reshape((*low, factor * factor * channels), name=f"{name}_merge")(x)
 
 
-def depth_to_space(x: KerasTensor, factor: int, name: str) -> KerasTensor:
+def depth_to_space(x: KerasTensor, name: str, factor: int = 2) -> KerasTensor:
     """(batch, height, width, f·f·channels) to (batch, f·height, f·width, channels)."""
     _, height, width, channels = x.shape
     channels //= factor * factor

@@ -11,11 +11,12 @@ def apply(block, x, *arguments):
     return keras.ops.convert_to_numpy(model(x))
 
 
-def test_depth_to_space_undoes_space_to_depth():
-    x = np.random.default_rng(0).random((2, 6, 4, 3)).astype("float32")
-    deep = apply(blocks.space_to_depth, x, "down")
-    assert deep.shape == (2, 3, 2, 12)
-    np.testing.assert_array_equal(apply(blocks.depth_to_space, deep, "up"), x)
+@pytest.mark.parametrize("factor", [2, 4])
+def test_depth_to_space_undoes_space_to_depth(factor):
+    x = np.random.default_rng(0).random((2, 12, 8, 3)).astype("float32")
+    deep = apply(blocks.space_to_depth, x, "down", factor)
+    assert deep.shape == (2, 12 // factor, 8 // factor, 3 * factor**2)
+    np.testing.assert_array_equal(apply(blocks.depth_to_space, deep, "up", factor), x)
 
 
 def test_space_to_depth_gathers_each_square_of_four_pixels():
@@ -38,6 +39,9 @@ def test_upsample_doubles_and_downsample_halves():
     x = np.ones((1, 4, 6, 2), "float32")
     assert apply(blocks.upsample, x, 5, "up").shape == (1, 8, 12, 5)
     assert apply(blocks.downsample, x, 5, "down").shape == (1, 2, 3, 5)
+    x = np.ones((1, 4, 8, 2), "float32")
+    assert apply(blocks.upsample, x, 5, "up", 4).shape == (1, 16, 32, 5)
+    assert apply(blocks.downsample, x, 5, "down", 4).shape == (1, 1, 2, 5)
 
 
 def test_bounded_is_the_identity_for_small_values_and_never_exceeds_the_bound():
