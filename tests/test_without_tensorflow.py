@@ -1,7 +1,5 @@
 """Where Keras works with JAX or PyTorch, TensorFlow stays out of the process."""
 
-import pathlib
-
 import keras
 import numpy as np
 import pytest
@@ -69,7 +67,7 @@ finally:
     import tensorflow
 """
     assert run(code, BACKEND, cwd=tmp_path).splitlines()[-1] == "False"
-    assert (pathlib.Path(tmp_path) / "saved_models" / "vae.keras").is_file()
+    assert (tmp_path / "saved_models" / "vae.keras").is_file()
 
 
 def test_who_keeps_it_out_lets_it_in_where_it_is_needed():

@@ -33,7 +33,12 @@ def dense_worker(images: np.ndarray, profile: bool) -> turns.Tasks:
     if profile:
         one = textbook()
         one.most_steps = 1
+        unmeasured = textbook()
+        for tracker in [*unmeasured.trackers.values(), unmeasured._loss_tracker]:
+            tracker.update_state = lambda *_, **__: None
         tasks |= {
+            "without metrics": epochs(unmeasured, images),
+            "data, dispatch, callbacks alone": epochs(idle(), images),
             "one step at a time": epochs(one, images),
             "grey values": epochs(textbook(binarize="none"), images),
             "grey values, SGD": epochs(textbook(keras.optimizers.SGD(1e-3), "none"), images),
@@ -48,6 +53,23 @@ def textbook(optimizer="adam", binarize: str = "dynamic"):
     likelihood = kvae.Bernoulli(binarize)
     vae = kvae.VAE.from_preset("mlp-400", (28, 28, 1), likelihood=likelihood, seed=0)
     vae.compile(optimizer, jit_compile=vae.best_jit_compile())
+    return vae
+
+
+def idle():
+    """The textbook's model with a step that does nothing."""
+    import keras
+    from keras import ops
+
+    import kvae
+
+    class Idle(kvae.VAE):
+        def train_step(self, *given):
+            logs = {"loss": ops.zeros(())}
+            return (logs, given[0]) if keras.backend.backend() == "jax" else logs
+
+    vae = Idle.from_preset("mlp-400", (28, 28, 1), seed=0)
+    vae.compile("adam", jit_compile=vae.best_jit_compile())
     return vae
 
 
