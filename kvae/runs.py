@@ -43,11 +43,14 @@ class Run:
 
     def begin(self) -> None:
         """Moves a former run aside and makes the folder, or says at once why it cannot be."""
-        if self.folder.exists() and any(self.folder.iterdir()):
-            if not (self.folder / "history.csv").exists():
+        for path, right in (
+            (self.folder, self.is_a_runs_folder),
+            (self.model, pathlib.Path.is_file),
+        ):
+            if path.exists() and not right(path):
                 raise ValueError(
-                    f"{self.folder} is in the way, and no folder that training left. Choose "
-                    "another name for the model."
+                    f"{path} is in the way, and nothing that training left. Choose another name "
+                    "for the model."
                 )
         try:
             self.model.parent.mkdir(parents=True, exist_ok=True)
@@ -66,6 +69,11 @@ class Run:
             raise OSError(
                 f"{self.model} cannot be written: {reason}. Choose another place."
             ) from error
+
+    @staticmethod
+    def is_a_runs_folder(path: pathlib.Path) -> bool:
+        """Whether a folder is one that training left, or empty."""
+        return path.is_dir() and ((path / "history.csv").is_file() or not any(path.iterdir()))
 
     def undo(self) -> None:
         """Takes back `begin`, for a run that finished no epoch."""

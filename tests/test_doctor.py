@@ -146,7 +146,9 @@ def test_the_kl_of_latents_of_a_flow_is_that_of_all_images_together(make_vae, ma
     np.testing.assert_allclose(np.sort(found), expected, rtol=1e-4)
 
 
-def test_a_flow_is_judged_by_its_own_kl_and_in_its_own_noise(make_vae, make_flow, dataset):
+def test_a_flow_is_judged_by_its_own_kl_and_in_its_own_noise(
+    make_vae, make_flow, dataset, tmp_path
+):
     vae = make_vae(prior=make_flow(couplings=2, scale=0.1))
     vae.fit(dataset.train, epochs=100, batch_size=16, verbose=0)
     diagnosis = kvae.diagnose(vae, dataset)
@@ -155,14 +157,14 @@ def test_a_flow_is_judged_by_its_own_kl_and_in_its_own_noise(make_vae, make_flow
     assert f"KL {diagnosis.numbers['kl']:.2f} nats" in diagnosis.finding("latents").seen
     assert 0.5 < diagnosis.numbers["spread"] < 3
     assert diagnosis.finding("gradients").severity == "ok"
-    kvae.plots.save_picture(diagnosis.figure(), "/dev/null")
+    kvae.plots.save_picture(diagnosis.figure(), tmp_path / "page.png")
 
 
-def test_without_a_history_the_checks_that_need_one_say_so(make_vae, dataset):
+def test_without_a_history_the_checks_that_need_one_say_so(make_vae, dataset, tmp_path):
     diagnosis = kvae.diagnose(make_vae(), dataset)
     for name in ("KL over time", "overfitting"):
         assert "no history" in diagnosis.finding(name).seen
-    kvae.plots.save_picture(diagnosis.figure(), "/dev/null")
+    kvae.plots.save_picture(diagnosis.figure(), tmp_path / "page.png")
 
 
 def test_gradients_are_those_of_the_loss_and_every_weight_has_its_own_name(make_vae):

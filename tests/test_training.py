@@ -1,6 +1,7 @@
 import csv
 import os
 import signal
+import stat
 
 import keras
 import numpy as np
@@ -124,6 +125,16 @@ def test_a_folder_that_is_no_run_is_left_alone(dataset, small, tmp_path):
     with pytest.raises(ValueError, match="is in the way"):
         train(dataset, tmp_path / "vae.keras")
     assert [path.name for path in tmp_path.rglob("*")] == ["vae", "photo.png"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize("name", ["vae.keras", "vae"])
+def test_what_is_no_file_is_not_moved_aside(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ValueError, match=f"{name} is in the way"):
+        Run(tmp_path / "vae.keras").begin()
+    assert stat.S_ISFIFO((tmp_path / name).stat().st_mode)
+    assert list(tmp_path.iterdir()) == [tmp_path / name]
 
 
 @pytest.mark.parametrize(
