@@ -60,6 +60,12 @@ def ends_in(*suffixes: str):
 
 def choose_backend(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
     """Tells Keras its backend, which it reads once, when it is imported."""
+    keras = sys.modules.get("keras")
+    if value and keras is not None and keras.backend.backend() != value:
+        raise click.UsageError(
+            f"Keras is at work with the backend {keras.backend.backend()} in this process already; "
+            f"set KERAS_BACKEND={value} before it is imported."
+        )
     if value:
         os.environ["KERAS_BACKEND"] = value
 

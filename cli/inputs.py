@@ -128,8 +128,8 @@ class Images:
             ) from error
         if data.notice:
             click.echo(data.notice, err=True)
-        if not self.dataset and card.get("preset") in kvae.presets.PRESETS:
-            return kvae.training.prepared(data, kvae.presets.get(card["preset"]))
+        if not self.dataset and "recipe" in card:
+            return kvae.training.prepared(data, kvae.Recipe.from_card(card))
         return data
 
     @property

@@ -1,10 +1,12 @@
 """`kvae train`."""
 
 import shlex
+from typing import Any
 
 import click
 
-from .command import Command, FiniteRange, backend_option, ends_in, import_quietly
+from .command import Command, backend_option, ends_in, import_quietly
+from .settings import settings_options
 
 PRESETS = (
     "mlp",
@@ -17,27 +19,27 @@ PRESETS = (
     "resnet",
     "binary-14",
 )
-PRIORS = ("standard-normal", "real-nvp")
-LIKELIHOODS = ("bernoulli", "continuous-bernoulli", "gaussian", "discretized-logistic")
-
-
-def scale(ctx: click.Context, param: click.Parameter, value: str | None) -> str | float | None:
-    """The scale as a number, where it is one."""
-    if value in (None, "pixel", "shared"):
-        return value
-    try:
-        return float(str(value))
-    except ValueError:
-        raise click.BadParameter(f"must be pixel, shared or a number: {value}") from None
+# The settings of a recipe that have an option, in the order of help.
+SETTINGS = (
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "latent_dim",
+    "beta",
+    "likelihood",
+    "binarize",
+    "scale",
+    "prior",
+    "samples",
+    "objective",
+    "free_bits",
+    "mean_of_draws",
+    "seed",
+    "precision",
+)
 
 
 @click.command(cls=Command)
-@click.option(
-    "--epochs",
-    type=click.IntRange(min=1),
-    help="Passes over the training images.  [default: the preset's: of most 10; on a small data "
-    "set, as many as make 3,000 updates]",
-)
 @click.option(
     "--dataset",
     help="A TensorFlow Datasets name (mnist, fashion_mnist, cifar10, …); a folder of images or of "
@@ -57,94 +59,8 @@ def scale(ctx: click.Context, param: click.Parameter, value: str | None) -> str 
     show_default=True,
     help="The model, and how it is trained; see `kvae presets`.",
 )
-@click.option(
-    "--batch-size",
-    type=click.IntRange(min=1),
-    help="Images in one update.  [default: the preset's: of mlp 64]",
-)
-@click.option(
-    "--learning-rate",
-    type=FiniteRange(min=0, min_open=True),
-    help="Of Adam, at its highest.  [default: the preset's: of mlp 0.003]",
-)
-@click.option(
-    "--latent-dim",
-    type=click.IntRange(min=1),
-    help="The number of latents.  [default: the preset's: of mlp 40]",
-)
-@click.option(
-    "--beta",
-    type=FiniteRange(min=0),
-    default=1.0,
-    show_default=True,
-    help="The weight of the KL term.",
-)
-@click.option(
-    "--likelihood",
-    type=click.Choice(LIKELIHOODS),
-    help="What the pixels are taken for.  [default: the preset's: of mlp bernoulli]",
-)
-@click.option(
-    "--binarize",
-    type=click.Choice(["dynamic", "threshold", "none"]),
-    help="How a Bernoulli likelihood observes grey pixels: drawn anew at each step, white from one "
-    "half on, or as soft targets.  [default: the preset's: of mlp dynamic]",
-)
-@click.option(
-    "--scale",
-    callback=scale,
-    help="Of a Gaussian likelihood: learned for each pixel, learned once (shared), or a number.  "
-    "[default: the preset's, or pixel]",
-)
-@click.option(
-    "--prior",
-    type=click.Choice(PRIORS),
-    help="What latents are drawn from: N(0, I), or what a learned flow makes of it.  [default: the "
-    "preset's: of mlp real-nvp]",
-)
-@click.option(
-    "--samples",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Draws of z for each image.",
-)
-@click.option(
-    "--objective",
-    type=click.Choice(["elbo", "iwae"]),
-    default="elbo",
-    show_default=True,
-    help="The loss: −ELBO, or the importance-weighted bound of --samples draws.",
-)
-@click.option(
-    "--free-bits",
-    type=FiniteRange(min=0),
-    default=0.0,
-    show_default=True,
-    help="Nats of each latent that cost nothing in training.",
-)
-@click.option(
-    "--mean-of-draws",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="From 2 on, z is the mean of so many draws: no bound, but some published figures are so.",
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(0, 2**31 - 1),
-    default=0,
-    show_default=True,
-    help="Of weights, shuffling and draws.",
-)
+@settings_options(*SETTINGS)
 @backend_option
-@click.option(
-    "--precision",
-    type=click.Choice(["float32", "mixed_bfloat16", "mixed_float16"]),
-    default="float32",
-    show_default=True,
-    help="Of the arithmetic; losses are in float32 always.",
-)
 @click.option(
     "--out",
     type=click.Path(dir_okay=False),
@@ -165,10 +81,9 @@ def train(
     ctx: click.Context,
     dataset: str | None,
     data_dir: str | None,
-    precision: str,
     quiet: bool,
     out: str,
-    **settings,
+    **settings: Any,
 ) -> None:
     """Train a VAE; save the model, its history, and pictures of what it learns.
 
@@ -185,7 +100,6 @@ def train(
     images = kvae.data.load(dataset, data_dir)
     if images.notice:
         click.echo(images.notice, err=True)
-    keras.config.set_dtype_policy(precision)
     with contextlib.redirect_stdout(sys.stderr):
         vae = kvae.train(
             images,

@@ -3,37 +3,52 @@
 Importing kvae registers its classes with Keras, so that `keras.saving.load_model` finds them.
 """
 
-from kvae import charts, data, plots, presets
-from kvae.callbacks import LatentKL, ReconstructionGrid, SampleGrid
-from kvae.charts import curves
-from kvae.decoder import build_decoder
-from kvae.doctor import diagnose
-from kvae.encoder import build_encoder
-from kvae.evaluation import Evaluation, compare, evaluate
-from kvae.generator import build_generator
-from kvae.likelihoods import Bernoulli, ContinuousBernoulli, DiscretizedLogistic, Gaussian
-from kvae.model import VAE, load
-from kvae.pictures import (
+from kvae import data, presets
+from kvae.diagnosis import Diagnosis, diagnose
+from kvae.drawing import (
+    charts,
+    curves,
     interpolate,
     latent,
     like,
     manifold,
+    plots,
     reconstruct,
     traversals,
 )
-from kvae.priors import RealNVP, StandardNormal
-from kvae.training import train
+from kvae.evaluation import Evaluation, compare, evaluate
+from kvae.likelihoods import (
+    Bernoulli,
+    ContinuousBernoulli,
+    DiscretizedLogistic,
+    Gaussian,
+    Likelihood,
+)
+from kvae.model import VAE, build_generator, load
+from kvae.networks import Network, build_decoder, build_encoder
+from kvae.objectives import ELBO, ImportanceWeighted, Objective
+from kvae.priors import Prior, RealNVP, StandardNormal
+from kvae.recipe import Recipe
+from kvae.training import LatentKL, ReconstructionGrid, SampleGrid, train
 from kvae.version import __version__
 
 __all__ = [
+    "ELBO",
     "VAE",
     "Bernoulli",
     "ContinuousBernoulli",
+    "Diagnosis",
     "DiscretizedLogistic",
     "Evaluation",
     "Gaussian",
+    "ImportanceWeighted",
     "LatentKL",
+    "Likelihood",
+    "Network",
+    "Objective",
+    "Prior",
     "RealNVP",
+    "Recipe",
     "ReconstructionGrid",
     "SampleGrid",
     "StandardNormal",
@@ -45,8 +60,8 @@ __all__ = [
     "compare",
     "curves",
     "data",
-    "evaluate",
     "diagnose",
+    "evaluate",
     "interpolate",
     "latent",
     "like",

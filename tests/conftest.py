@@ -46,15 +46,29 @@ def make_vae():
     import keras
 
     import kvae
+    from kvae import objectives
 
-    def make(image_shape=(8, 8, 1), latent_dim=3, likelihood=None, optimizer="adam", **arguments):
+    own = ("beta", "warmup_steps", "free_bits", "samples", "mean_of_draws")
+
+    def make(
+        image_shape=(8, 8, 1),
+        latent_dim=3,
+        likelihood=None,
+        optimizer="adam",
+        objective="elbo",
+        **arguments,
+    ):
         keras.utils.set_random_seed(1)
         likelihood = likelihood or kvae.Bernoulli()
+        if isinstance(objective, str):
+            given = {name: arguments.pop(name) for name in own if name in arguments}
+            objective = objectives.get(objective, **given)
         each = likelihood.parameters_per_value
         vae = kvae.VAE(
             kvae.build_encoder(image_shape, latent_dim, width=16, depth=1),
             kvae.build_decoder(image_shape, latent_dim, "mlp", each, width=16, depth=1),
             likelihood,
+            objective=objective,
             seed=2,
             **arguments,
         )

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from kvae import blocks
+from kvae.networks import blocks
 
 
 def apply(block, x, *arguments):

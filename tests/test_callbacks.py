@@ -8,8 +8,7 @@ from keras import ops
 from matplotlib.image import imread
 
 import kvae
-from kvae import callbacks
-from kvae.callbacks import BetaLogger, KeepLastEpoch, Warnings
+from kvae.training.callbacks import AveragedWeights, BetaLogger, KeepLastEpoch, Warnings
 
 
 def weights(vae):
@@ -79,7 +78,7 @@ def warned(vae, images, epochs, verbose=2, validation=None, **settings):
 def test_a_collapse_is_warned_of_once_and_not_before_the_warm_up_is_over(
     make_vae, images, capsys, monkeypatch
 ):
-    monkeypatch.setattr(callbacks, "SETTLING", 8)
+    monkeypatch.setattr("kvae.training.callbacks.watching.SETTLING", 8)
     adam = keras.optimizers.Adam(1e-2)
     warnings = warned(
         make_vae(beta=100.0, warmup_steps=16, optimizer=adam), images, 12, batch_size=16
@@ -98,7 +97,7 @@ def test_a_wrong_likelihood_is_warned_of_before_the_first_epoch(make_vae, images
 
 
 def test_validation_that_rises_is_warned_of(make_vae, monkeypatch, capsys):
-    monkeypatch.setattr(callbacks, "SETTLING", 8)
+    monkeypatch.setattr("kvae.training.callbacks.watching.SETTLING", 8)
     noise = 255 * np.random.default_rng(0).integers(0, 2, (40, 8, 8, 1)).astype("uint8")
     vae = make_vae(latent_dim=8, optimizer=keras.optimizers.Adam(1e-2))
     warnings = warned(vae, noise[:20], 300, validation=noise[20:], verbose=2)
@@ -261,7 +260,7 @@ def test_validation_and_later_callbacks_see_the_average_and_training_goes_on_wit
     averaged.fit(
         images,
         validation_data=(images,),
-        callbacks=[kvae.callbacks.AveragedWeights(), See(), grids],
+        callbacks=[AveragedWeights(), See(), grids],
         **settings,
     )
     plain.fit(images, validation_data=(images,), callbacks=[Step()], **settings)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 import kvae
-from kvae import charts
+from kvae.drawing import charts
 
 HISTORY = {"loss": [3.0, 2.0], "kl": [1.0, 1.5], "reconstruction": [2.0, 0.5]}
 FULL = {

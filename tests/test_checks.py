@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 import kvae
-from kvae import checks
+from kvae import diagnosis as checks
 
 FALLING = list(np.linspace(200, 100, 20))
 

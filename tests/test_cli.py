@@ -85,7 +85,7 @@ def test_train_then_generate(bars, in_folder):
         "History, curves and grids: saved_models/vae/",
     ]
     vae = kvae.load("saved_models/vae.keras")
-    assert vae.latent_dim == 3 and vae.card["seed"] == 4
+    assert vae.latent_dim == 3 and kvae.Recipe.from_card(vae.card).seed == 4
     assert f"-ELBO {-vae.card['test']['elbo']:.2f}" in first
 
     result = call("generate", "--rows", 2, "--columns", 3, "--seed", 1)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from test_encoder import SHAPES, SMALL
 
-from kvae.decoder import build_decoder
+from kvae.networks import build_decoder
 
 
 @pytest.mark.parametrize("network", SMALL)

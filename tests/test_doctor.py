@@ -11,7 +11,8 @@ from keras import ops
 from PIL import Image
 
 import kvae
-from kvae import checks, doctor
+from kvae import diagnosis as checks
+from kvae.diagnosis import look as doctor
 
 COMMAND = importlib.metadata.entry_points(group="console_scripts")["kvae"].load()
 

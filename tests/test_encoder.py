@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from kvae.encoder import build_encoder
+from kvae.networks import build_encoder
 
 SHAPES = [(1, 1, 1), (8, 8, 1), (28, 28, 1), (9, 31, 3), (40, 20, 2)]
 

@@ -9,51 +9,32 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 
-# What each module of kvae may import of kvae. The order is that of the floors.
+# The floors of the house, from the ground up. A wing (a folder) or a room (a file) may import from
+# the floors below its own, and of its own floor only what stands beside it here.
+FLOORS = [
+    {
+        "data": set(),
+        "files": set(),
+        "networks": set(),
+        "noise": set(),
+        "parts": set(),
+        "presets": {"recipe"},
+        "recipe": set(),
+        "shipped": set(),
+        "steps": set(),
+        "version": set(),
+    },
+    {"likelihoods": set(), "priors": set()},
+    {"objectives": set()},
+    {"model": set()},
+    {"drawing": set(), "evaluation": set()},
+    {"diagnosis": set()},
+    {"training": set()},
+]
 MAY_IMPORT = {
-    "version": set(),
-    "shipped": set(),
-    "files": set(),
-    "presets": set(),
-    "noise": set(),
-    "likelihoods": {"noise"},
-    "blocks": set(),
-    "steps": set(),
-    "data": set(),
-    "plots": {"files"},
-    "charts": {"plots"},
-    "encoder": {"blocks"},
-    "decoder": {"blocks"},
-    "priors": {"blocks"},
-    "generator": {"likelihoods", "priors"},
-    "model": {
-        "decoder",
-        "encoder",
-        "generator",
-        "likelihoods",
-        "noise",
-        "presets",
-        "priors",
-        "shipped",
-        "steps",
-        "version",
-    },
-    "checks": {"charts", "likelihoods"},
-    "callbacks": {"checks", "plots", "files"},
-    "runs": {"charts", "plots", "files"},
-    "evaluation": {"checks", "data", "files", "likelihoods", "model", "priors", "version"},
-    "pictures": {"model", "charts", "plots", "priors"},
-    "doctor": {"model", "likelihoods", "priors", "evaluation", "charts", "checks", "data"},
-    "training": {
-        "callbacks",
-        "data",
-        "evaluation",
-        "likelihoods",
-        "model",
-        "presets",
-        "priors",
-        "runs",
-    },
+    room: beside.union(*FLOORS[:height])
+    for height, floor in enumerate(FLOORS)
+    for room, beside in floor.items()
 }
 FRAMEWORKS = {"tensorflow", "jax", "torch", "tensorflow_datasets"}
 MAY_KNOW_A_FRAMEWORK = {
@@ -61,8 +42,10 @@ MAY_KNOW_A_FRAMEWORK = {
     "kvae/steps/jax_step.py": {"jax"},
     "kvae/steps/torch_step.py": {"torch"},
     "kvae/steps/torch_adam.py": {"torch"},
+    "kvae/steps/torch_recording.py": {"torch"},
     "kvae/data/tfds.py": {"tensorflow", "tensorflow_datasets"},
 }
+FILES = [*sorted(ROOT.glob("kvae/**/*.py")), *sorted(ROOT.glob("cli/*.py"))]
 
 
 def imports(path):
@@ -75,32 +58,72 @@ def imports(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def modules():
-    for path in sorted((ROOT / "kvae").rglob("*.py")):
-        name = path.relative_to(ROOT / "kvae").parts[0].removesuffix(".py")
-        if name != "__init__":
-            yield pytest.param(name, path, id=str(path.relative_to(ROOT)))
+def room_of(path):
+    """The wing or room of a file of kvae."""
+    return path.relative_to(ROOT / "kvae").parts[0].removesuffix(".py")
 
 
-@pytest.mark.parametrize("name, path", list(modules()))
-def test_a_module_imports_only_from_the_floors_below(name, path):
-    used = {dotted.split(".")[1] for dotted in imports(path) if dotted.startswith("kvae.")}
-    assert used - {name} <= MAY_IMPORT[name]
+def rooms():
+    for path in FILES:
+        if path.is_relative_to(ROOT / "kvae") and not room_of(path).startswith("__"):
+            yield pytest.param(room_of(path), path, id=str(path.relative_to(ROOT)))
 
 
-def test_the_floors_have_no_way_back():
-    seen = set()
-    for name, below in MAY_IMPORT.items():
-        assert below <= seen, f"{name} imports a module that does not stand before it"
-        seen.add(name)
+def named(dotted):
+    """The wing or room of kvae that a dotted name is of; None of what is none."""
+    parts = dotted.split(".")
+    return parts[1] if parts[0] == "kvae" and parts[1:] and parts[1] in MAY_IMPORT else None
 
 
-@pytest.mark.parametrize(
-    "path", [*ROOT.glob("kvae/**/*.py"), *ROOT.glob("cli/*.py")], ids=lambda p: str(p.name)
-)
+@pytest.mark.parametrize("room, path", list(rooms()))
+def test_a_file_imports_only_from_the_floors_below(room, path):
+    used = {named(dotted) for dotted in imports(path)} - {None, room}
+    assert used <= MAY_IMPORT[room]
+
+
+def test_nothing_of_kvae_imports_all_of_it_or_the_command():
+    for path in FILES:
+        if path.is_relative_to(ROOT / "kvae") and path.name != "__main__.py":
+            names = set(imports(path))
+            assert "kvae_cli" not in names, path
+            public = {name for name in names if name.startswith("kvae.") and named(name) is None}
+            assert not public or path == ROOT / "kvae" / "__init__.py", (path, public)
+
+
+@pytest.mark.parametrize("wing", sorted({path.parent for path in FILES}), ids=lambda p: p.name)
+def test_the_files_of_a_wing_have_no_way_back(wing):
+    """Within a wing too no two files import each other, whether straight or round about."""
+    below = {
+        path.stem: {
+            dotted.split(".")[-1]
+            for dotted in imports(path)
+            if dotted.startswith(".".join(wing.relative_to(ROOT).parts) + ".")
+        }
+        for path in wing.glob("*.py")
+        if path.stem != "__init__"
+    }
+
+    def walk(name, way):
+        assert name not in way, f"a circle: {' → '.join([*way, name])}"
+        for other in below.get(name, ()):
+            walk(other, [*way, name])
+
+    for name in below:
+        walk(name, [])
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
 def test_frameworks_are_known_in_few_places(path):
     used = {dotted.split(".")[0] for dotted in imports(path)} & FRAMEWORKS
     assert used <= MAY_KNOW_A_FRAMEWORK.get(path.relative_to(ROOT).as_posix(), set())
+
+
+def test_the_floors_are_those_that_are_drawn():
+    drawn = (ROOT / "CONTRIBUTING.md").read_text()
+    for height, floor in enumerate(FLOORS):
+        (line,) = (line for line in drawn.splitlines() if line.startswith(f"{height}  "))
+        for room in floor:
+            assert room in line, f"{room} is not on floor {height} of CONTRIBUTING.md"
 
 
 def test_importing_kvae_draws_and_writes_nothing(tmp_path):

@@ -4,7 +4,7 @@ from keras import ops
 from matplotlib.figure import Figure
 
 import kvae
-from kvae import pictures
+from kvae.drawing import pictures
 
 CLOSE = {"rtol": 0, "atol": 1e-5}
 
@@ -247,13 +247,14 @@ def test_traversals_of_a_flow_move_a_latent_over_its_own_spread(
     assert "deviations" in title(figure)
 
 
-def test_colour_needs_no_special_treatment(coloured, tmp_path, monkeypatch):
-    preset = kvae.presets.Preset("small", "mlp", {"width": 16, "depth": 1}, 4, batch_size=16)
-    monkeypatch.setitem(kvae.presets.PRESETS, "small", preset)
+def test_colour_needs_no_special_treatment(coloured, tmp_path):
     images, labels = coloured
     names = ["circle", "square", "bar"]
     data = kvae.data.from_arrays(images, train_labels=labels, class_names=names)
-    vae = kvae.train(data, "small", epochs=2, out=tmp_path / "vae.keras", verbose=0)
+    recipe = kvae.Recipe(
+        network_arguments={"width": 16, "depth": 1}, latent_dim=4, batch_size=16, epochs=2
+    )
+    vae = kvae.train(data, recipe, out=tmp_path / "vae.keras", verbose=0)
     assert vae.generate(4, seed=0).shape == (4, 32, 32, 3)
     assert kvae.like(vae, images[labels == 1], 4, seed=0).shape == (4, 32, 32, 3)
     assert kvae.interpolate(vae, images[:3], images[3:6], steps=4).shape == (3, 4, 32, 32, 3)

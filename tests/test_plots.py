@@ -3,7 +3,7 @@ import pytest
 from matplotlib.image import imread
 from PIL import Image, ImageSequence
 
-from kvae import plots
+from kvae.drawing import plots
 
 
 def test_a_grid_holds_every_pixel_enlarged_by_a_whole_factor():

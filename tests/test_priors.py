@@ -121,7 +121,7 @@ def test_every_latent_is_moved_by_a_coupling_and_the_volume_is_that_of_the_jacob
 
 
 def test_the_masks_of_a_file_are_those_of_all_files():
-    first, second, third = priors.masks(6, 3)
+    first, second, third = priors.real_nvp.masks(6, 3)
     assert first.tolist() == [0, 1, 1, 0, 1, 0]
     np.testing.assert_array_equal(first + second, np.ones(6))
     assert third.sum() == 3 and third.tolist() not in (first.tolist(), second.tolist())

@@ -45,7 +45,7 @@ def test_loss_is_reconstruction_plus_beta_kl_at_every_step(make_vae, images):
 
         def on_train_batch_end(self, batch, logs=None):
             terms = {name: float(value) for name, value in logs.items()}
-            beta = float(ops.convert_to_numpy(self.model.kl_weight()))
+            beta = float(ops.convert_to_numpy(self.model.objective.kl_weight()))
             np.testing.assert_allclose(
                 terms["loss"], terms["reconstruction"] + beta * terms["kl"], rtol=1e-5
             )
@@ -297,7 +297,13 @@ def test_a_recorded_step_is_the_eager_one(network, make_flow, monkeypatch):
         encoder = kvae.build_encoder((8, 8, 1), 3, network)
         decoder = kvae.build_decoder((8, 8, 1), 3, network)
         decoder.layers[-2].kernel_regularizer = keras.regularizers.L2(0.1)
-        vae = kvae.VAE(encoder, decoder, prior=make_flow(couplings=2), warmup_steps=9, seed=0)
+        vae = kvae.VAE(
+            encoder,
+            decoder,
+            prior=make_flow(couplings=2),
+            objective=kvae.ELBO(warmup_steps=9),
+            seed=0,
+        )
         vae.compile(keras.optimizers.Adam(1e-3, global_clipnorm=1.0, use_ema=True))
         if not recorded:
             vae.can_be_recorded = lambda: False

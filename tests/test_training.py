@@ -11,8 +11,9 @@ from matplotlib.image import imread
 from PIL import Image
 
 import kvae
-from kvae.runs import Run
 from kvae.training import default_epochs, optimizer
+from kvae.training.callbacks import BetaLogger
+from kvae.training.run import Run
 
 
 @pytest.fixture
@@ -25,7 +26,16 @@ def dataset(images):
 def small(monkeypatch):
     """The default preset, with less of everything."""
     preset = kvae.presets.Preset(
-        "small", "mlp", {"width": 16, "depth": 1}, 3, batch_size=16, averaged=0.05
+        preset="small",
+        summary="",
+        network_arguments={"width": 16, "depth": 1},
+        latent_dim=3,
+        batch_size=16,
+        averaged=0.05,
+        prior="standard-normal",
+        couplings=None,
+        start_at_mean=False,
+        learning_rate=2e-3,
     )
     monkeypatch.setitem(kvae.presets.PRESETS, "small", preset)
 
@@ -88,11 +98,12 @@ def test_the_card_says_what_the_model_is_and_its_figures_can_be_had_again(datase
         "latent_dim": 3,
         "preset": "small",
         "epochs": 3,
-        "seed": 5,
         "backend": keras.backend.backend(),
-        "precision": "float32",
     }
-    assert expected.items() <= card.items()
+    assert {name: card[name] for name in expected} == expected
+    recipe = kvae.Recipe.from_card(card)
+    assert (recipe.preset, recipe.seed, recipe.beta, recipe.epochs) == ("small", 5, 2.0, 3)
+    assert recipe.precision == "float32"
     assert card["versions"]["kvae"] == kvae.__version__
     test = card["test"]
     protocol = test["protocol"]
@@ -184,22 +195,17 @@ def test_the_train_figures_are_those_of_the_last_epoch(dataset, small, tmp_path)
     assert "mean of 2 draws: no bound" in train_figures["protocol"]
 
 
-def test_a_plateau_halves_the_learning_rate(dataset, tmp_path, monkeypatch):
-    preset = kvae.presets.Preset(
-        "p", "dense", {"widths": (8,)}, 2, batch_size=16, learning_rate=1e-9, schedule="plateau"
-    )
-    monkeypatch.setitem(kvae.presets.PRESETS, "small", preset)
-    vae = train(dataset, tmp_path / "vae.keras", epochs=8)
+def test_a_plateau_halves_the_learning_rate(dataset, tmp_path):
+    halving = {"schedule": "plateau", "learning_rate": 1e-9, "batch_size": 16}
+    vae = kvae.train(dataset, "mlp-200", epochs=8, out=tmp_path / "vae.keras", verbose=0, **halving)
     assert float(vae.optimizer.learning_rate) < 1e-9
     assert "use_ema" not in str(vae.card) and not vae.optimizer.use_ema
 
 
-def test_a_preset_may_shrink_images_and_take_fewer(tmp_path, monkeypatch):
-    preset = kvae.presets.Preset("p", "dense", {"widths": (8,)}, 2, largest=6, per_class=7)
-    monkeypatch.setitem(kvae.presets.PRESETS, "small", preset)
+def test_a_recipe_may_shrink_images_and_take_fewer(small, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (90, 12, 8, 1), "uint8")
     dataset = kvae.data.from_arrays(images, train_labels=np.arange(90) % 3)
-    vae = train(dataset, tmp_path / "vae.keras", epochs=1)
+    vae = train(dataset, tmp_path / "vae.keras", epochs=1, largest=6, per_class=7)
     assert vae.image_shape == (6, 4, 1)
     assert vae.card["images"] == {"train": 21, "validation": 7, "test": 7}
 
@@ -237,7 +243,7 @@ def test_pictures_that_cannot_be_written_do_not_stop_training(
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(kvae.callbacks.plots, "save_picture", full)
+    monkeypatch.setattr(kvae.plots, "save_picture", full)
     with pytest.warns(UserWarning, match="No space left"):
         vae = train(dataset, tmp_path / "vae.keras", epochs=1)
     assert vae.card["epochs"] == 1
@@ -246,12 +252,12 @@ def test_pictures_that_cannot_be_written_do_not_stop_training(
 def interrupt_in_epoch(monkeypatch, epoch):
     """Presses Ctrl-C in the middle of an epoch, counted from 0."""
 
-    class Interrupt(kvae.callbacks.BetaLogger):
+    class Interrupt(BetaLogger):
         def on_epoch_begin(self, now, logs=None):
             if now == epoch:
                 os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(kvae.training, "BetaLogger", Interrupt)
+    monkeypatch.setattr("kvae.training.train.BetaLogger", Interrupt)
 
 
 def test_control_c_keeps_the_last_finished_epoch_on_disk(dataset, small, tmp_path, monkeypatch):
@@ -280,12 +286,12 @@ def test_control_c_in_the_first_epoch_leaves_everything_as_it_was(
 def test_a_loss_that_is_not_finite_says_which_term_and_what_to_do(
     dataset, small, tmp_path, monkeypatch
 ):
-    class Break(kvae.callbacks.BetaLogger):
+    class Break(BetaLogger):
         def on_epoch_begin(self, epoch, logs=None):
             if epoch == 1:
                 self.model.decoder.get_layer("values").bias.assign(np.full(64, np.nan))
 
-    monkeypatch.setattr(kvae.training, "BetaLogger", Break)
+    monkeypatch.setattr("kvae.training.train.BetaLogger", Break)
     with pytest.raises(FloatingPointError, match="reconstruction.*learning rate.*Epoch 1 is kept"):
         train(dataset, tmp_path / "vae.keras")
     assert np.isfinite(kvae.load(tmp_path / "vae.keras").generate(3, seed=0)).all()
@@ -293,7 +299,7 @@ def test_a_loss_that_is_not_finite_says_which_term_and_what_to_do(
 
 def test_a_full_disk_is_found_before_training(dataset, small, tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr(kvae.runs.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr("kvae.training.run.shutil.disk_usage", lambda path: usage)
     with pytest.raises(OSError, match="0 MB are free"):
         train(dataset, tmp_path / "vae.keras")
     assert list(tmp_path.iterdir()) == []
@@ -313,8 +319,7 @@ def test_small_data_sets_get_more_epochs(images, batch_size, epochs):
 
 @pytest.mark.parametrize("updates", [1, 2, 20, 10_000])
 def test_the_learning_rate_rises_then_falls_to_zero_for_runs_of_any_length(updates):
-    preset = kvae.presets.Preset("small", "mlp", {}, 3, averaged=0.05)
-    adam = optimizer(preset, 1e-3, updates)
+    adam = optimizer(kvae.Recipe(learning_rate=1e-3, averaged=0.05), updates)
     steps = {*range(min(updates, 25)), *range(0, updates, 500), updates}
     rates = [float(adam._learning_rate(step)) for step in sorted(steps)]
     assert max(rates) <= 1e-3 * (1 + 1e-6)
@@ -339,11 +344,9 @@ print(kvae.load(sys.argv[2]).generate(3, seed=0).shape)
 
 
 def test_mixed_precision_trains(dataset, small, tmp_path):
-    former = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
-        vae = train(dataset, tmp_path / "vae.keras")
-    finally:
-        keras.config.set_dtype_policy(former)
-    assert vae.card["precision"] == "mixed_bfloat16"
+    former = keras.config.dtype_policy().name
+    vae = train(dataset, tmp_path / "vae.keras", precision="mixed_bfloat16")
+    assert keras.config.dtype_policy().name == former
+    assert kvae.Recipe.from_card(vae.card).precision == "mixed_bfloat16"
+    assert vae.encoder.get_layer("stem").dtype_policy.name == "mixed_bfloat16"
     assert np.isfinite(vae.card["test"]["elbo"])

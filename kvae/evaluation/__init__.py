@@ -5,6 +5,7 @@ from kvae.evaluation.classifier import Classifier, classifier_for, train_classif
 from kvae.evaluation.comparison import compare
 from kvae.evaluation.latents import (
     active_units,
+    beyond_chance,
     linear_probe_accuracy,
     moment_gap,
     mutual_information,
@@ -27,6 +28,7 @@ __all__ = [
     "Classifier",
     "Evaluation",
     "active_units",
+    "beyond_chance",
     "beside_neighbours",
     "classifier_for",
     "compare",

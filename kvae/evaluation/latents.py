@@ -18,6 +18,7 @@ __all__ = [
     "ACTIVE",
     "active_units",
     "aggregate_log_prob",
+    "beyond_chance",
     "linear_probe_accuracy",
     "moment_gap",
     "mutual_information",
@@ -104,6 +105,11 @@ def mutual_information(mean: np.ndarray, log_variance: np.ndarray, seed: int = 0
     """
     z, log_posterior = drawn(mean, log_variance, seed)
     return float(np.mean(log_posterior - aggregate_log_prob(z, mean, log_variance)))
+
+
+def beyond_chance(gap: float, images: int, latents: int) -> float:
+    """A gap by moments, less what so many draws from the prior itself would show."""
+    return max(0.0, gap - latents * (latents + 3) / (4 * images))
 
 
 def moment_gap(mean: np.ndarray, log_variance: np.ndarray) -> float:

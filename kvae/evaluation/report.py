@@ -9,7 +9,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from kvae.checks import beyond_chance
 from kvae.data import Dataset, fitted
 from kvae.evaluation.bounds import (
     Posterior,
@@ -21,6 +20,7 @@ from kvae.evaluation.bounds import (
 )
 from kvae.evaluation.latents import (
     active_units,
+    beyond_chance,
     linear_probe_accuracy,
     mutual_information,
     neighbour_accuracy,

@@ -20,7 +20,7 @@ def test_figures(vae: VAE, images: np.ndarray, seed: int) -> dict[str, Any]:
     """
     figures = bound_figures(vae, images, seed)
     figures |= squared_error(vae, figures)
-    draws = int(keras.ops.convert_to_numpy(vae.mean_of_draws))
+    draws = vae.objective.mean_of_draws
     if draws == 1:
         return figures
     loose = {**evaluated(vae, images, seed), "protocol": f"z the mean of {draws} draws: no bound"}
@@ -31,7 +31,7 @@ def train_figures(vae: VAE, history: dict[str, list[float]]) -> dict[str, Any]:
     """The terms of the bound in the last epoch of a history, as they were while it trained."""
     terms = ("elbo", "reconstruction", "kl")
     figures: dict[str, Any] = {name: round(float(history[name][-1]), 4) for name in terms}
-    draws = int(keras.ops.convert_to_numpy(vae.mean_of_draws))
+    draws = vae.objective.mean_of_draws
     loose = f", z the mean of {draws} draws: no bound" if draws > 1 else ""
     figures["protocol"] = f"mean over the last epoch, as the weights moved{loose}"
     if isinstance(vae.likelihood, DiscretizedLogistic):

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 from matplotlib.figure import Figure
 
-from kvae import charts, plots
+from kvae.drawing import charts, plots
 from kvae.model import VAE
 from kvae.priors import StandardNormal
 

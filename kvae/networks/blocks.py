@@ -5,9 +5,12 @@ import math
 from keras import KerasTensor, initializers, layers
 
 __all__ = [
+    "Shape",
     "batch_norm_residual",
     "bounded",
+    "conv_norm",
     "conv_residual",
+    "cropped",
     "dense_residual",
     "depth_to_space",
     "downsample",
@@ -15,12 +18,17 @@ __all__ = [
     "gaussian",
     "level_channels",
     "levels",
+    "padded",
     "padding",
+    "small_image",
     "space_to_depth",
     "upsample",
+    "values",
 ]
 
 ACTIVATION = "silu"
+
+Shape = tuple[int, int, int]
 
 
 def dense_residual(x: KerasTensor, name: str, skip: KerasTensor | None = None) -> KerasTensor:
@@ -168,3 +176,36 @@ def padding(size: tuple[int, int], halvings: int | None = None) -> tuple[int, in
     multiple = 2 ** (levels(size) if halvings is None else halvings)
     height, width = (-length % multiple for length in size)
     return height // 2, height - height // 2, width // 2, width - width // 2
+
+
+def padded(x: KerasTensor, padding: tuple[int, int, int, int]) -> KerasTensor:
+    """Images with black pixels added at top, bottom, left and right."""
+    top, bottom, left, right = padding
+    if not any(padding):
+        return x
+    return layers.ZeroPadding2D(((top, bottom), (left, right)), name="pad")(x)
+
+
+def values(x: KerasTensor, shape: Shape) -> KerasTensor:
+    """One dense layer to all values: (batch, width) to (batch, *shape), float32."""
+    x = layers.Dense(shape[0] * shape[1] * shape[2], dtype="float32", name="values")(x)
+    return layers.Reshape(shape, dtype="float32", name="parameters")(x)
+
+
+def small_image(
+    x: KerasTensor, shape: Shape, halvings: int, channels: int, name: str
+) -> KerasTensor:
+    """A dense layer to an image that becomes `shape`, or a little more, when doubled so often."""
+    top, bottom, left, right = padding(shape[:2], halvings)
+    height = (shape[0] + top + bottom) >> halvings
+    width = (shape[1] + left + right) >> halvings
+    x = layers.Dense(height * width * channels, name=name)(x)
+    return layers.Reshape((height, width, channels), name="image")(x)
+
+
+def cropped(x: KerasTensor, shape: Shape, halvings: int) -> KerasTensor:
+    """Images without what was too much for their size to be halved evenly."""
+    top, bottom, left, right = padding(shape[:2], halvings)
+    if top + bottom + left + right:
+        x = layers.Cropping2D(((top, bottom), (left, right)), dtype="float32", name="crop")(x)
+    return layers.Activation("linear", dtype="float32", name="parameters")(x)

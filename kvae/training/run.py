@@ -7,7 +7,7 @@ import shutil
 
 import keras
 
-from kvae import charts, plots
+from kvae.drawing import charts, plots
 from kvae.files import or_warn, whole
 
 __all__ = ["Run"]
@@ -100,7 +100,7 @@ class Run:
         Raises:
             OSError: If that fails; the message says what is kept.
         """
-        per_epoch = math.ceil(vae.card["images"]["train"] / vae.card["batch_size"])
+        per_epoch = math.ceil(vae.card["images"]["train"] / vae.card["recipe"]["batch_size"])
         columns = {
             "epoch": [epoch + 1 for epoch in history.epoch],
             "updates": [per_epoch * (epoch + 1) for epoch in history.epoch],

@@ -1,0 +1,83 @@
+"""Options for the settings of a recipe: made of its fields, so that each is written once."""
+
+import dataclasses
+import importlib.util
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+
+from .command import FiniteRange
+
+__all__ = ["fields", "settings_options"]
+
+
+def fields() -> dict[str, dataclasses.Field]:
+    """The fields of `kvae.Recipe` by name, from its file alone: kvae itself imports Keras."""
+    package = importlib.util.find_spec("kvae")
+    (folder, *_) = package.submodule_search_locations if package else []
+    spec = importlib.util.spec_from_file_location("kvae_recipe", f"{folder}/recipe.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return {field.name: field for field in dataclasses.fields(module.Recipe)}
+
+
+class ChoiceOrNumber(click.ParamType):
+    """One of some words, or a positive number."""
+
+    name = "choice or number"
+
+    def __init__(self, choices: tuple[str, ...]):
+        self.choices = choices
+
+    def get_metavar(self, param: click.Parameter, ctx: Any = None) -> str:
+        """What help shows in place of the value."""
+        return f"[{'|'.join(self.choices)}|NUMBER]"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str | float:
+        """The word, or the number."""
+        if value in self.choices:
+            return value
+        try:
+            return FiniteRange(min=0, min_open=True).convert(value, param, ctx)
+        except click.BadParameter:
+            return self.fail(f"must be {', '.join(self.choices)} or a positive number: {value}")
+
+
+def settings_options(*names: str) -> Callable[[Any], Any]:
+    """Adds the options of these settings to a command, in this order; none has a default.
+
+    What is not given the preset decides.
+    """
+
+    def add(command: Any) -> Any:
+        known = fields()
+        for name in reversed(names):
+            command = option(known[name])(command)
+        return command
+
+    return add
+
+
+def option(field: dataclasses.Field) -> Callable[[Any], Any]:
+    """The option of a setting."""
+    rules = field.metadata
+    default = rules.get("shown", field.default)
+    if isinstance(default, float):
+        default = f"{default:g}"
+    varies = "; some presets differ" if rules.get("varies") else ""
+    return click.option(
+        f"--{field.name.replace('_', '-')}",
+        type=type_of(rules),
+        help=f"{rules['help']}  [default: {default}{varies}]",
+    )
+
+
+def type_of(rules: Mapping[str, Any]) -> click.ParamType:
+    """The type of an option, by the rules of its setting."""
+    if "choices" in rules:
+        words = rules["choices"]
+        return ChoiceOrNumber(words) if "above" in rules else click.Choice(words)
+    if rules["kind"] is int:
+        return click.IntRange(rules.get("least"), rules.get("most"))
+    return FiniteRange(rules.get("least", rules.get("above")), min_open="above" in rules)

@@ -1,0 +1,24 @@
+"""Diagnosis: plain numbers to findings, each with what helps; the doctor, and its page."""
+
+from kvae.diagnosis.doctor import Diagnosis, diagnose
+from kvae.diagnosis.finding import NAMES, SEVERITIES, Finding
+from kvae.diagnosis.latents import check_kl_over_time, check_latents, check_prior_gap
+from kvae.diagnosis.learning import check_gradients, check_overfitting
+from kvae.diagnosis.pixels import check_likelihood, check_scale, learns_scale, pixel_facts
+
+__all__ = [
+    "NAMES",
+    "SEVERITIES",
+    "Diagnosis",
+    "Finding",
+    "check_gradients",
+    "check_kl_over_time",
+    "check_latents",
+    "check_likelihood",
+    "check_overfitting",
+    "check_prior_gap",
+    "check_scale",
+    "diagnose",
+    "learns_scale",
+    "pixel_facts",
+]

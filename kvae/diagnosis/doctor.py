@@ -1,0 +1,264 @@
+"""The doctor: looks at a trained model, its images and its history; says what is wrong."""
+
+import dataclasses
+import functools
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from kvae.data import Dataset
+from kvae.diagnosis import page
+from kvae.diagnosis.finding import NAMES, SEVERITIES, Finding
+from kvae.diagnosis.latents import check_kl_over_time, check_latents, check_prior_gap
+from kvae.diagnosis.learning import check_gradients, check_overfitting
+from kvae.diagnosis.look import (
+    BATCH,
+    gradients_of,
+    looked_at,
+    measured,
+    sampled,
+    size,
+    some,
+    weights_of,
+    white,
+)
+from kvae.diagnosis.pixels import check_likelihood, check_scale, pixel_facts
+from kvae.drawing.plots import Chart
+from kvae.evaluation import beyond_chance, prior_gap_at_least
+from kvae.model import VAE
+from kvae.priors import StandardNormal
+
+__all__ = ["Diagnosis", "diagnose"]
+
+WIDTH = 100  # of a line of text, in letters
+
+
+@dataclasses.dataclass(frozen=True)
+class Diagnosis:
+    """What `diagnose` found, worst first; as text, as a page to print, or as plain values.
+
+    Attributes:
+        what: The model and the images that were looked at, in words.
+        findings: One for each check.
+        numbers: What was measured, by name; nats per image where it is no count or share.
+        drawings: What the panels of the page show, by name.
+    """
+
+    what: str
+    findings: list[Finding]
+    numbers: dict[str, float]
+    drawings: dict[str, Any] = dataclasses.field(repr=False)
+
+    @property
+    def verdict(self) -> str:
+        """How many problems and warnings, in words."""
+        counts = {
+            severity: sum(finding.severity == severity for finding in self.findings)
+            for severity in ("problem", "warning")
+        }
+        words = [f"{n} {severity}{'s' * (n != 1)}" for severity, n in counts.items() if n]
+        return ", ".join(words) or "nothing wrong"
+
+    def finding(self, name: str) -> Finding:
+        """The finding of this name."""
+        return next(finding for finding in self.findings if finding.name == name)
+
+    def text(self) -> str:
+        """The page in words; each finding ends in what helps."""
+        lines = [f"{self.what}: {self.verdict}"]
+        for finding in self.findings:
+            start = f"{finding.severity:<9}{finding.name:<15}"
+            for text, first in ((finding.seen, start), (finding.remedy, " " * len(start) + "→ ")):
+                if text:
+                    lines += textwrap.wrap(
+                        text,
+                        WIDTH,
+                        initial_indent=first,
+                        subsequent_indent=" " * len(first),
+                        break_on_hyphens=False,
+                    )
+        return "\n".join(lines)
+
+    def figure(self) -> Chart:
+        """The page: the findings, and below them what they were seen in."""
+        rows = [
+            (finding.severity, finding.name, finding.seen, finding.remedy)
+            for finding in self.findings
+        ]
+        panels = [
+            functools.partial(draw, **self.drawings[name])
+            for name, draw in page.PANELS.items()
+            if name in self.drawings
+        ]
+        return page.page(f"{self.what}: {self.verdict}", rows, panels)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "what": self.what,
+            "verdict": self.verdict,
+            "findings": [dataclasses.asdict(finding) for finding in self.findings],
+            "numbers": self.numbers,
+        }
+
+
+def diagnose(
+    vae: VAE,
+    dataset: Dataset,
+    history: Mapping[str, Sequence[float]] | None = None,
+    latents: Mapping[str, Sequence[float]] | None = None,
+    *,
+    count: int = 2000,
+    seed: int = 0,
+    what: str = "The model",
+) -> Diagnosis:
+    """Looks at a model for what commonly goes wrong.
+
+    The model stays as it is: its weights, its stream of random numbers, its optimizer.
+
+    Args:
+        vae: A trained model.
+        dataset: The images that it was trained on, and others; of any size.
+        history: Columns by name, one value an epoch, as `fit(...).history` has them; None: what
+            needs one says so.
+        latents: The KL of each latent by epoch, as `kvae.LatentKL` keeps it.
+        count: So many train and validation images are looked at, drawn at random; all if there are
+            fewer.
+        seed: Of all that is drawn.
+        what: What the headline calls the model.
+
+    Example:
+        >>> import kvae
+        >>> dataset = kvae.data.load("digits")
+        >>> vae = kvae.VAE.from_preset("mlp", dataset.image_shape, latent_dim=4)
+        >>> diagnosis = kvae.diagnose(vae, dataset, count=100)  # of a model that saw no image yet
+        >>> diagnosis.finding("gradients").severity
+        'ok'
+    """
+    train, validation = (
+        sampled(images, count, seed, vae) for images in (dataset.train, dataset.validation)
+    )
+    history, latents = dict(history or {}), dict(latents or {})
+    facts = pixel_facts(validation)
+    epochs, kl = kl_over_time(history, latents if vae.prior.closed_form else {})
+    found = [
+        check_likelihood(facts, vae.likelihood),
+        check_kl_over_time(kl, epochs, *weight_of_kl(vae)),
+    ]
+    drawings: dict[str, Any] = {
+        "over_time": {"epochs": epochs, "kl": kl},
+        "terms": {"history": history},
+    }
+    numbers = {f"pixels_{name}": float(value) for name, value in facts.items()}
+    val_loss = history.get("val_loss", ())
+    broken = not_finite(vae)
+    if broken:
+        found += [check_gradients({}, broken), check_overfitting(val_loss)]
+    else:
+        more = examined(vae, train, validation, val_loss, seed)
+        found, numbers, drawings = found + more[0], numbers | more[1], drawings | more[2]
+    found.sort(key=rank)
+    looked = f"{what}, {len(train):,} train and {len(validation):,} validation images"
+    return Diagnosis(f"{looked} of {dataset.name}", found, numbers, drawings)
+
+
+def weight_of_kl(vae: VAE) -> tuple[float, float]:
+    """Beta, and the steps in which it rises."""
+    beta, warmup_steps = map(ops.convert_to_numpy, (vae.beta, vae.warmup_steps))
+    return float(beta), float(warmup_steps)
+
+
+def not_finite(vae: VAE) -> list[str]:
+    """The names of the weights that are not finite."""
+    weights = weights_of(vae).items()
+    return [name for name, w in weights if not np.isfinite(ops.convert_to_numpy(w)).all()]
+
+
+def examined(
+    vae: VAE,
+    train: np.ndarray,
+    validation: np.ndarray,
+    val_loss: Sequence[float],
+    seed: int,
+) -> tuple[list[Finding], dict[str, float], dict[str, Any]]:
+    """Findings, numbers and drawings of a pass over images and of gradients."""
+    batch = min(BATCH, len(train), len(validation))  # of one size, so compiled once
+    of_train, own = (looked_at(vae, images, seed, batch) for images in (train, validation))
+    posterior = (ops.convert_to_tensor(own[name]) for name in ("mean", "log_variance"))
+    own["kl_per_latent"] = ops.convert_to_numpy(vae.prior.kl_per_latent(*posterior))
+    gradients = gradients_of(vae, train[:BATCH])
+    if not float(ops.convert_to_numpy(vae.step)):
+        # A flow begins as the identity, which hides its first layers.
+        gradients = {n: g for n, g in gradients.items() if not n.startswith("prior/")}
+    numbers = measured(vae, own, seed)
+    numbers |= {f"{split}_loss": float(values["loss"].mean())
+                for split, values in (("train", of_train), ("validation", own))}  # fmt: skip
+    beta, warmup_steps = weight_of_kl(vae)
+    kl_per_latent = own["kl_per_latent"].mean(axis=0)
+    active = int(numbers["active"])
+    found = [
+        check_latents(kl_per_latent, beta, warmup_steps, active, numbers["kl"]),
+        check_prior_gap(
+            numbers["kl"],
+            numbers["information"],
+            numbers["moment_gap"],
+            len(validation),
+            vae.latent_dim,
+            numbers["spread"],
+            beta,
+            not isinstance(vae.prior, StandardNormal),
+        ),
+        check_overfitting(val_loss, of_train["loss"], own["loss"]),
+        check_gradients(gradients),
+    ]
+    if "scale" in own:
+        numbers["at_bound"] = float((own["scale"] < 1.1 * vae.likelihood.min_scale).mean())
+        found.append(check_scale(numbers["at_bound"], vae.likelihood))
+    return found, numbers, pictured(vae, own, validation, gradients, seed)
+
+
+def pictured(
+    vae: VAE,
+    own: Mapping[str, np.ndarray],
+    validation: np.ndarray,
+    gradients: Mapping[str, np.ndarray],
+    seed: int,
+) -> dict[str, Any]:
+    """What the panels show of one pass over validation images."""
+    gap = prior_gap_at_least(vae.prior, own["mean"], own["log_variance"], seed)
+    noise = ops.convert_to_numpy(vae.prior.noise(len(own["noise"]), seed))
+    drawings: dict[str, Any] = {
+        "latents": {"kl": own["kl_per_latent"].mean(axis=0)},
+        "prior": {
+            "posterior": np.linalg.norm(own["noise"], axis=1),
+            "prior": np.linalg.norm(noise, axis=1),
+            "gap": beyond_chance(gap, *own["mean"].shape),
+        },
+        "pixels": {
+            "images": some(validation.astype("float32") / white(validation), seed),
+            "draws": some(own["draws"], seed),
+        },
+    }
+    if "scale" in own:
+        bound = vae.likelihood.min_scale
+        return drawings | {"scale": {"scale": some(own["scale"], seed), "bound": bound}}
+    return drawings | {"gradients": {"sizes": {name: size(g) for name, g in gradients.items()}}}
+
+
+def rank(finding: Finding) -> tuple[int, int]:
+    """Where a finding stands: the worst first, those alike in a fixed order."""
+    return -SEVERITIES.index(finding.severity), NAMES.index(finding.name)
+
+
+def kl_over_time(
+    history: Mapping[str, Sequence[float]], latents: Mapping[str, Sequence[float]]
+) -> tuple[list[float], list[float]]:
+    """Epochs, and the KL after each: of validation images, of train images where there are none."""
+    for name in ("val_kl", "kl"):
+        if name in history:
+            return list(range(1, len(history[name]) + 1)), list(history[name])
+    columns = [latents[name] for name in latents if name != "epoch"]
+    return list(latents.get("epoch", ())), list(np.sum(columns, axis=0)) if columns else []

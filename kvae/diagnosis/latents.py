@@ -1,0 +1,166 @@
+"""Checks of the latents: collapse, their KL over time, and how far they lie from the prior."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from kvae.diagnosis.finding import Finding, rated
+from kvae.drawing.charts import IN_USE
+from kvae.evaluation import beyond_chance
+
+__all__ = ["check_kl_over_time", "check_latents", "check_prior_gap"]
+
+COLLAPSED = 0.5  # nats in all: less than one bit of each image passes through z
+STILL_MOVING = 0.06  # the change of the KL in the last fifth of training, as a share of it
+FALLEN = 0.25  # of its peak
+GAP = (0.1, 0.3)  # of the prior, as shares of the KL
+
+
+def check_latents(
+    kl_per_latent: np.ndarray,
+    beta: float = 1.0,
+    warmup_steps: float = 0,
+    active: int | None = None,
+    total: float | None = None,
+) -> Finding:
+    """Whether the latents say anything of the images.
+
+    A few that say nothing are normal: the prior switches off those that a model does not need.
+
+    Args:
+        kl_per_latent: (latent,), nats, averaged over images.
+        beta: The weight of the KL term.
+        warmup_steps: Of that weight.
+        active: How many posterior means vary between images; see `evaluation`.
+        total: The KL of all latents, nats; the sum over latents where it is not given.
+
+    References:
+        Bowman et al. (2016), "Generating sentences from a continuous space", arXiv:1511.06349
+        (collapse, and warm-up against it).
+    """
+    kl = np.asarray(kl_per_latent)
+    used, count = int((kl >= IN_USE).sum()), len(kl)
+    total = float(kl.sum()) if total is None else total
+    seen = f"{used} of {count} latents in use (over {IN_USE:g} nats)"
+    if active is not None:
+        seen += f", {active} active (means with a variance over 0.01)"
+    seen += f"; KL {total:.2f} nats per image in all."
+    if used and total >= COLLAPSED:
+        spare = count - used
+        note = f"--latent-dim {used} would be enough." if spare > count / 2 else ""
+        return Finding("latents", "ok", seen, note)
+    seen = f"The posterior has collapsed to the prior: {seen}"
+    return Finding("latents", "problem", seen, against_collapse(beta, warmup_steps))
+
+
+def against_collapse(beta: float, warmup_steps: float) -> str:
+    """What keeps latents alive, by the likeliest cause."""
+    if beta > 1:
+        return f"Lower --beta: 1 gives the bound, and it is {beta:g}."
+    if not warmup_steps:
+        return "Let the KL weight warm up: a preset with a schedule, such as --preset mlp, does."
+    return "Train longer (--epochs), with --free-bits 0.1, or a lower --learning-rate or --beta."
+
+
+def check_kl_over_time(
+    kl: Sequence[float],
+    epochs: Sequence[float] | None = None,
+    beta: float = 1.0,
+    warmup_steps: float = 0,
+) -> Finding:
+    """Whether the KL fell to nothing, or was still rising when training ended.
+
+    Args:
+        kl: Nats per image, of validation images.
+        epochs: When, counted from 1; after every epoch where it is not given.
+        beta: The weight of the KL term.
+        warmup_steps: Of that weight.
+    """
+    name, values = "KL over time", np.asarray(kl, "float64")
+    when = np.arange(1, len(values) + 1) if epochs is None else np.asarray(epochs)
+    values, when = values[np.isfinite(values)], when[np.isfinite(values)]
+    if not len(values):
+        return Finding(name, "ok", "There is no history to look at.")
+    last, peak = float(values[-1]), int(values.argmax())
+    before = max(0, len(values) - 1 - max(1, len(values) // 5))
+    rise = last - float(values[before])
+    falls = last < FALLEN * values[peak] and -rise > STILL_MOVING * last
+    if last < COLLAPSED or falls:
+        return Finding(
+            name,
+            "problem" if last < COLLAPSED else "warning",
+            f"The KL was {values[peak]:.2f} nats at most, at epoch {when[peak]:g}, and ended at "
+            f"{last:.2f}.",
+            against_collapse(beta, warmup_steps),
+        )
+    if rise > STILL_MOVING * last:
+        return Finding(
+            name,
+            "warning",
+            f"The KL was still rising when training ended: by {rise:.2f} nats, "
+            f"{rise / last:.0%}, since epoch {when[before]:g}.",
+            f"Train longer: --epochs {2 * when[-1]:g}.",
+        )
+    if len(values) < 2:
+        return Finding(name, "ok", f"The KL was {last:.2f} nats after the one epoch there was.")
+    return Finding(name, "ok", f"The KL ended at {last:.2f} nats and had settled.")
+
+
+def check_prior_gap(
+    kl: float,
+    information: float,
+    least_gap: float,
+    images: int,
+    latents: int,
+    spread: float = 1.0,
+    beta: float = 1.0,
+    learned: bool = False,
+) -> Finding:
+    r"""How far the latents of images, taken together, are from the prior.
+
+    $$D_{KL}(q(z) \,\|\, p(z)) = \mathbb{E}_x D_{KL}(q(z|x) \,\|\, p(z)) - I(x; z)$$
+
+    What is generated starts from the prior, what is reconstructed from the aggregate posterior; the
+    gap is what the bound would gain if the prior were that posterior. An estimate of the mutual
+    information from N images is log N at the most, so the difference may be far too large;
+    `least_gap` is too small. The verdict is on the latter, as a share of the KL.
+
+    Args:
+        kl: Mean KL, nats.
+        information: The estimate of I(x; z), nats.
+        least_gap: A lower bound on the gap by the moments of the aggregate posterior, nats.
+        images: How many images the estimates are from.
+        latents: How many latents there are.
+        spread: The root mean square of the noise that latents of images are made of; of the prior
+            it is 1.
+        beta: The weight of the KL term.
+        learned: Whether the prior is.
+
+    References:
+        Hoffman and Johnson (2016), "ELBO surgery: yet another way to carve up the variational
+        evidence lower bound", NIPS workshop on approximate inference (the decomposition).
+    """
+    least, most = beyond_chance(least_gap, images, latents), max(0.0, kl - information)
+    seen = (
+        f"KL(q(z) ‖ p(z)) is between {least:.2f} nats, by the moments of q(z), and {most:.2f}, by "
+        f"KL {kl:.2f} − I(x; z) {information:.2f}; {images:,} images can show an I of "
+        f"{math.log(images):.1f} at most."
+    )
+    severity = rated(least / max(kl, COLLAPSED), GAP) if least > 1 else "ok"
+    if severity == "ok":
+        return Finding("prior gap", "ok", seen)
+    cure = f"Raise --beta: 1 gives the bound, and it is {beta:g}"
+    if beta >= 1:
+        cure = "A smaller --latent-dim, or a --beta above 1"
+        if not learned:
+            cure = f"--prior real-nvp, which learns where latents lie. {cure}"
+    meanwhile = "--like an image"
+    if abs(spread - 1) >= 0.05:
+        meanwhile = f"--temperature {spread:.1f}, or {meanwhile}"
+    return Finding(
+        "prior gap",
+        severity,
+        f"New images start where few images lie: {seen}",
+        f"{cure}; until then kvae generate {meanwhile}.",
+    )

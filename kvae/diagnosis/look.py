@@ -1,0 +1,132 @@
+"""Look: what a diagnosis is made from: a pass over images, gradients, and figures of both."""
+
+import collections
+import functools
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+from keras import ops
+
+from kvae.data import fitted
+from kvae.diagnosis.pixels import learns_scale
+from kvae.evaluation import active_units, mutual_information, prior_gap_at_least
+from kvae.likelihoods import DiscretizedLogistic
+from kvae.model import VAE, in_batches
+from kvae.objectives import ELBO
+
+__all__ = [
+    "gradients_of",
+    "looked_at",
+    "measured",
+    "sampled",
+    "size",
+    "some",
+    "weights_of",
+    "white",
+]
+
+BATCH = 200
+PIXELS = 200_000  # so many values make a histogram
+
+
+def sampled(images: np.ndarray, count: int, seed: int, vae: VAE) -> np.ndarray:
+    """So many images at random, of the model's size."""
+    chosen = np.random.default_rng(seed).permutation(len(images))[:count]
+    return fitted(images[chosen], vae.image_shape)
+
+
+def white(images: np.ndarray) -> float:
+    """What white is."""
+    return 1.0 if images.dtype.kind == "f" else 255.0
+
+
+def some(values: np.ndarray, seed: int) -> np.ndarray:
+    """Values at random, enough for a histogram."""
+    values = values.reshape(-1)
+    if len(values) <= PIXELS:
+        return values
+    return np.random.default_rng(seed).choice(values, PIXELS)
+
+
+def looked_at(vae: VAE, images: np.ndarray, seed: int, batch: int = BATCH) -> dict[str, np.ndarray]:
+    """One pass over images, with one draw of z for each, or `samples`; the draws start from `seed`.
+
+    Returns:
+        (count, …) arrays: `mean`, `log_variance`, `kl`; `noise`, what the prior makes z of; `loss`,
+        −ELBO; `draws`, an image drawn from p(x|z) for each; and `scale`, in [0, 1], where the
+        likelihood learns one.
+    """
+    images = vae.likelihood.check(images, vae.image_shape)
+    copy = vae.uncompiled(ELBO(samples=vae.objective.samples))
+    copy.seed_generator.state.assign([seed, 0])
+    return in_batches(functools.partial(look, copy, seed), images, batch)
+
+
+def look(vae: VAE, seed: int, images: np.ndarray) -> dict[str, np.ndarray]:
+    """What `looked_at` returns, of one batch."""
+    outputs = {name: ops.convert_to_tensor(v) for name, v in vae.predict_on_batch(images).items()}
+    terms = vae.terms(outputs)
+    first = slice(None, None, vae.objective.samples)
+    parameters = outputs["parameters"][first]
+    values = {
+        "mean": outputs["mean"],
+        "log_variance": outputs["log_variance"],
+        "noise": vae.prior.to_noise(outputs["z"][first]),
+        "kl": terms.kl,
+        "loss": terms.reconstruction + terms.kl,
+        "draws": vae.likelihood.sample(parameters, seed),
+    }
+    if learns_scale(vae.likelihood):
+        scale = vae.likelihood.location_and_scale(parameters)[1]
+        levels = 255.0 if isinstance(vae.likelihood, DiscretizedLogistic) else 1.0
+        values["scale"] = ops.broadcast_to(scale / levels, ops.shape(values["draws"]))
+    return {name: ops.convert_to_numpy(value) for name, value in values.items()}
+
+
+def measured(vae: VAE, own: Mapping[str, np.ndarray], seed: int) -> dict[str, float]:
+    """What posteriors say of the latents and of the prior, in nats, and how wide they spread."""
+    mean, log_variance = own["mean"], own["log_variance"]
+    return {
+        "kl": float(own["kl"].mean()),
+        "active": int(active_units(mean).sum()),
+        "information": mutual_information(mean, log_variance, seed),
+        "moment_gap": prior_gap_at_least(vae.prior, mean, log_variance, seed),
+        "spread": float(np.sqrt(np.square(own["noise"]).mean())),
+    }
+
+
+def weights_of(vae: VAE) -> dict[str, keras.Variable]:
+    """The variables by part and path, numbered where several have the same."""
+    found: dict[str, keras.Variable] = {}
+    seen: collections.Counter[str] = collections.Counter()
+    for part in ("encoder", "decoder", "likelihood", "prior"):
+        for variable in getattr(vae, part).weights:
+            name = f"{part}/{variable.path}"
+            seen[name] += 1
+            found[name if seen[name] == 1 else f"{name} ({seen[name]})"] = variable
+    return found
+
+
+def gradients_of(vae: VAE, images: np.ndarray) -> dict[str, np.ndarray]:
+    """The gradient of each weight on one batch, by the name of the variable.
+
+    A copy of the model takes one step of plain gradient descent, on whatever backend; how far each
+    weight went is its gradient. The steps are long, so that no digit of a small gradient is lost.
+    """
+    rate = 1e6
+    beta = float(ops.convert_to_numpy(vae.beta))
+    copy = vae.uncompiled(ELBO(beta, samples=vae.objective.samples))
+    copy.compile(keras.optimizers.SGD(rate), auto_scale_loss=False, jit_compile=False)
+    weights = {name: v for name, v in weights_of(copy).items() if v.trainable}
+    before = [np.array(ops.convert_to_numpy(v), "float64") for v in weights.values()]
+    copy.train_on_batch(images)
+    return {
+        name: (start - np.array(ops.convert_to_numpy(weights[name]), "float64")) / rate
+        for name, start in zip(weights, before, strict=True)
+    }
+
+
+def size(gradient: np.ndarray) -> float:
+    """The root of the mean square."""
+    return float(np.sqrt(np.square(gradient).mean()))

@@ -1,0 +1,24 @@
+"""Drawing: arrays to grids and GIFs, numbers to charts, a model and images to pictures."""
+
+from kvae.drawing import charts, plots
+from kvae.drawing.charts import curves
+from kvae.drawing.pictures import (
+    interpolate,
+    latent,
+    like,
+    manifold,
+    reconstruct,
+    traversals,
+)
+
+__all__ = [
+    "charts",
+    "curves",
+    "interpolate",
+    "latent",
+    "like",
+    "manifold",
+    "plots",
+    "reconstruct",
+    "traversals",
+]

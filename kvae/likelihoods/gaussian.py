@@ -1,0 +1,105 @@
+"""Gaussian: a density of values, with a scale that is fixed, shared or one for each value."""
+
+import math
+
+import keras
+from keras import ops
+
+from kvae.likelihoods.likelihood import (
+    Likelihood,
+    bounded_scale,
+    checked_min_scale,
+    flat,
+    is_positive,
+)
+
+__all__ = ["Gaussian"]
+
+
+@keras.saving.register_keras_serializable(package="kvae")
+class Gaussian(Likelihood):
+    r"""Independent Gaussian values: a density over the real line, for grey values and colours.
+
+    $$\log p(x|z) = -\sum_j \frac{(x_j - \mu_j)^2}{2 \sigma_j^2} + \log \sigma_j
+    + \tfrac12 \log 2 \pi$$
+
+    The decoder's locations are μ as they stand, not squashed, so that black and white can be met
+    exactly. A learned scale is σ = softplus(raw − 1) + `min_scale`, about 0.3 at first. Images lie
+    in [0, 1], the density everywhere: `sample` may leave [0, 1], `mean` is cut to it for pictures.
+    A density may exceed one, so the nats may have either sign; where pixels never change it is
+    `min_scale` that sets them. They are not comparable with those of a probability.
+
+    Args:
+        scale: "pixel" learns σ for each value of each image (two parameters a value); "shared"
+            learns one σ for all, a variable of this layer; a number fixes σ, and the loss is the
+            squared error over 2σ², and a constant.
+        min_scale: A learned σ stays above it; the default is about one step of 8-bit images.
+
+    References:
+        Rybkin et al. (2021), "Simple and effective VAE training with calibrated decoders",
+        arXiv:2006.13202 (the shared scale).
+
+    Example:
+        >>> import numpy as np
+        >>> from kvae.likelihoods import Gaussian
+        >>> black = np.zeros((1, 2, 2, 1), "float32")
+        >>> likelihood = Gaussian(scale=0.1)
+        >>> print(round(float(likelihood.log_prob(black, black)[0]), 3))  # -4 log(0.1 √(2π))
+        5.535
+    """
+
+    def __init__(self, scale: str | float = "pixel", min_scale: float = 1 / 256, **kwargs):
+        super().__init__(**kwargs)
+        if scale not in ("pixel", "shared") and not is_positive(scale):
+            raise ValueError(
+                f"`scale` must be 'pixel', 'shared' or a positive number. Received: scale={scale!r}"
+            )
+        self.scale = scale if isinstance(scale, str) else float(scale)
+        self.min_scale = checked_min_scale(min_scale)
+        self.parameters_per_value = 2 if scale == "pixel" else 1
+        if scale == "shared":
+            self.raw_scale = self.add_weight(
+                name="raw_scale", shape=(), initializer="zeros", dtype="float32", autocast=False
+            )
+
+    @property
+    def protocol(self) -> str:
+        """How images are observed and scored, in words."""
+        kinds = {"pixel": "a learned scale a value", "shared": "one learned scale"}
+        return f"grey values, Gaussian with {kinds.get(str(self.scale), f'scale {self.scale}')}"
+
+    @property
+    def measure(self) -> str:
+        """What `log_prob` is the logarithm of."""
+        return "density"
+
+    def location_and_scale(self, parameters):
+        """μ, (batch, height, width, channels), and σ, of that shape or a scalar; float32."""
+        parameters = ops.cast(parameters, "float32")
+        if self.scale == "shared":
+            return parameters, bounded_scale(ops.cast(self.raw_scale, "float32"), self.min_scale)
+        if self.scale != "pixel":
+            return parameters, ops.cast(self.scale, "float32")
+        location, raw_scale = ops.split(parameters, 2, axis=-1)
+        return location, bounded_scale(raw_scale, self.min_scale)
+
+    def log_prob(self, observed, parameters):
+        """Log-density of each image, over the reals for each value: (batch,), float32, nats."""
+        location, scale = map(flat, self.location_and_scale(parameters))
+        error = (flat(observed) - location) / scale
+        constant = 0.5 * math.log(2 * math.pi)
+        return -ops.sum(0.5 * ops.square(error) + ops.log(scale) + constant, axis=1)
+
+    def mean(self, parameters):
+        """The locations cut to [0, 1]: (batch, height, width, channels), float32."""
+        return ops.clip(self.location_and_scale(parameters)[0], 0.0, 1.0)
+
+    def sample(self, parameters, seed=None):
+        """One draw of each image, (batch, height, width, channels), float32, of any size."""
+        location, scale = self.location_and_scale(parameters)
+        noise = keras.random.normal(ops.shape(location), seed=seed, dtype="float32")
+        return location + scale * noise
+
+    def get_config(self) -> dict:
+        """The constructor's arguments."""
+        return {**super().get_config(), "scale": self.scale, "min_scale": self.min_scale}

@@ -1,0 +1,219 @@
+"""Likelihood: what every p(x|z) shares; how images are observed and scored, in nats per image."""
+
+import math
+import numbers
+
+import keras
+import numpy as np
+from keras import ops
+
+from kvae.parts import Part
+
+__all__ = [
+    "Likelihood",
+    "bits_per_dimension",
+    "bounded_scale",
+    "checked_min_scale",
+    "flat",
+    "is_positive",
+    "scaled",
+    "uniform_like",
+]
+
+
+class Likelihood(Part):
+    """What all likelihoods share; one of your own defines `log_prob`, `mean` and `sample`.
+
+    And `observe` and `observe_once`, if it draws what it observes, and `measure`.
+
+    Attributes:
+        parameters_per_value: How many raw parameters the decoder gives for each value. They lie
+            along the last axis: first the `channels` locations (or logits), then the scales.
+        support: The images that `check` lets pass, in words.
+        protocol: How images are observed and scored, in words, for a model's card.
+        measure: What `log_prob` is the logarithm of: "probability", "density", "neither", or, if a
+            likelihood of your own does not define it, "unstated". Only figures of the same are
+            comparable, and of the last two none.
+    """
+
+    parameters_per_value = 1
+    support = "bool, integers in 0…255 or floats in [0, 1]"
+
+    @property
+    def protocol(self) -> str:
+        """How images are observed and scored, in words."""
+        return f"grey values, {type(self).__name__}"
+
+    @property
+    def measure(self) -> str:
+        """What `log_prob` is the logarithm of."""
+        return "unstated"
+
+    def check(self, images, image_shape: tuple[int, int, int]) -> np.ndarray:
+        """Images as an array, or a ValueError that says what they should be.
+
+        Args:
+            images: (count, height, width, channels), integers in 0…255 or floats in [0, 1].
+            image_shape: (height, width, channels) that the model expects.
+        """
+        array = np.asarray(ops.convert_to_numpy(images))
+        if array.ndim != 4 or tuple(array.shape[1:]) != tuple(image_shape) or not len(array):
+            raise ValueError(
+                f"Images must have shape (count, {', '.join(map(str, image_shape))}). "
+                f"Received: shape {array.shape}"
+            )
+        if array.dtype.kind not in "buif":
+            raise ValueError(f"Images must be {self.support}. Received: dtype {array.dtype}")
+        if array.dtype in (np.uint8, np.bool_):
+            return array
+        low, high = array.min(), array.max()
+        limit = 1 if array.dtype.kind == "f" else 255
+        if not (low >= 0 and high <= limit):  # so written, NaN is refused too
+            hint = " Divide them by 255." if limit == 1 and low >= 0 and 1 < high <= 255 else ""
+            raise ValueError(
+                f"Images must be {self.support}. Received: {array.dtype} from {low:g} to {high:g}."
+                f"{hint}"
+            )
+        return array
+
+    def observe(self, images, seed=None):
+        """What the model sees and is scored on: here the grey values as they are.
+
+        Args:
+            images: (batch, height, width, channels), uint8 in 0…255 or float in [0, 1].
+            seed: For likelihoods that draw what they observe.
+
+        Returns:
+            (batch, height, width, channels), float32 in [0, 1].
+        """
+        return scaled(images)
+
+    def observe_once(self, images, generator: np.random.Generator) -> np.ndarray:
+        """As `observe`; what is drawn comes from NumPy, so that each backend sees the same.
+
+        Args:
+            images: (batch, height, width, channels), uint8 in 0…255 or float in [0, 1].
+            generator: NumPy's random numbers.
+        """
+        return ops.convert_to_numpy(self.observe(images))
+
+    def log_prob_of_draws(self, observed, parameters, draws: int):
+        """`log_prob` of each image under each of its draws of z; for evaluation, not for training.
+
+        Args:
+            observed: (batch, height, width, channels), float in [0, 1].
+            parameters: (batch · draws, height, width, channels · parameters_per_value); an image's
+                draws follow each other.
+            draws: How many draws an image has.
+
+        Returns:
+            (batch, draws), float32, nats.
+        """
+        # Broadcast, not repeated: compilers then need no copy for each draw.
+        size = (-1, draws, *observed.shape[1:])
+        same = ops.broadcast_to(observed[:, None], (ops.shape(observed)[0], *size[1:]))
+        same = ops.reshape(same, (-1, *observed.shape[1:]))
+        return ops.reshape(self.log_prob(same, parameters), (-1, draws))
+
+    def log_prob(self, observed, parameters):
+        """Log-probability, or log-density, of each image, with all constants.
+
+        Args:
+            observed: (batch, height, width, channels), float in [0, 1].
+            parameters: (batch, height, width, channels · parameters_per_value).
+
+        Returns:
+            (batch,), float32, nats, summed over height, width and channels.
+        """
+        raise NotImplementedError
+
+    def mean(self, parameters):
+        """The expected image, (batch, height, width, channels), float32 in [0, 1]."""
+        raise NotImplementedError
+
+    def sample(self, parameters, seed=None):
+        """One draw of each image, (batch, height, width, channels), float32."""
+        raise NotImplementedError
+
+    def parameters_of(self, mean: np.ndarray) -> np.ndarray:
+        """Raw parameters whose `mean` is this, for a decoder to begin with.
+
+        By bisection of each location in ±8, with the scales at 0; grey values are cut to
+        0.001…0.999, and to what such locations can give.
+
+        Args:
+            mean: (batch, height, width, channels), float in [0, 1].
+
+        Returns:
+            (batch, height, width, channels · parameters_per_value), float32.
+        """
+        mean = np.clip(np.asarray(mean, "float32"), 1e-3, 1 - 1e-3)
+        rest = np.zeros((*mean.shape[:3], mean.shape[3] * (self.parameters_per_value - 1)))
+        low, high = np.full(mean.shape, -8.0), np.full(mean.shape, 8.0)
+        for _ in range(30):
+            middle = (low + high) / 2
+            parameters = np.concatenate([middle, rest], axis=-1).astype("float32")
+            below = ops.convert_to_numpy(self.mean(parameters)) < mean
+            low, high = np.where(below, middle, low), np.where(below, high, middle)
+        return parameters
+
+
+def bits_per_dimension(nats, image_shape: tuple[int, int, int]):
+    """Nats per image as bits per value: nats / (height · width · channels · ln 2).
+
+    It is comparable between models where the nats are of a probability of 8-bit levels, as
+    `DiscretizedLogistic` gives: 8 bits are then what a uniform guess costs. Of a density it is not.
+
+    Args:
+        nats: −log p of an image, a number or an array of them.
+        image_shape: (height, width, channels).
+
+    Example:
+        >>> import math
+        >>> from kvae.likelihoods import bits_per_dimension
+        >>> print(round(bits_per_dimension(32 * 32 * 3 * math.log(256), (32, 32, 3)), 6))
+        8.0
+    """
+    return nats / (math.prod(image_shape) * math.log(2))
+
+
+def flat(values):
+    """(batch, …) as (batch, values), float32; a scalar as it is.
+
+    XLA sums a row several times as fast as three axes, if it is one before anything is done to it.
+    """
+    values = ops.cast(values, "float32")
+    return ops.reshape(values, (ops.shape(values)[0], -1)) if len(values.shape) else values
+
+
+def scaled(images):
+    """Images as float32 in [0, 1]; integers are divided by 255."""
+    images = ops.convert_to_tensor(images)
+    if "int" in keras.backend.standardize_dtype(images.dtype):
+        return ops.cast(images, "float32") / 255.0
+    return ops.cast(images, "float32")
+
+
+def uniform_like(values, seed=None):
+    """Uniform noise of that shape, float32, strictly between 0 and 1: its logit is finite."""
+    noise = keras.random.uniform(ops.shape(values), seed=seed, dtype="float32")
+    return ops.clip(noise, 1e-7, 1 - 1e-7)
+
+
+def bounded_scale(raw_scale, min_scale: float):
+    """Scales of a density, above `min_scale`; about 0.3, the spread of grey values, at raw 0."""
+    return ops.softplus(raw_scale - 1) + min_scale
+
+
+def is_positive(value) -> bool:
+    """Whether the value is a positive and finite number."""
+    return isinstance(value, numbers.Real) and value is not True and 0 < float(value) < math.inf
+
+
+def checked_min_scale(min_scale) -> float:
+    """`min_scale` as a float, or a ValueError."""
+    if not is_positive(min_scale):
+        raise ValueError(
+            f"`min_scale` must be a positive number. Received: min_scale={min_scale!r}"
+        )
+    return float(min_scale)

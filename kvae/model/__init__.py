@@ -1,0 +1,8 @@
+"""The model: a VAE that joins the parts, its file, and its stock generator."""
+
+from kvae.model.batches import in_batches
+from kvae.model.file import load
+from kvae.model.generator import build_generator
+from kvae.model.vae import VAE
+
+__all__ = ["VAE", "build_generator", "in_batches", "load"]

@@ -1,0 +1,35 @@
+"""Batches: a function of arrays applied piece by piece, so that memory stays bounded."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from keras import tree
+
+__all__ = ["in_batches", "positive_integer"]
+
+
+def in_batches(function: Callable[[Any], Any], array: np.ndarray, batch_size: int) -> Any:
+    """Applies a function batch by batch, the last one padded, so that one shape is compiled."""
+    if not positive_integer(batch_size):
+        raise ValueError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}")
+    size = min(batch_size, len(array))
+    results = None
+    for start in range(0, len(array), size):
+        batch = array[start : start + size]
+        count = len(batch)
+        if count < size:
+            batch = np.concatenate([batch, np.repeat(batch[-1:], size - count, axis=0)])
+        parts = function(batch)
+        if results is None:  # one array from the start, so that nothing is held twice
+            results = tree.map_structure(
+                lambda part: np.empty((len(array), *part.shape[1:]), part.dtype), parts
+            )
+        for whole, part in zip(tree.flatten(results), tree.flatten(parts), strict=True):
+            whole[start : start + count] = part[:count]
+    return results
+
+
+def positive_integer(value: Any) -> bool:
+    """Whether the value is an integer of at least 1."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and int(value) >= 1

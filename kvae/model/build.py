@@ -1,0 +1,48 @@
+"""Build: from a recipe to the parts of a model."""
+
+from typing import Any
+
+from kvae import likelihoods, objectives, presets, priors
+from kvae.likelihoods import Likelihood
+from kvae.model.match import check_image_shape, check_latent_dim
+from kvae.networks import build_decoder, build_encoder
+from kvae.objectives import Objective
+from kvae.priors import Prior
+from kvae.recipe import Recipe
+
+__all__ = ["from_recipe"]
+
+
+def from_recipe(
+    preset: str | Recipe,
+    image_shape: tuple[int, int, int],
+    latent_dim: int | None = None,
+    likelihood: Likelihood | None = None,
+    prior: Prior | None = None,
+    objective: Objective | None = None,
+    **arguments: Any,
+) -> dict[str, Any]:
+    """The arguments of `VAE`, each part as the recipe has it where none is given."""
+    recipe = presets.get(preset)
+    latent_dim = recipe.latent_dim if latent_dim is None else latent_dim
+    shape = tuple(image_shape)
+    check_image_shape(shape)
+    check_latent_dim(latent_dim)
+    if likelihood is None:
+        likelihood = likelihoods.get(recipe.likelihood, **recipe.likelihood_arguments)
+    if prior is None:
+        prior = priors.get(recipe.prior, latent_dim, **recipe.prior_arguments)
+    if objective is None:
+        objective = objectives.get(recipe.objective, **recipe.objective_arguments)
+    network = recipe.network_arguments
+    each = likelihood.parameters_per_value
+    card = {"preset": recipe.preset, **(arguments.pop("card", None) or {})}
+    return {
+        "encoder": build_encoder(shape, latent_dim, recipe.network, **network),
+        "decoder": build_decoder(shape, latent_dim, recipe.network, each, **network),
+        "likelihood": likelihood,
+        "prior": prior,
+        "objective": objective,
+        "card": card,
+        **arguments,
+    }

@@ -1,0 +1,97 @@
+"""File: a model of kvae loaded, or one line on why it cannot be."""
+
+import json
+import os
+import pathlib
+import zipfile
+from typing import Any
+
+import keras
+
+from kvae.model.vae import VAE
+from kvae.shipped import SHIPPED, path_of
+
+__all__ = ["load"]
+
+
+def load(
+    path: str | os.PathLike,
+    compile: bool = True,
+    custom_objects: dict[str, Any] | None = None,
+    safe_mode: bool = True,
+) -> VAE:
+    """Loads a model that kvae saved: `keras.saving.load_model`, with one clear line where it fails.
+
+    Args:
+        path: A `.keras` file; or the name of a model that comes with kvae, "mnist", "mnist-conv" or
+            "mnist-conv-large", where there is no file of that name.
+        compile: Whether to load the optimizer too, to train further.
+        custom_objects: Classes of your own by name, where they are not registered with Keras.
+        safe_mode: Whether to refuse what runs code of the file, such as a Lambda layer.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no model of kvae, or is damaged.
+
+    Example:
+        >>> import kvae
+        >>> kvae.load("mnist").image_shape
+        (28, 28, 1)
+    """
+    if str(path) in SHIPPED and not pathlib.Path(path).exists():
+        path = path_of(str(path))
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"There is no model at {path}. Those that come with kvae: {', '.join(SHIPPED)}."
+        )
+    kind = registered_name(path)
+    if kind.startswith("keras") or not kind:
+        raise ValueError(not_ours(path, kind))
+    try:
+        model = keras.saving.load_model(
+            path, custom_objects=custom_objects, compile=compile, safe_mode=safe_mode
+        )
+    except Exception as error:  # whatever a damaged archive sets off inside Keras
+        raise ValueError(f"{path} cannot be loaded: {reason_of(error)}") from error
+    if not isinstance(model, VAE):
+        raise ValueError(not_ours(path, kind))
+    return model
+
+
+def registered_name(path: pathlib.Path) -> str:
+    """The class of the model in a file, or in a folder (`save(..., zipped=False)`).
+
+    Returns:
+        Such as "kvae>VAE", or "keras" where it is one of Keras's own.
+
+    Raises:
+        ValueError: If it is not what Keras writes.
+    """
+    try:
+        if path.is_dir():
+            config = json.loads((path / "config.json").read_bytes())
+        else:
+            with zipfile.ZipFile(path) as archive:
+                config = json.loads(archive.read("config.json"))
+        return str(config.get("registered_name") or config.get("module") or "")
+    except (zipfile.BadZipFile, OSError, KeyError, ValueError, AttributeError):
+        raise ValueError(f"{path} is not a .keras file, or is damaged.") from None
+
+
+def not_ours(path: pathlib.Path, kind: str) -> str:
+    """What is said of another model."""
+    named = "another Keras model" if kind.startswith("keras") or not kind else kind
+    return f"{path} is not a model of kvae, but {named}; keras.saving.load_model may open it."
+
+
+def reason_of(error: Exception) -> str:
+    """Why Keras failed, in a line."""
+    text = " ".join(str(error).split())
+    if "Could not locate class" in text:
+        name = text.split("'")[1] if "'" in text else "of the file"
+        return (
+            f"the class {name!r} is not known. Import what defines it, if it is registered with "
+            "keras.saving.register_keras_serializable, or give it in `custom_objects`."
+        )
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,0 +1,128 @@
+"""Match: whether the parts of a model fit each other, or one line on why not."""
+
+from typing import Any
+
+import keras
+
+from kvae.likelihoods import Likelihood
+from kvae.model.batches import positive_integer
+from kvae.objectives import Objective
+from kvae.priors import Prior
+
+__all__ = ["check_image_shape", "check_latent_dim", "check_parts"]
+
+
+def check_parts(
+    encoder: keras.Model,
+    decoder: keras.Model,
+    likelihood: Likelihood,
+    prior: Prior,
+    objective: Objective,
+) -> None:
+    """Raises a ValueError unless the parts of a model fit each other."""
+    for name, part in (("encoder", encoder), ("decoder", decoder)):
+        if not (isinstance(part, keras.Model) and getattr(part, "inputs", None)):
+            raise ValueError(
+                f"`{name}` must be a Keras Functional model, built with `keras.Input`. "
+                f"Received: {type(part).__name__}"
+            )
+    for name, part, kind in (
+        ("likelihood", likelihood, Likelihood),
+        ("prior", prior, Prior),
+        ("objective", objective, Objective),
+    ):
+        if not isinstance(part, kind):
+            raise ValueError(
+                f"`{name}` must be an object of a class derived from kvae.{kind.__name__}. "
+                f"Received: {part!r}"
+            )
+    latent = check_encoder(encoder)
+    check_decoder(decoder, (None, latent), expected(encoder, likelihood), likelihood)
+    if prior.latent_dim != latent:
+        raise ValueError(f"The prior has {prior.latent_dim} latents, the decoder {latent}.")
+    objective.check(prior)
+    check_apart(encoder=encoder, decoder=decoder, likelihood=likelihood, prior=prior)
+
+
+def check_encoder(encoder: keras.Model) -> int:
+    """The number of latents, or a ValueError."""
+    images = encoder.input_shape
+    if not isinstance(images, tuple) or len(images) != 4 or None in images[1:]:
+        raise ValueError(
+            "`encoder` must take one input of shape (batch, height, width, channels), sizes known. "
+            f"Received: {images}"
+        )
+    given = output_of(encoder)
+    if not isinstance(given, (list, tuple)):
+        what = f"a dict of {', '.join(given)}" if isinstance(given, dict) else "one output"
+        raise ValueError(
+            "`encoder` must give [mean, log_variance], a list of two outputs in this order. "
+            f"Received: {what}"
+        )
+    heads = [tuple(output.shape) for output in encoder.outputs]
+    if len(heads) != 2 or heads[0] != heads[1] or len(heads[0]) != 2 or not heads[0][1]:
+        raise ValueError(
+            "`encoder` must give [mean, log_variance], each of shape (batch, latent). "
+            f"Received: outputs of shape {heads}"
+        )
+    return heads[0][1]
+
+
+def output_of(model: keras.Model) -> Any:
+    """What a model gives: a tensor, or a list or dict of them."""
+    return model.outputs[0] if isinstance(model, keras.Sequential) else model.output
+
+
+def expected(encoder: keras.Model, likelihood: Likelihood) -> tuple:
+    """The shape of the parameters that a likelihood needs of the encoder's images."""
+    *size, channels = encoder.input_shape
+    return (*size, channels * likelihood.parameters_per_value)
+
+
+def check_decoder(
+    decoder: keras.Model, latents: tuple, parameters: tuple, likelihood: Likelihood
+) -> None:
+    """Raises a ValueError unless the decoder leads from latents to parameters of these shapes."""
+    if decoder.input_shape != latents:
+        raise ValueError(
+            f"`decoder` must take what the encoder gives, of shape {latents}. "
+            f"Received: {decoder.input_shape}"
+        )
+    kind = type(likelihood).__name__
+    if not keras.backend.is_keras_tensor(output_of(decoder)):
+        raise ValueError(
+            f"`decoder` must give the parameters of {kind} as one output. "
+            f"Received: a {type(output_of(decoder)).__name__} of {len(decoder.outputs)}"
+        )
+    if tuple(decoder.output_shape) != parameters:
+        raise ValueError(
+            f"`decoder` must give the parameters of {kind}, of shape {parameters}. "
+            f"Received: {decoder.output_shape}"
+        )
+
+
+def check_apart(**parts: keras.layers.Layer) -> None:
+    """Raises a ValueError if two parts have a layer in common: a file could not hold it."""
+    seen: dict[int, str] = {}
+    for name, part in parts.items():
+        for layer in part._flatten_layers():
+            if seen.setdefault(id(layer), name) != name:
+                raise ValueError(
+                    f"`{seen[id(layer)]}` and `{name}` have the layer {layer.name!r} in common, "
+                    "and a file keeps each part by itself. Give each part a layer of its own."
+                )
+
+
+def check_image_shape(shape: Any) -> None:
+    """Raises a ValueError unless it is (height, width, channels)."""
+    if len(shape) != 3 or not all(positive_integer(size) for size in shape):
+        raise ValueError(
+            "`image_shape` must be (height, width, channels), three positive integers. "
+            f"Received: image_shape={shape}"
+        )
+
+
+def check_latent_dim(latent_dim: Any) -> None:
+    """Raises a ValueError unless it is a number of latents."""
+    if not positive_integer(latent_dim):
+        raise ValueError(f"`latent_dim` must be at least 1. Received: latent_dim={latent_dim}")

@@ -1,0 +1,36 @@
+"""Start: where an untrained decoder begins."""
+
+import math
+
+import keras
+import numpy as np
+
+from kvae.likelihoods import Likelihood
+
+__all__ = ["start_at_mean"]
+
+
+def start_at_mean(decoder: keras.Model, likelihood: Likelihood, images: np.ndarray) -> None:
+    """Sets the last bias of a decoder so that it begins at the mean of these images.
+
+    For each value where that layer has a bias for each (a dense one), or else for each channel.
+
+    Args:
+        decoder: Latents to the likelihood's parameters.
+        likelihood: p(x|z).
+        images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
+
+    Raises:
+        ValueError: If the decoder has no bias that fits.
+    """
+    mean = images.mean(axis=0, dtype="float64") / (1 if images.dtype.kind in "fb" else 255)
+    parameters = likelihood.parameters_of(mean[np.newaxis])
+    last = [layer for layer in decoder.layers if hasattr(layer, "kernel")][-1:]
+    bias = last[0].bias if last else None
+    size = math.prod(bias.shape) if bias is not None else 0
+    if size != parameters.size:
+        mean = np.broadcast_to(mean.mean(axis=(0, 1)), (1, 1, 1, mean.shape[-1]))
+        parameters = likelihood.parameters_of(mean)
+    if bias is None or size % parameters.size:
+        raise ValueError("The decoder's last layer has no bias for each value or channel.")
+    bias.assign(np.tile(parameters.reshape(-1), size // parameters.size))

@@ -1,0 +1,328 @@
+"""The variational autoencoder: encoder, decoder, likelihood, prior and objective in one model."""
+
+import math
+import types
+from typing import Any
+
+import keras
+from keras import ops
+
+from kvae.likelihoods import Bernoulli, Likelihood
+from kvae.model.build import from_recipe
+from kvae.model.format import FORMAT, upgraded
+from kvae.model.match import check_parts
+from kvae.model.start import start_at_mean
+from kvae.model.verbs import Verbs
+from kvae.noise import normal
+from kvae.objectives import ELBO, Objective, Terms, repeated
+from kvae.parts import Fixed, arguments_of
+from kvae.priors import Prior, StandardNormal
+from kvae.recipe import Recipe
+from kvae.version import __version__
+
+__all__ = ["VAE"]
+
+PARTS = ("encoder", "decoder", "likelihood", "prior", "objective")
+
+
+@keras.saving.register_keras_serializable(package="kvae")
+class VAE(Fixed, Verbs):
+    r"""A variational autoencoder of images.
+
+    $$\text{loss} = -\mathbb{E}_{q(z|x)} \log p(x|z) + \beta \, D_{KL}(q(z|x) \,\|\, p(z))$$
+
+    summed over pixels, channels and latents, averaged over the batch: nats per image. It is a
+    `keras.Model`: `compile` (with an optimizer and no loss), `fit`, `evaluate`, `predict` and
+    `save` work as ever. `fit` takes images alone; labels are ignored.
+
+    Metrics, each a mean over images, in nats: `reconstruction` (−log p(x|z)), `kl`, `elbo`
+    (−reconstruction − kl), and `loss`, which is `reconstruction + beta · kl` at every step, unless
+    the objective says otherwise (and what your own layers add to the loss, if anything). Sample
+    weights multiply each image's terms.
+
+    Its parts are fixed when it is made. What belongs to the objective can be set on the model too:
+    `vae.beta = 0.5`, also in a callback.
+
+    Args:
+        encoder: A Functional model, (batch, height, width, channels) to `[mean, log_variance]`,
+            each (batch, latent).
+        decoder: A Functional model, (batch, latent) to the likelihood's raw parameters, (batch,
+            height, width, channels · `likelihood.parameters_per_value`).
+        likelihood: p(x|z); `Bernoulli()` where none is given.
+        prior: p(z); `StandardNormal(latent_dim)` where none is given.
+        objective: What training minimises; `ELBO()` where none is given.
+        seed: For the draws of z and of binarised pixels.
+        card: What is known of the model (data set, figures, versions); saved with it.
+
+    Raises:
+        ValueError: If the parts do not fit each other.
+
+    References:
+        Kingma and Welling (2014), "Auto-encoding variational Bayes", arXiv:1312.6114.
+
+    Example:
+        >>> import numpy as np
+        >>> import kvae
+        >>> vae = kvae.VAE.from_preset("mlp", image_shape=(8, 8, 1), latent_dim=4)
+        >>> vae.compile("adam")
+        >>> images = np.zeros((32, 8, 8, 1), "uint8")
+        >>> history = vae.fit(images, epochs=1, verbose=0)
+        >>> sorted(history.history)
+        ['elbo', 'kl', 'loss', 'reconstruction']
+        >>> vae.generate(16, seed=0).shape
+        (16, 8, 8, 1)
+    """
+
+    settable = ("card",)
+
+    def __init__(
+        self,
+        encoder: keras.Model,
+        decoder: keras.Model,
+        likelihood: Likelihood | None = None,
+        prior: Prior | None = None,
+        objective: Objective | None = None,
+        seed: int | None = None,
+        card: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ):
+        for name in arguments_of(ELBO) & kwargs.keys():
+            raise ValueError(f"`{name}` belongs to the objective: objective=kvae.ELBO({name}=…).")
+        super().__init__(**kwargs)
+        self.autocast = False  # grey values keep all their bits; each part casts for itself
+        likelihood = Bernoulli() if likelihood is None else likelihood
+        objective = ELBO() if objective is None else objective
+        if prior is None and getattr(encoder, "outputs", None):
+            prior = StandardNormal(encoder.outputs[0].shape[-1])
+        check_parts(encoder, decoder, likelihood, prior, objective)
+        self.encoder = encoder
+        self.decoder = decoder
+        self.likelihood = likelihood
+        self.prior = prior
+        self.objective = objective
+        self.seed = seed
+
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.trackers = {
+            name: keras.metrics.Mean(name=name) for name in ("reconstruction", "kl", "elbo")
+        }
+        for part in (likelihood, prior, objective):
+            part.owners.add(self)
+        # Out of sight of Keras, which would save it with the model.
+        self.kept = types.SimpleNamespace(generator=None)
+
+        self.card = {
+            "image_shape": list(self.image_shape),
+            "latent_dim": self.latent_dim,
+            "protocol": self.likelihood.protocol,
+            "backend": keras.backend.backend(),
+            "versions": {"kvae": __version__, "keras": keras.__version__},
+            **(card or {}),
+        }
+        self.built = True
+
+    @classmethod
+    def from_preset(
+        cls, preset: str | Recipe, image_shape: tuple[int, int, int], **arguments: Any
+    ) -> "VAE":
+        """Builds the model of a preset, untrained.
+
+        Args:
+            preset: A key of `kvae.presets.PRESETS`, such as "mlp" or "conv", or a recipe.
+            image_shape: (height, width, channels), of any size.
+            **arguments: `latent_dim`, `likelihood`, `prior`, `objective`: the preset's where they
+                are not given; others of `VAE`.
+
+        Raises:
+            ValueError: If there is no such preset, or the shape or number of latents is not one.
+        """
+        return cls(**from_recipe(preset, image_shape, **arguments))
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the images."""
+        return tuple(self.encoder.input_shape[1:])
+
+    @property
+    def latent_dim(self) -> int:
+        """The number of latents."""
+        return self.decoder.input_shape[-1]
+
+    @property
+    def beta(self) -> Any:
+        """The weight of the KL term: the objective's, a variable that can be assigned to."""
+        return self.objective.beta
+
+    @property
+    def warmup_steps(self) -> Any:
+        """The steps in which that weight rises: the objective's, and can be assigned to."""
+        return self.objective.warmup_steps
+
+    @property
+    def step(self) -> Any:
+        """The number of training steps made: the objective's, a variable."""
+        return self.objective.step
+
+    # The mathematics -----------------------------------------------------------------------------
+
+    def call(self, images: Any, training: bool = False) -> dict[str, Any]:
+        """One pass: observe, encode, draw z, decode.
+
+        Args:
+            images: (batch, height, width, channels), uint8 in 0…255 or float in [0, 1].
+            training: Passed to encoder and decoder.
+
+        Returns:
+            A dict of float32 tensors: `observed` (batch, height, width, channels), `mean` and
+            `log_variance` (batch, latent), `z` (batch · samples, latent) and `parameters` (batch ·
+            samples, …) as the decoder gives them; an image's samples follow each other.
+        """
+        observed = self.likelihood.observe(images, self.seed_generator)
+        mean, log_variance = self.encoder(observed, training=training)
+        mean, log_variance = ops.cast(mean, "float32"), ops.cast(log_variance, "float32")
+        z = self.draw(mean, log_variance)
+        parameters = ops.cast(self.decoder(z, training=training), "float32")
+        return {
+            "observed": observed,
+            "mean": mean,
+            "log_variance": log_variance,
+            "z": z,
+            "parameters": parameters,
+        }
+
+    def draw(self, mean: Any, log_variance: Any) -> Any:
+        """Draws z, reparameterised: (batch · samples, latent), float32."""
+        samples = self.objective.samples
+        mean, log_variance = repeated(mean, samples), repeated(log_variance, samples)
+        noise = normal(ops.shape(mean), self.seed_generator)
+        if self.objective.mean_of_draws > 1:
+            noise = noise / math.sqrt(self.objective.mean_of_draws)
+        return mean + ops.exp(0.5 * log_variance) * noise
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """The loss of one batch, in nats per image; updates the metrics.
+
+        Args:
+            x: The images; not needed, since `y_pred` holds what was observed of them.
+            y: Ignored.
+            y_pred: What `call` returned.
+            sample_weight: (batch,) or (batch, 1), or None.
+            training: Whether gradients are wanted, and what warms up does.
+
+        Returns:
+            A float32 scalar.
+        """
+        terms = self.terms(y_pred, sample_weight, training)
+        reconstruction, kl = terms.reconstruction, terms.kl
+        self.trackers["reconstruction"].update_state(terms.weight * reconstruction)
+        self.trackers["kl"].update_state(terms.weight * kl)
+        self.trackers["elbo"].update_state(-terms.weight * (reconstruction + kl))
+        if training:
+            self.step.assign_add(1.0)
+        loss = self.objective.loss(terms, training)
+        for penalty in self.losses:
+            loss = loss + ops.sum(ops.cast(penalty, "float32"))
+        return loss
+
+    def terms(self, outputs: Any, sample_weight: Any = None, training: bool = False) -> Terms:
+        """What an objective makes a loss of: the costs of one pass.
+
+        Args:
+            outputs: What `call` returned.
+            sample_weight: (batch,) or (batch, 1), or None.
+            training: Passed to the decoder, where an objective decodes once more.
+        """
+        weight = 1.0
+        if sample_weight is not None:
+            weight = ops.reshape(ops.cast(sample_weight, "float32"), (-1,))
+
+        def decode(z: Any) -> Any:
+            return ops.cast(self.decoder(z, training=training), "float32")
+
+        return Terms(outputs, self.likelihood, self.prior, decode, self.objective.samples, weight)
+
+    # Settings and files --------------------------------------------------------------------------
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Hands on what belongs to a part, which sets it or says why not."""
+        if self.is_fixed and name not in arguments_of(type(self)):
+            for part in (self.objective, self.likelihood, self.prior):
+                if name in arguments_of(type(part)):
+                    setattr(part, name, value)
+                    return
+        super().__setattr__(name, value)
+
+    def start_at_mean(self, images: Any) -> None:
+        """Sets the last bias of the decoder so that it begins at the mean of these images.
+
+        Args:
+            images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
+
+        Raises:
+            ValueError: If the decoder has no bias that fits.
+        """
+        images = self.likelihood.check(images, self.image_shape)
+        start_at_mean(self.decoder, self.likelihood, images)
+
+    def uncompiled(self, objective: Objective | None = None) -> "VAE":
+        """A copy without an optimizer: its file is a third of the size.
+
+        Compiled anew it can be trained on, with an optimizer that begins anew too.
+
+        Args:
+            objective: Another objective for the copy; the same where none is given.
+        """
+        own = {type(layer).__name__: type(layer) for layer in self._flatten_layers()}
+        config = self.get_config()
+        if objective is not None:
+            config["objective"] = objective
+        copy = type(self).from_config(config, custom_objects=own)
+        for name in PARTS if objective is None else PARTS[:-1]:
+            pairs = zip(getattr(copy, name).variables, getattr(self, name).variables, strict=True)
+            for variable, value in pairs:
+                variable.assign(value)
+        copy.seed_generator.state.assign(self.seed_generator.state)
+        return copy
+
+    def save_own_variables(self, store: Any) -> None:
+        """Saves the random state too, so that a resumed run goes on unchanged."""
+        store["seed"] = ops.convert_to_numpy(self.seed_generator.state)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Loads what `save_own_variables` saved."""
+        self.seed_generator.state.assign(store["seed"][()])
+        if "step" in store:  # of format 0
+            self.step.assign(store["step"][()])
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, and the number of the file's format."""
+        parts = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in PARTS}
+        return {
+            "format": FORMAT,
+            "name": self.name,
+            "trainable": self.trainable,
+            "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
+            **parts,
+            "seed": self.seed,
+            "card": dict(self.card),
+        }
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> "VAE":
+        """Builds the model that `get_config` described, in this format or an earlier one."""
+        config = upgraded(config)
+        for name in (*PARTS, "dtype"):
+            if isinstance(config.get(name), dict):
+                config[name] = keras.saving.deserialize_keras_object(
+                    config[name], custom_objects=custom_objects
+                )
+        return cls(**config)

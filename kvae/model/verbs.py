@@ -1,0 +1,165 @@
+"""Verbs: what users ask of a trained model; arrays in, arrays out, in batches."""
+
+import math
+import types
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from kvae.model.batches import in_batches, positive_integer
+from kvae.model.generator import build_generator
+from kvae.model.keras_model import KerasModel
+from kvae.priors import Prior
+
+__all__ = ["Verbs"]
+
+
+class Verbs(KerasModel):
+    """A model that encodes, decodes and generates images."""
+
+    encoder: keras.Model
+    decoder: keras.Model
+    prior: Prior
+    kept: types.SimpleNamespace
+
+    def encode(self, images: Any, batch_size: int = 1000) -> tuple[np.ndarray, np.ndarray]:
+        """The posterior of each image.
+
+        Nothing is drawn: under dynamic binarisation pixels are thresholded at one half here.
+
+        Args:
+            images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
+            batch_size: How many are held on the device at a time.
+
+        Returns:
+            `mean` and `log_variance`, each (count, latent), float32.
+        """
+        images = self.likelihood.check(images, self.image_shape)
+        return tuple(in_batches(self._encode_batch, images, batch_size))
+
+    def encode_observed(
+        self, observed: np.ndarray, batch_size: int = 1000
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The posterior of images as they were observed, so that nothing is done to them here.
+
+        Args:
+            observed: (count, height, width, channels), float32 in [0, 1]; `call` gives such.
+            batch_size: How many are held on the device at a time.
+
+        Returns:
+            `mean` and `log_variance`, each (count, latent), float32.
+        """
+        return tuple(in_batches(self._encode_observed_batch, observed, batch_size))
+
+    def decode(self, latents: Any, batch_size: int = 1000) -> np.ndarray:
+        """The expected image of each row of latents.
+
+        Args:
+            latents: (count, latent).
+            batch_size: How many are held on the device at a time.
+
+        Returns:
+            (count, height, width, channels), float32 in [0, 1].
+        """
+        latents = np.asarray(ops.convert_to_numpy(latents), dtype="float32")
+        if latents.ndim != 2 or latents.shape[1] != self.latent_dim or not len(latents):
+            raise ValueError(
+                f"`latents` must have shape (count, {self.latent_dim}). "
+                f"Received: shape {latents.shape}"
+            )
+        return in_batches(self._decode_batch, latents, batch_size)
+
+    def reconstruct(self, images: Any, batch_size: int = 1000) -> np.ndarray:
+        """Decodes each image's posterior mean: (count, height, width, channels), float32 in [0, 1].
+
+        Args:
+            images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
+            batch_size: How many are held on the device at a time.
+        """
+        mean, _ = self.encode(images, batch_size)
+        return self.decode(mean, batch_size)
+
+    def generate(
+        self,
+        count: int,
+        seed: int | None = None,
+        temperature: float = 1.0,
+        batch_size: int | None = None,
+    ) -> np.ndarray:
+        """New images: the expected image of latents drawn from the prior.
+
+        Args:
+            count: How many.
+            seed: The same seed, the same images, on the same backend; None: others each time.
+            temperature: Multiplies the noise that latents are made of: below 1 safer and more
+                alike, above 1 wilder.
+            batch_size: How many are held on the device at a time; None: 1,000, or up to 5,000 where
+                images are small and nothing convolves.
+
+        Returns:
+            (count, height, width, channels), float32 in [0, 1].
+        """
+        if not positive_integer(count):
+            raise ValueError(f"`count` must be at least 1. Received: count={count}")
+        if seed is not None and not 0 <= seed < 2**32:
+            raise ValueError(f"`seed` must be in 0…2³² − 1. Received: seed={seed}")
+        if not (math.isfinite(temperature) and temperature >= 0):
+            raise ValueError(
+                f"`temperature` must be finite and at least 0. Received: temperature={temperature}"
+            )
+        noise = temperature * ops.convert_to_numpy(self.prior.noise(count, seed))
+        if batch_size is None:
+            many = 2**25 // (4 * math.prod(self.image_shape))
+            batch_size = 1000 if self.convolves() else min(max(many, 1000), 5000)
+        return in_batches(self._generate_batch, noise, batch_size)
+
+    def generator(self) -> keras.Model:
+        """The way from noise to images as a stock Functional model, which opens without kvae.
+
+        Its weights are those of this model: it stays what the model is, also while that trains.
+
+        Returns:
+            (batch, latent), standard normal noise, to the expected images, (batch, height, width,
+            channels), float32 in [0, 1].
+
+        Raises:
+            ValueError: If a prior of your own is not made of stock layers.
+        """
+        return build_generator(self.prior, self.decoder, self.likelihood)
+
+    def kl_per_latent(self, images: Any, batch_size: int = 1000) -> np.ndarray:
+        """What each latent says of these images: (latent,), nats, averaged over the images.
+
+        The share of each latent in the KL where the prior takes them one by one, as N(0, I) does;
+        otherwise see `Prior.kl_per_latent`.
+
+        Args:
+            images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
+            batch_size: How many are held on the device at a time.
+        """
+        mean, log_variance = map(ops.convert_to_tensor, self.encode(images, batch_size))
+        kl = self.prior.kl_per_latent(mean, log_variance)
+        return ops.convert_to_numpy(kl).mean(axis=0)
+
+    def _encode_batch(self, images: np.ndarray) -> list[np.ndarray]:
+        return self._encode_observed_batch(ops.convert_to_numpy(self.likelihood.observe(images)))
+
+    def _encode_observed_batch(self, observed: np.ndarray) -> list[np.ndarray]:
+        outputs = self.encoder.predict_on_batch(observed)
+        return [ops.convert_to_numpy(output).astype("float32") for output in outputs]
+
+    def _generate_batch(self, noise: np.ndarray) -> np.ndarray:
+        if self.kept.generator is None:
+            try:
+                self.kept.generator = self.generator()
+            except Exception:  # a prior of one's own that is not made of stock layers
+                self.kept.generator = False
+        if not self.kept.generator:
+            return self._decode_batch(ops.convert_to_numpy(self.prior.from_noise(noise)))
+        return ops.convert_to_numpy(self.kept.generator.predict_on_batch(noise))
+
+    def _decode_batch(self, latents: np.ndarray) -> np.ndarray:
+        parameters = self.decoder.predict_on_batch(latents)
+        return ops.convert_to_numpy(self.likelihood.mean(parameters))

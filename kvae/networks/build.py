@@ -1,0 +1,118 @@
+"""Encoders q(z|x) and decoders p(x|z): stock Functional models of any network and image size."""
+
+from typing import Any
+
+import keras
+
+from kvae.networks import blocks
+from kvae.networks.convolutional import CONV
+from kvae.networks.dense import DENSE
+from kvae.networks.mlp import MLP
+from kvae.networks.network import Network
+from kvae.networks.pooled import POOLED
+from kvae.networks.resnet import RESNET
+
+__all__ = ["NETWORKS", "build_decoder", "build_encoder"]
+
+NETWORKS = {"mlp": MLP, "conv": CONV, "dense": DENSE, "pooled": POOLED, "resnet": RESNET}
+
+
+def build_encoder(
+    image_shape: tuple[int, int, int],
+    latent_dim: int,
+    network: str | Network = "mlp",
+    context_dim: int | None = None,
+    **arguments: Any,
+) -> keras.Model:
+    """Builds an encoder for images of any size.
+
+    Args:
+        image_shape: (height, width, channels).
+        latent_dim: The number of latents.
+        network: "mlp" (residual dense blocks), "conv" (residual convolutions), "dense" (plain dense
+            layers), "pooled" (convolutions with max-pooling), "resnet" (with batch norm), or a
+            `Network` of your own.
+        context_dim: Where it is given, the model has a second input, `context`, (batch,
+            context_dim), which the heads see beside the features.
+        **arguments: Of the network; see its file in `kvae.networks`.
+
+    Returns:
+        A Functional model: (batch, height, width, channels), float in [0, 1], to `[mean,
+        log_variance]`, each (batch, latent), float32. It opens where kvae is not installed.
+
+    Raises:
+        ValueError: If there is no such network.
+
+    Example:
+        >>> import kvae
+        >>> encoder = kvae.build_encoder((28, 28, 1), 16, width=64, depth=1)
+        >>> [tuple(output.shape) for output in encoder.outputs]
+        [(None, 16), (None, 16)]
+    """
+    images = keras.Input(image_shape, name="images")
+    features = known(network).features(images, **arguments)
+    inputs, features = with_context(images, features, context_dim)
+    return keras.Model(inputs, blocks.gaussian(features, latent_dim), name="encoder")
+
+
+def build_decoder(
+    image_shape: tuple[int, int, int],
+    latent_dim: int,
+    network: str | Network = "mlp",
+    parameters_per_value: int = 1,
+    context_dim: int | None = None,
+    **arguments: Any,
+) -> keras.Model:
+    """Builds a decoder for images of any size.
+
+    Args:
+        image_shape: (height, width, channels).
+        latent_dim: The number of latents.
+        network: As for `build_encoder`, here the other way round.
+        parameters_per_value: How many raw parameters the likelihood needs for each value.
+        context_dim: Where it is given, the model has a second input, `context`, (batch,
+            context_dim), which the network sees beside the latents.
+        **arguments: Of the network; the same as for `build_encoder`.
+
+    Returns:
+        A Functional model: (batch, latent) to (batch, height, width, channels ·
+        parameters_per_value), float32, unbounded: for a Bernoulli likelihood they are logits. It
+        opens where kvae is not installed.
+
+    Raises:
+        ValueError: If there is no such network.
+
+    Example:
+        >>> import kvae
+        >>> decoder = kvae.build_decoder((28, 28, 1), 16, width=64, depth=1)
+        >>> tuple(decoder.output.shape)
+        (None, 28, 28, 1)
+    """
+    height, width, channels = image_shape
+    latents = keras.Input((latent_dim,), name="latents")
+    inputs, known_of_it = with_context(latents, latents, context_dim)
+    shape = (height, width, channels * parameters_per_value)
+    parameters = known(network).parameters(known_of_it, shape, **arguments)
+    return keras.Model(inputs, parameters, name="decoder")
+
+
+def known(network: str | Network) -> Network:
+    """The network of this name, or the one that is given."""
+    if isinstance(network, Network):
+        return network
+    if network not in NETWORKS:
+        raise ValueError(
+            f"`network` must be one of {', '.join(NETWORKS)}, or a kvae.Network. "
+            f"Received: {network!r}"
+        )
+    return NETWORKS[network]
+
+
+def with_context(
+    first: keras.KerasTensor, values: keras.KerasTensor, context_dim: int | None
+) -> tuple[keras.KerasTensor | list[keras.KerasTensor], keras.KerasTensor]:
+    """The inputs of a model, and values with the context behind them, where there is one."""
+    if context_dim is None:
+        return first, values
+    context = keras.Input((context_dim,), name="context")
+    return [first, context], keras.layers.Concatenate(name="with_context")([values, context])

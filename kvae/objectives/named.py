@@ -1,0 +1,26 @@
+"""Objectives by name."""
+
+from typing import Any
+
+from kvae.objectives.elbo import ELBO
+from kvae.objectives.importance_weighted import ImportanceWeighted
+from kvae.objectives.objective import Objective
+from kvae.parts import made
+
+__all__ = ["OBJECTIVES", "get"]
+
+OBJECTIVES: dict[str, type[Objective]] = {"elbo": ELBO, "iwae": ImportanceWeighted}
+
+
+def get(name: str, **arguments: Any) -> Objective:
+    """The objective of this name, a key of `OBJECTIVES`.
+
+    Raises:
+        ValueError: If there is none of this name, or it has no such argument.
+
+    Example:
+        >>> from kvae import objectives
+        >>> objectives.get("iwae", samples=5).samples
+        5
+    """
+    return made(OBJECTIVES, "objective", name, **arguments)

@@ -1,0 +1,136 @@
+"""Objective: what every loss shares: the weight of its KL term, warm-up, and draws of z."""
+
+import math
+from typing import Any
+
+from keras import ops
+
+from kvae.objectives.terms import Terms
+from kvae.parts import Part
+
+__all__ = ["Objective"]
+
+
+class Objective(Part):
+    """What training minimises; one of your own defines `loss`.
+
+    Register it with `keras.saving.register_keras_serializable`, so that files can hold it; its
+    `get_config` adds its own arguments to those of this class.
+
+    Args:
+        beta: The weight of the KL term; 1 gives the bound on log p(x). It can be assigned to, also
+            in a callback: `model.beta = 0.5`.
+        warmup_steps: Over this many training steps that weight rises linearly to `beta`. Not at
+            test time, so that `val_loss` can be compared between epochs. It can be assigned to.
+        samples: Draws of z for each image; all are decoded in one pass.
+
+    Attributes:
+        step: The number of training steps made, a variable: of a file and of checkpoints a part,
+            but no weight.
+        mean_of_draws: Of so many draws z is the mean.
+
+    Raises:
+        ValueError: If an argument is not what it should be.
+
+    References:
+        Higgins et al. (2017), "beta-VAE", ICLR (the weight beta). Sønderby et al. (2016), "Ladder
+        variational autoencoders", arXiv:1602.02282 (warm-up).
+
+    Example:
+        >>> import keras, numpy as np
+        >>> import kvae
+        >>> @keras.saving.register_keras_serializable("mine")
+        ... class SquaredKL(kvae.Objective):
+        ...     def loss(self, terms, training=True):
+        ...         kl = terms.mean_of(keras.ops.square(terms.kl))
+        ...         return terms.mean_of(terms.reconstruction) + self.kl_weight(training) * kl
+        >>> objective = SquaredKL(beta=0.1)
+        >>> vae = kvae.VAE.from_preset("mlp", (8, 8, 1), latent_dim=4, objective=objective)
+        >>> vae.compile("adam")
+        >>> history = vae.fit(np.zeros((32, 8, 8, 1), "uint8"), verbose=0)
+    """
+
+    mean_of_draws = 1
+
+    def __init__(self, beta: float = 1.0, warmup_steps: float = 0, samples: int = 1, **kwargs: Any):
+        super().__init__(**kwargs)
+        check_integer("samples", samples)
+        self.samples = int(samples)
+        self.add_setting("beta", checked("beta", beta))
+        self.add_setting("warmup_steps", checked("warmup_steps", warmup_steps))
+        self.step = self.add_setting("step", 0)  # the optimizer's JAX would freeze
+
+    def loss(self, terms: Terms, training: bool = True) -> Any:
+        """The loss of one batch.
+
+        Args:
+            terms: What the batch's pass through the model gave. `terms.mean_of` averages over its
+                images, with their sample weights.
+            training: Whether gradients are wanted; at test time nothing warms up.
+
+        Returns:
+            A float32 scalar, nats per image.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must have a `loss`.")
+
+    def check(self, prior: Any) -> None:
+        """Raises a ValueError if it cannot be had with this prior."""
+
+    def kl_weight(self, training: bool = True) -> Any:
+        """The weight of the KL term: `beta`, or in training, while that warms up, less."""
+        if not training:
+            return self.beta
+        return self.beta * ops.minimum(1.0, self.step / ops.maximum(self.warmup_steps, 1.0))
+
+    @property
+    def beta(self) -> Any:
+        """The weight of the KL term, a variable."""
+        return self.held["beta"]
+
+    @beta.setter
+    def beta(self, value: float) -> None:
+        self.assign_setting("beta", checked("beta", value))
+
+    @property
+    def warmup_steps(self) -> Any:
+        """The number of training steps in which that weight rises, a variable."""
+        return self.held["warmup_steps"]
+
+    @warmup_steps.setter
+    def warmup_steps(self, value: float) -> None:
+        self.assign_setting("warmup_steps", checked("warmup_steps", value))
+
+    def save_own_variables(self, store: Any) -> None:
+        """Saves the step too, so that a schedule goes on where it was."""
+        super().save_own_variables(store)
+        store["step"] = ops.convert_to_numpy(self.step)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Loads what `save_own_variables` saved."""
+        super().load_own_variables(store)
+        if "step" in store:  # of format 0 the model has it
+            self.step.assign(store["step"][()])
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments; settings as they stand now."""
+        return {
+            **super().get_config(),
+            "beta": float(ops.convert_to_numpy(self.beta)),
+            "warmup_steps": float(ops.convert_to_numpy(self.warmup_steps)),
+            "samples": self.samples,
+        }
+
+
+def checked(name: str, value: Any) -> float:
+    """A number that is finite and not negative, or a ValueError."""
+    number = float(ops.convert_to_numpy(value))
+    if not (math.isfinite(number) and number >= 0):
+        raise ValueError(f"`{name}` must be finite and at least 0. Received: {name}={value}")
+    return number
+
+
+def check_integer(name: str, value: Any) -> None:
+    """Raises a ValueError unless the value is an integer of at least 1."""
+    whole = not isinstance(value, bool) and hasattr(value, "__index__")
+    if not whole or value < 1:
+        raise ValueError(f"`{name}` must be an integer of at least 1. Received: {name}={value}")

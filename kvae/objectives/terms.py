@@ -1,0 +1,92 @@
+"""Terms: what a batch's pass through a model gave, and what it costs; in nats per image."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from keras import ops
+
+__all__ = ["Terms", "averaged", "repeated"]
+
+
+class Terms:
+    """What an objective makes a loss of: one pass of a batch through the model.
+
+    Args:
+        outputs: What `VAE.call` returned.
+        likelihood: p(x|z).
+        prior: p(z).
+        decode: z, (batch · samples, latent), to the likelihood's parameters, float32.
+        samples: Draws of z for each image.
+        weight: Sample weights, (batch,), float32; 1.0 where there are none.
+
+    Attributes:
+        observed: (batch · samples, height, width, channels), float32 in [0, 1]; an image's samples
+            follow each other, here and below.
+        mean: (batch · samples, latent), float32, of the posterior q(z|x).
+        log_variance: (batch · samples, latent), float32, the natural log of its variance.
+        z: (batch · samples, latent), float32, the draws.
+        parameters: (batch · samples, height, width, channels · parameters_per_value), float32.
+    """
+
+    def __init__(
+        self,
+        outputs: Mapping[str, Any],
+        likelihood: Any,
+        prior: Any,
+        decode: Callable[[Any], Any],
+        samples: int = 1,
+        weight: Any = 1.0,
+    ):
+        self.outputs = outputs
+        self.likelihood = likelihood
+        self.prior = prior
+        self.decode = decode
+        self.samples = samples
+        self.weight = weight
+        self.observed, self.mean, self.log_variance = (
+            repeated(outputs[name], samples) for name in ("observed", "mean", "log_variance")
+        )
+        self.z = outputs["z"]
+        self.parameters = outputs["parameters"]
+
+    @functools.cached_property
+    def reconstruction(self) -> Any:
+        """−log p(x|z) of each image, averaged over its samples: (batch,), float32."""
+        log_prob = self.likelihood.log_prob(self.observed, self.parameters)
+        return averaged(-log_prob, self.samples)
+
+    @functools.cached_property
+    def kl(self) -> Any:
+        """The divergence of each posterior from the prior, averaged likewise: (batch,), float32."""
+        return averaged(self.prior.kl(self.mean, self.log_variance, self.z), self.samples)
+
+    def mean_of(self, values: Any) -> Any:
+        """The mean of (batch,) over the images, each with its weight: a scalar."""
+        return ops.mean(self.weight * values)
+
+    def log_weights(self, beta: Any, z: Any = None, parameters: Any = None) -> Any:
+        r"""The log of each draw's importance weight: (batch, samples), float32.
+
+        $$\log p(x|z) + \beta \, (\log p(z) - \log q(z|x))$$
+
+        Args:
+            beta: The weight of the second part.
+            z: Other draws than those of the pass, (batch · samples, latent).
+            parameters: What the decoder makes of those.
+        """
+        z = self.z if z is None else z
+        parameters = self.parameters if parameters is None else parameters
+        log_ratio = self.prior.log_ratio(self.mean, self.log_variance, z)
+        log_prob = self.likelihood.log_prob(self.observed, parameters)
+        return ops.reshape(log_prob - beta * log_ratio, (-1, self.samples))
+
+
+def repeated(tensor: Any, samples: int) -> Any:
+    """Each row `samples` times: (batch, …) to (batch · samples, …)."""
+    return tensor if samples == 1 else ops.repeat(tensor, samples, axis=0)
+
+
+def averaged(values: Any, samples: int) -> Any:
+    """The mean over each image's samples: (batch · samples,) to (batch,)."""
+    return values if samples == 1 else ops.mean(ops.reshape(values, (-1, samples)), axis=1)

@@ -1,0 +1,138 @@
+"""Parts: what likelihoods, priors and objectives share: arguments that stay, settings that move."""
+
+import difflib
+import functools
+import inspect
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+from keras import ops
+
+__all__ = ["Fixed", "Part", "arguments_of", "made"]
+
+
+class Fixing(type):
+    """The type of classes whose instances, once they are made, keep their arguments."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Makes an instance, and then fixes it."""
+        instance = super().__call__(*args, **kwargs)
+        object.__setattr__(instance, "is_fixed", True)
+        return instance
+
+
+class Fixed(metaclass=Fixing):
+    """An object whose constructor's arguments cannot be assigned to later.
+
+    A compiled or recorded step has read them once, and would not see them change.
+
+    Attributes:
+        settable: The arguments that may be assigned to all the same.
+    """
+
+    is_fixed = False
+    settable: tuple[str, ...] = ()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuses what is fixed."""
+        if self.is_fixed and name in arguments_of(type(self)) and name not in self.settable:
+            if not isinstance(getattr(type(self), name, None), property):
+                kind = type(self).__name__
+                raise AttributeError(
+                    f"`{name}` of {kind} is fixed when it is made: a compiled step would not see "
+                    f"it change. Make another {kind}."
+                )
+        super().__setattr__(name, value)
+
+
+@functools.cache
+def arguments_of(kind: type) -> frozenset[str]:
+    """The arguments of a class's constructor, and of those that it is derived from."""
+    found: set[str] = set()
+    for base in kind.__mro__:
+        if issubclass(base, Fixed) and "__init__" in vars(base):
+            for name, parameter in inspect.signature(base.__init__).parameters.items():
+                if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                    found.add(name)
+    return frozenset(found - {"self"})
+
+
+class Part(Fixed, keras.layers.Layer):
+    """A part of a VAE: a Keras layer whose arguments are fixed, but for those that are settings.
+
+    A setting is a variable that every step reads, so that it can be assigned to at any time; it is
+    no weight: `get_weights`, `load_weights` and what restores the best weights leave it alone.
+    """
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.held: dict[str, Any] = {}
+        self.owners: Any = weakref.WeakSet()  # the models that this is a part of
+        self.built = True
+
+    def add_setting(self, name: str, value: float) -> keras.Variable:
+        """A float32 scalar that is neither trained nor a weight."""
+        variable = self.add_weight(
+            name=name,
+            shape=(),
+            initializer=keras.initializers.Constant(value),
+            dtype="float32",
+            trainable=False,
+            autocast=False,
+        )
+        self.held[name] = variable
+        return variable
+
+    def assign_setting(self, name: str, value: float) -> None:
+        """Sets a setting, during `fit` too."""
+        for model in list(self.owners):
+            model.settle()
+        self.held[name].assign(ops.cast(value, "float32"))
+
+    @property
+    def weights(self) -> list[keras.Variable]:
+        """The variables that are weights: all but the settings."""
+        held = {id(variable) for variable in self.held.values()}
+        return [weight for weight in super().weights if id(weight) not in held]
+
+    def save_own_variables(self, store: Any) -> None:
+        """Saves this layer's own weights; settings are in its configuration."""
+        for i, variable in enumerate(self.own_weights()):
+            store[str(i)] = variable
+
+    def load_own_variables(self, store: Any) -> None:
+        """Loads what `save_own_variables` saved."""
+        for i, variable in enumerate(self.own_weights()):
+            variable.assign(store[str(i)])
+
+    def own_weights(self) -> list[keras.Variable]:
+        """The weights of this layer itself, not of layers within it."""
+        held = {id(variable) for variable in self.held.values()}
+        own = [*self._trainable_variables, *self._non_trainable_variables]
+        return [variable for variable in own if id(variable) not in held]
+
+
+def made(table: Mapping[str, type], what: str, name: str, *given: Any, **arguments: Any) -> Any:
+    """The part of this name, made with these arguments.
+
+    Args:
+        table: The classes by name.
+        what: What they are, for messages.
+        name: Of the class.
+        *given: Arguments of all of them.
+        **arguments: Arguments that not every one has.
+
+    Raises:
+        ValueError: If there is none of this name, or it has no such argument.
+    """
+    if name not in table:
+        near = difflib.get_close_matches(str(name), table, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        names = ", ".join(map(repr, table))
+        raise ValueError(f"There is no {what} {name!r}; there are {names}.{hint}")
+    for argument in arguments:
+        if argument not in inspect.signature(table[name].__init__).parameters:
+            raise ValueError(f"The {what} {name!r} has no argument `{argument}`.")
+    return table[name](*given, **arguments)

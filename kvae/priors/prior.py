@@ -1,0 +1,144 @@
+"""Prior: what every p(z) shares; density, draws and divergence from the posterior, in nats."""
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from kvae.parts import Part
+
+__all__ = ["Prior"]
+
+
+class Prior(Part):
+    """What latents are drawn from: a change of variables from standard normal noise.
+
+    A prior of your own overrides `log_prob`, `to_noise` and `from_noise`, and is registered with
+    `keras.saving.register_keras_serializable`. For `VAE.generator` its `from_noise` applies Keras
+    layers and `keras.ops`, and no weights of its own.
+
+    `context` is what a prior p(z|context) is conditioned on, (batch, context), float32; it is None
+    where there is none.
+
+    Args:
+        latent_dim: The number of latents.
+
+    Attributes:
+        closed_form: Whether the divergence of a Gaussian from it has a formula, latent by latent;
+            `kl` and `kl_per_latent` are then overridden too.
+
+    Example:
+        >>> import keras, numpy as np
+        >>> import kvae
+        >>> @keras.saving.register_keras_serializable("mine")
+        ... class Wide(kvae.Prior):  # N(0, 4 I)
+        ...     def log_prob(self, z, context=None):
+        ...         log_volume = self.latent_dim * np.log(2)
+        ...         return kvae.StandardNormal(self.latent_dim).log_prob(z / 2) - log_volume
+        ...
+        ...     def to_noise(self, z, context=None):
+        ...         return z / 2
+        ...
+        ...     def from_noise(self, noise, context=None):
+        ...         return 2 * noise
+        >>> vae = kvae.VAE.from_preset("mlp", (8, 8, 1), latent_dim=4, prior=Wide(4))
+        >>> vae.generate(3, seed=0).shape
+        (3, 8, 8, 1)
+    """
+
+    closed_form = False
+
+    def __init__(self, latent_dim: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.latent_dim = latent_dim
+
+    def log_prob(self, z: Any, context: Any = None) -> Any:
+        """Log-density of each row of z: (batch, latent) to (batch,), float32, nats."""
+        raise NotImplementedError(f"{type(self).__name__} must have a `log_prob`.")
+
+    def to_noise(self, z: Any, context: Any = None) -> Any:
+        """The standard normal noise that becomes z: (batch, latent) to the same, float32."""
+        raise NotImplementedError(f"{type(self).__name__} must have a `to_noise`.")
+
+    def from_noise(self, noise: Any, context: Any = None) -> Any:
+        """What standard normal noise becomes: (batch, latent) to the same, float32."""
+        raise NotImplementedError(f"{type(self).__name__} must have a `from_noise`.")
+
+    def sample(self, count: int, seed: Any = None, context: Any = None) -> Any:
+        """Draws `count` latents: (count, latent), float32."""
+        return self.from_noise(self.noise(count, seed), **given(context))
+
+    def noise(self, count: int, seed: Any = None) -> Any:
+        """Draws what `from_noise` takes: (count, latent), float32."""
+        return keras.random.normal((count, self.latent_dim), seed=seed, dtype="float32")
+
+    def log_ratio(self, mean: Any, log_variance: Any, z: Any, context: Any = None) -> Any:
+        r"""What a draw of z costs: $\log q(z|x) - \log p(z)$.
+
+        The gradient goes through z alone. What it leaves out is zero on average, and noise: where
+        posterior and prior agree, this gradient is exactly zero, whatever z was drawn.
+
+        Args:
+            mean: (batch, latent), float32.
+            log_variance: (batch, latent), float32, the natural log of a variance.
+            z: (batch, latent), a reparameterised draw from N(mean, exp(log_variance)).
+            context: (batch, context), float32, or None.
+
+        Returns:
+            (batch,), float32, nats, summed over latents.
+
+        References:
+            Roeder, Wu and Duvenaud (2017), "Sticking the landing", arXiv:1703.09194.
+        """
+        mean, log_variance, z = (ops.cast(x, "float32") for x in (mean, log_variance, z))
+        mean, log_variance = ops.stop_gradient(mean), ops.stop_gradient(log_variance)
+        squares = ops.square(z - mean) * ops.exp(-log_variance)
+        log_posterior = -0.5 * ops.sum(squares + log_variance + math.log(2 * math.pi), axis=-1)
+        return log_posterior - self.log_prob(z, **given(context))
+
+    def kl(self, mean: Any, log_variance: Any, z: Any, context: Any = None) -> Any:
+        """Divergence of N(mean, exp(log_variance)) from the prior, estimated from one draw.
+
+        Args:
+            mean: (batch, latent), float32.
+            log_variance: (batch, latent), float32, the natural log of a variance.
+            z: (batch, latent), a reparameterised draw from N(mean, exp(log_variance)).
+            context: (batch, context), float32, or None.
+
+        Returns:
+            (batch,), float32, nats, summed over latents: `log_ratio`, which may be negative for a
+            draw, and on average never is.
+        """
+        return self.log_ratio(mean, log_variance, z, context)
+
+    def kl_per_latent(self, mean: Any, log_variance: Any) -> Any:
+        r"""What each latent by itself says of these images.
+
+        $$D_{KL}(q(z_j|x) \,\|\, N(m_j, v_j))$$
+
+        with the mean and variance of $z_j$ over all images given. A prior that ties latents
+        together has no share for each; this is what the best Gaussian for each would charge, at
+        least the information that $z_j$ holds. It does not sum up to `kl`, and needs more than one
+        image.
+
+        Args:
+            mean: (batch, latent), float32.
+            log_variance: (batch, latent), float32, the natural log of a variance.
+
+        Returns:
+            (batch, latent), float32, nats.
+        """
+        centre = ops.mean(mean, axis=0)
+        spread = ops.mean(ops.square(mean - centre) + ops.exp(log_variance), axis=0)
+        log_ratio = log_variance - ops.log(spread)
+        return 0.5 * (ops.square(mean - centre) / spread + ops.expm1(log_ratio) - log_ratio)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "latent_dim": self.latent_dim}
+
+
+def given(context: Any) -> dict[str, Any]:
+    """The argument `context`, where there is one: a prior without any need not take it."""
+    return {} if context is None else {"context": context}

@@ -1,0 +1,313 @@
+"""The recipe: every setting of a run, once, with its default and a line on what it is."""
+
+import dataclasses
+import difflib
+import math
+import numbers
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["Recipe"]
+
+
+def setting(default: Any, help: str, **rules: Any) -> Any:
+    """A field of the recipe.
+
+    Args:
+        default: Its default, which is that of the preset mlp; None where it is chosen by the data.
+        help: A line on what it is.
+        **rules: `kind`, the type, where it is not that of the default; `choices`; `least` (the
+            value may be that), `above` (it may not) and `most`; `option`, whether the command has
+            it; `varies`, whether presets differ in it; `shown`, what help says is the default.
+    """
+    rules = {"kind": type(default), "option": True, **rules}
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=default.copy, metadata={"help": help, **rules})
+    return dataclasses.field(default=default, metadata={"help": help, **rules})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a model is built and trained: every setting of a run.
+
+    A preset is a recipe, `kvae.train` takes one, with fields replaced if wanted, and a model's card
+    keeps the one that it was trained by. All values are plain, as JSON has them.
+
+    Raises:
+        ValueError: If a value is not what it should be.
+
+    Example:
+        >>> import kvae
+        >>> recipe = kvae.Recipe(epochs=10, beta=4)
+        >>> recipe.replaced(latent_dim=2).latent_dim
+        2
+        >>> kvae.Recipe.from_card({"recipe": recipe.as_dict()}) == recipe
+        True
+    """
+
+    preset: str = setting("mlp", "Name of the preset that it began from.", option=False)
+
+    # The model
+    network: str = setting(
+        "mlp",
+        "Network family: a key of kvae.networks.NETWORKS.",
+        choices=("mlp", "conv", "dense", "pooled", "resnet"),
+        option=False,
+    )
+    network_arguments: Mapping[str, Any] = setting(
+        {}, "Arguments of the network: widths, depths, channels.", option=False
+    )
+    latent_dim: int = setting(40, "Number of latents.", least=1, varies=True)
+    likelihood: str = setting(
+        "bernoulli",
+        "Likelihood of the pixels, p(x|z).",
+        choices=("bernoulli", "continuous-bernoulli", "gaussian", "discretized-logistic"),
+        varies=True,
+    )
+    binarize: str | None = setting(
+        None,
+        "How a Bernoulli likelihood makes grey pixels black and white: drawn anew at each step, "
+        "white from one half on, or not at all (soft targets).",
+        kind=str,
+        varies=True,
+        shown="dynamic",
+        choices=("dynamic", "threshold", "none"),
+    )
+    scale: str | float | None = setting(
+        None,
+        "Scale of a Gaussian likelihood: one for each pixel, one shared by all (both learned), or "
+        "a fixed number.",
+        kind=str,
+        choices=("pixel", "shared"),
+        above=0,
+        varies=True,
+        shown="pixel",
+    )
+    prior: str = setting(
+        "real-nvp",
+        "Prior over the latents: standard normal, or a learned RealNVP flow.",
+        choices=("standard-normal", "real-nvp"),
+        varies=True,
+    )
+    couplings: int | None = setting(
+        10, "Number of couplings of a RealNVP prior.", least=1, option=False
+    )
+
+    # The objective
+    objective: str = setting(
+        "elbo",
+        "Loss: −ELBO, or the importance-weighted bound of --samples draws.",
+        choices=("elbo", "iwae"),
+    )
+    beta: float = setting(1.0, "Weight of the KL term.", least=0)
+    kl_warmup: float = setting(
+        0.15, "Share of all updates over which that weight rises from 0.", least=0, option=False
+    )
+    free_bits: float = setting(0.0, "Nats of each latent that cost nothing in training.", least=0)
+    samples: int = setting(1, "Draws of z for each image.", least=1)
+    mean_of_draws: int = setting(
+        1,
+        "From 2 on, z is the mean of so many draws: no bound, but some published figures are so.",
+        least=1,
+    )
+
+    # Training
+    epochs: int | None = setting(
+        None,
+        "Number of epochs.",
+        kind=int,
+        least=1,
+        varies=True,
+        shown="10, on small data sets as many as make 3,000 updates",
+    )
+    batch_size: int = setting(64, "Images in one update.", least=1, varies=True)
+    learning_rate: float = setting(3e-3, "Peak learning rate of Adam.", above=0, varies=True)
+    schedule: str = setting(
+        "cosine",
+        "Learning rate: a cosine after a short rise, constant, or halved when the loss of the "
+        "validation images stalls.",
+        choices=("cosine", "constant", "plateau"),
+        option=False,
+    )
+    warmup: float = setting(
+        0.05, "Share of all updates in which a cosine's rate rises.", least=0, option=False
+    )
+    clip_norm: float | None = setting(
+        200.0, "Largest norm of all gradients together.", above=0, option=False
+    )
+    averaged: float = setting(
+        0.0,
+        "Share of all updates that an average of the weights looks back on; 0: the weights as they "
+        "are.",
+        least=0,
+        option=False,
+    )
+    start_at_mean: bool = setting(
+        True, "Whether the untrained decoder gives the mean of the training images.", option=False
+    )
+    seed: int = setting(0, "Seed of weights, order of images, and draws.", least=0, most=2**31 - 1)
+    precision: str | None = setting(
+        None,
+        "Precision of the arithmetic; losses are always in float32.",
+        kind=str,
+        choices=("float32", "mixed_bfloat16", "mixed_float16"),
+        shown="float32",
+    )
+
+    # The data
+    largest: int | None = setting(
+        None, "Images with a longer side are shrunk to it.", kind=int, least=1, option=False
+    )
+    per_class: int | None = setting(
+        None, "Training images of each class; all where it is not given.",
+        kind=int, least=1, option=False,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        """Checks each value; makes numbers of one kind."""
+        for field in dataclasses.fields(Recipe):
+            object.__setattr__(self, field.name, checked(field, getattr(self, field.name)))
+
+    def replaced(self, **changes: Any) -> "Recipe":
+        """A recipe with other values; None leaves a setting as it is.
+
+        What belongs to the likelihood, the prior or the network goes where another one comes.
+
+        Raises:
+            ValueError: If there is no such setting, or a value is not what it should be.
+        """
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(Recipe)}
+        changes = {name: value for name, value in changes.items() if value is not None}
+        for name in changes:
+            if name not in values:
+                near = difflib.get_close_matches(name, values, n=1)
+                hint = f" Did you mean `{near[0]}`?" if near else ""
+                raise ValueError(f"A recipe has no setting `{name}`.{hint}")
+        for name, owned in OWNED.items():
+            if changes.get(name, values[name]) != values[name]:
+                values |= owned
+        return Recipe(**{**values, **changes})
+
+    @property
+    def likelihood_arguments(self) -> dict[str, Any]:
+        """Of `kvae.likelihoods.get`."""
+        return without_none({"binarize": self.binarize, "scale": self.scale})
+
+    @property
+    def prior_arguments(self) -> dict[str, Any]:
+        """Of `kvae.priors.get`."""
+        return without_none({"couplings": self.couplings})
+
+    @property
+    def objective_arguments(self) -> dict[str, Any]:
+        """Of `kvae.objectives.get`, but for the steps of warm-up, which depend on the data."""
+        others = {"free_bits": self.free_bits or None}
+        others["mean_of_draws"] = self.mean_of_draws if self.mean_of_draws > 1 else None
+        return {"beta": self.beta, "samples": self.samples, **without_none(others)}
+
+    def as_dict(self) -> dict[str, Any]:
+        """All values by name, as JSON has them."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(Recipe)}
+        return {**values, "network_arguments": plain(values["network_arguments"])}
+
+    def differences(self, other: "Recipe") -> dict[str, tuple[Any, Any]]:
+        """The settings in which two recipes differ: both values by name."""
+        mine, others = self.as_dict(), other.as_dict()
+        return {name: (mine[name], others[name]) for name in mine if mine[name] != others[name]}
+
+    @classmethod
+    def from_card(cls, card: Mapping[str, Any]) -> "Recipe":
+        """The recipe that a model was trained by.
+
+        Args:
+            card: Of a model: `vae.card`.
+
+        Raises:
+            ValueError: If the card has none, or one of a later version of kvae.
+        """
+        if not isinstance(card.get("recipe"), Mapping):
+            raise ValueError("The model's card has no recipe: kvae.train did not make it.")
+        values = dict(card["recipe"])
+        unknown = values.keys() - {field.name for field in dataclasses.fields(Recipe)}
+        if unknown:
+            raise ValueError(
+                f"The model's recipe has settings that this version of kvae does not know: "
+                f"{', '.join(sorted(unknown))}."
+            )
+        return Recipe(**values)
+
+
+# What goes with a setting: where that changes, these are no longer of any meaning.
+OWNED: dict[str, dict[str, Any]] = {
+    "likelihood": {"binarize": None, "scale": None},
+    "prior": {"couplings": None},
+    "network": {"network_arguments": {}},
+}
+
+
+def checked(field: dataclasses.Field, value: Any) -> Any:
+    """The value of a setting, or a ValueError that says what it should be."""
+    rules = field.metadata
+    kind, choices = rules["kind"], rules.get("choices")
+    if value is None and "None" in str(field.type):
+        return None
+    if kind is dict and isinstance(value, Mapping):
+        return fixed(value)
+    if kind is bool and isinstance(value, bool):
+        return value
+    if choices and value in choices:
+        return value
+    if is_number(value, whole=kind is int) and (not choices or "above" in rules):
+        number = int(value) if kind is int else float(value)
+        low, high = rules.get("least", number), rules.get("most", number)
+        if low <= number <= high and number > rules.get("above", -math.inf):
+            return number
+    if kind is str and not choices and isinstance(value, str):
+        return value
+    raise ValueError(f"`{field.name}` must be {described(rules)}. Received: {field.name}={value!r}")
+
+
+def is_number(value: Any, whole: bool) -> bool:
+    """Whether the value is a finite number, or an integer."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return False
+    return math.isfinite(value) and (not whole or int(value) == value)
+
+
+def described(rules: Mapping[str, Any]) -> str:
+    """What a value should be, in words."""
+    ways = []
+    if "choices" in rules:
+        ways.append(f"one of {', '.join(map(repr, rules['choices']))}")
+    if rules["kind"] is dict:
+        ways.append("a dict")
+    if rules["kind"] is bool:
+        ways.append("True or False")
+    if rules["kind"] is str and not ways:
+        ways.append("a text")
+    if rules["kind"] in (int, float) or "above" in rules:
+        noun = "an integer" if rules["kind"] is int else "a finite number"
+        bounds = [f"of at least {rules['least']}"] if "least" in rules else []
+        bounds += [f"of at most {rules['most']}"] if "most" in rules else []
+        bounds += [f"above {rules['above']}"] if "above" in rules else []
+        ways.append(" ".join([noun, *bounds]))
+    return " or ".join(ways)
+
+
+def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that are not None."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def fixed(value: Any) -> Any:
+    """Plain values with tuples for lists, so that equal recipes are equal."""
+    if isinstance(value, Mapping):
+        return {name: fixed(part) for name, part in value.items()}
+    return tuple(map(fixed, value)) if isinstance(value, (list, tuple)) else value
+
+
+def plain(value: Any) -> Any:
+    """Plain values with lists for tuples, as JSON has them."""
+    if isinstance(value, Mapping):
+        return {name: plain(part) for name, part in value.items()}
+    return list(map(plain, value)) if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,17 @@
+"""Training: a recipe carried out on a data set, with what looks on and what it leaves."""
+
+from kvae.training.callbacks import LatentKL, ReconstructionGrid, SampleGrid
+from kvae.training.run import Run
+from kvae.training.settings import default_epochs, optimizer, prepared
+from kvae.training.train import train
+
+__all__ = [
+    "LatentKL",
+    "ReconstructionGrid",
+    "Run",
+    "SampleGrid",
+    "default_epochs",
+    "optimizer",
+    "prepared",
+    "train",
+]

@@ -1,0 +1,56 @@
+"""The average of the weights."""
+
+import keras
+import numpy as np
+from keras import ops
+
+__all__ = ["AveragedWeights", "copied"]
+
+
+class AveragedWeights(keras.callbacks.Callback):
+    """Lends the model the average of its weights, from validation until the next epoch begins.
+
+    So `val_loss`, pictures and saved files are those of the average, which Keras itself gives the
+    model only when training ends. For an optimizer with `use_ema=True`; without it does nothing.
+    Put it before callbacks that look at the model. (Keras's `SwapEMAWeights` leaves deleted arrays
+    behind on JAX when another callback predicts, and drops the average when training stops early.)
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.own = None
+
+    def lend(self, *_, **__):
+        """Puts the average in place of the model's own weights."""
+        if self.own is None and self.averages():
+            self.own = [copied(weight) for weight in self.model.trainable_variables]
+            self.assign([copied(average) for average in self.averages()])
+
+    on_test_begin = on_epoch_end = lend
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Puts the model's own weights back."""
+        if self.own is not None:
+            self.assign(self.own)
+            self.own = None
+
+    def on_train_end(self, logs=None):
+        """Keras has given the model the average; on JAX the two then share arrays, so copy them."""
+        self.own = None
+        for average in self.averages():
+            average.assign(copied(average))
+
+    def averages(self) -> list:
+        """The optimizer's averages, in the order of the model's trainable variables."""
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+        return optimizer._model_variables_moving_average if optimizer.use_ema else []
+
+    def assign(self, values: list):
+        """Sets the model's weights."""
+        for weight, value in zip(self.model.trainable_variables, values, strict=True):
+            weight.assign(value)
+
+
+def copied(variable) -> np.ndarray:
+    """A variable's value, apart from the variable."""
+    return np.array(ops.convert_to_numpy(variable))

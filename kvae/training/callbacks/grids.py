@@ -1,0 +1,70 @@
+"""Grids of new and of reconstructed images by epoch."""
+
+import pathlib
+
+import keras
+import numpy as np
+
+from kvae.drawing import plots
+from kvae.files import or_warn
+
+__all__ = ["ReconstructionGrid", "SampleGrid", "is_due"]
+
+
+class SampleGrid(keras.callbacks.Callback):
+    """Draws a grid of new images after an epoch, from the same latents every time.
+
+    Args:
+        folder: Where `epoch-0001.png`, … are written; made where it is missing.
+        count: Images in a grid.
+        every: Epochs between two grids. The last one of those planned has one too.
+        seed: Of the latents.
+    """
+
+    def __init__(self, folder: str | pathlib.Path, count: int = 100, every: int = 1, seed: int = 0):
+        super().__init__()
+        self.folder = pathlib.Path(folder)
+        self.count = count
+        self.every = every
+        self.seed = seed
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Draws the grid when it is time."""
+        if is_due(epoch, self.every, self.params):
+            with or_warn():
+                plots.save_picture(self.picture(), self.folder / f"epoch-{epoch + 1:04}.png")
+
+    def picture(self) -> np.ndarray:
+        """The grid of this moment, (height, width, 3), uint8."""
+        return plots.grid(self.model.generate(self.count, seed=self.seed))
+
+
+class ReconstructionGrid(keras.callbacks.Callback):
+    """Draws given images over their reconstructions after an epoch.
+
+    Args:
+        folder: Where `epoch-0001.png`, … are written; made where it is missing.
+        images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
+        every: Epochs between two grids. The last one of those planned has one too.
+    """
+
+    def __init__(self, folder: str | pathlib.Path, images: np.ndarray, every: int = 1):
+        super().__init__()
+        self.folder = pathlib.Path(folder)
+        self.images = np.asarray(images)
+        self.every = every
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Draws the grid when it is time."""
+        if is_due(epoch, self.every, self.params):
+            with or_warn():
+                plots.save_picture(self.picture(), self.folder / f"epoch-{epoch + 1:04}.png")
+
+    def picture(self) -> np.ndarray:
+        """The grid of this moment, (height, width, 3), uint8."""
+        return plots.stacked_pairs(self.images, self.model.reconstruct(self.images))
+
+
+def is_due(epoch: int, every: int, params: dict) -> bool:
+    """Whether an epoch, counted from 0, is one in `every`, or the last."""
+    return (epoch + 1) % every == 0 or epoch + 1 == params.get("epochs")

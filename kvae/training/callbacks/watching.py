@@ -1,0 +1,134 @@
+"""What is watched while a model trains: the KL of each latent, beta, and what goes wrong."""
+
+import sys
+
+import keras
+import numpy as np
+from keras import ops
+
+from kvae.diagnosis import (
+    Finding,
+    check_latents,
+    check_likelihood,
+    check_overfitting,
+    check_scale,
+    learns_scale,
+    pixel_facts,
+)
+from kvae.training.callbacks.grids import is_due
+
+__all__ = ["BetaLogger", "LatentKL", "Warnings"]
+
+SETTLING = 500  # updates after warm-up, in which a model may still look collapsed
+PATIENCE = 3  # epochs
+
+
+class LatentKL(keras.callbacks.Callback):
+    """Keeps the KL of each latent after an epoch; the logs stay as they are.
+
+    Args:
+        images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1]; the KL is
+            averaged over them, over the first 1,000 at most.
+        every: Epochs between two looks. The last epoch always has one.
+
+    Attributes:
+        history: `epoch`, counted from 1, and a column for each latent, by its number from 1 on, in
+            nats.
+    """
+
+    def __init__(self, images: np.ndarray, every: int = 1):
+        super().__init__()
+        self.images = np.asarray(images)[:1000]
+        self.every = every
+        self.history: dict[str, list[float]] = {}
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Looks when it is time."""
+        if is_due(epoch, self.every, self.params):
+            kl = self.model.kl_per_latent(self.images)
+            row = {"epoch": epoch + 1} | {str(i + 1): float(value) for i, value in enumerate(kl)}
+            for name, value in row.items():
+                self.history.setdefault(name, []).append(value)
+
+
+class Warnings(keras.callbacks.Callback):
+    """Warns while a model trains, once of each problem, in a line that ends in what helps.
+
+    It looks at what is at hand: the images of `LatentKL` before the first epoch; then the KL of its
+    latents, the losses in the logs, and a scale that all values share. It says nothing while the KL
+    term warms up, and prints nothing where `fit` is silent.
+
+    Args:
+        latents: Put it before this one in the list of callbacks.
+
+    Attributes:
+        findings: What was warned of.
+    """
+
+    def __init__(self, latents: LatentKL):
+        super().__init__()
+        self.latents = latents
+        self.findings: list[Finding] = []
+        self.unsaid: list[str] = []
+        self.losses: list[float] = []
+        self.validation_losses: list[float] = []
+
+    def on_train_begin(self, logs=None):
+        """Looks at the images."""
+        facts = pixel_facts(self.latents.images)
+        self.note(check_likelihood(facts, self.model.likelihood), "Before training")
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Looks at the model, when it has had time to settle."""
+        logs = logs or {}
+        self.losses.append(logs.get("loss", np.nan))
+        self.validation_losses.append(logs.get("val_loss", np.nan))
+        step, beta, warmup = (
+            float(ops.convert_to_numpy(getattr(self.model, name)))
+            for name in ("step", "beta", "warmup_steps")
+        )
+        last = epoch + 1 == self.params.get("epochs")
+        if step < warmup + (0 if last else SETTLING):
+            return
+        after = f"After epoch {epoch + 1}"
+        if self.latents.history.get("epoch", [0])[-1] == epoch + 1:
+            kl = [row[-1] for name, row in self.latents.history.items() if name != "epoch"]
+            total = logs.get("val_kl", logs.get("kl"))
+            self.note(check_latents(np.array(kl), beta, warmup, total=total), after)
+        if self.rises():
+            self.note(check_overfitting(self.validation_losses), after)
+        likelihood = self.model.likelihood
+        if learns_scale(likelihood) and likelihood.parameters_per_value == 1:
+            scale = float(ops.convert_to_numpy(likelihood.location_and_scale(0.0)[1]))
+            at_bound = float(scale < 1.1 * likelihood.min_scale)
+            self.note(check_scale(at_bound, likelihood), after)
+
+    def rises(self) -> bool:
+        """Whether validation was best some epochs ago, and the training loss has fallen since."""
+        best = int(np.argmin(self.validation_losses))
+        return best + PATIENCE < len(self.losses) and self.losses[-1] < self.losses[best]
+
+    def note(self, finding: Finding, when: str):
+        """Keeps a problem that is new, to be said when the progress bar has ended its line."""
+        known = {kept.name for kept in self.findings}
+        if finding.severity == "problem" and finding.name not in known:
+            self.findings.append(finding)
+            self.unsaid.append(f"{when}: {finding.seen} → {finding.remedy}")
+
+    def say(self, *_, **__):
+        """Prints what is to be said."""
+        if self.params.get("verbose", 0):
+            for line in self.unsaid:
+                print(line, file=sys.stderr)
+        self.unsaid = []
+
+    on_epoch_begin = on_train_end = say
+
+
+class BetaLogger(keras.callbacks.Callback):
+    """Adds `beta` to the logs of an epoch: the weight of the KL term in its last training step."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Reads the weight from the model's own variables."""
+        if logs is not None:
+            logs["beta"] = float(ops.convert_to_numpy(self.model.objective.kl_weight()))

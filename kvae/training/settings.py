@@ -1,0 +1,92 @@
+"""Settings: what a recipe comes to on a data set: images, epochs, model, optimizer."""
+
+import contextlib
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from kvae import objectives
+from kvae.data import Dataset, reduced, resized
+from kvae.model import VAE
+from kvae.recipe import Recipe
+
+__all__ = ["built", "completed", "default_epochs", "optimizer", "precision", "prepared", "updates"]
+
+ENOUGH_UPDATES = 3_000
+
+
+def completed(recipe: Recipe, dataset: Dataset) -> Recipe:
+    """The recipe of a run on this data set, as `prepared` returned it, with nothing left open."""
+    return recipe.replaced(
+        epochs=recipe.epochs or default_epochs(len(dataset.train), recipe.batch_size),
+        precision=recipe.precision or keras.config.dtype_policy().name,
+    )
+
+
+def default_epochs(images: int, batch_size: int) -> int:
+    """Ten, or as many as make 3,000 updates where the data set is small."""
+    return max(10, math.ceil(ENOUGH_UPDATES / math.ceil(images / batch_size)))
+
+
+def updates(recipe: Recipe, dataset: Dataset) -> int:
+    """The number of updates of a run."""
+    return (recipe.epochs or 0) * math.ceil(len(dataset.train) / recipe.batch_size)
+
+
+def prepared(dataset: Dataset, recipe: Recipe) -> Dataset:
+    """The data set as a recipe wants it: shrunk, or with fewer images."""
+    height, width, _ = dataset.image_shape
+    if recipe.largest and max(height, width) > recipe.largest:
+        factor = recipe.largest / max(height, width)
+        size = [max(1, round(factor * length)) for length in (height, width)]
+        dataset = resized(dataset, *size)
+    return reduced(dataset, recipe.per_class) if recipe.per_class else dataset
+
+
+def built(recipe: Recipe, dataset: Dataset) -> VAE:
+    """The model of a recipe, untrained, with its optimizer; Keras's global seed is set."""
+    keras.utils.set_random_seed(recipe.seed)
+    count = updates(recipe, dataset)
+    objective = objectives.get(
+        recipe.objective,
+        warmup_steps=math.ceil(recipe.kl_warmup * count),
+        **recipe.objective_arguments,
+    )
+    with precision(recipe.precision):
+        vae = VAE.from_preset(recipe, dataset.image_shape, objective=objective, seed=recipe.seed)
+    if recipe.start_at_mean:
+        vae.start_at_mean(dataset.train)
+    vae.compile(optimizer(recipe, count), jit_compile=vae.best_jit_compile())
+    return vae
+
+
+@contextlib.contextmanager
+def precision(policy: str | None) -> Iterator[None]:
+    """Sets Keras's dtype policy for a while; None leaves it as it is."""
+    former = keras.config.dtype_policy()
+    if policy is not None and policy != former.name:
+        keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(former)
+
+
+def optimizer(recipe: Recipe, count: int) -> keras.optimizers.Optimizer:
+    """Adam for so many updates, by the recipe's schedule."""
+    arguments: dict[str, Any] = {"global_clipnorm": recipe.clip_norm}
+    if recipe.averaged:
+        momentum = max(0.0, 1 - 1 / (recipe.averaged * count))
+        arguments |= {"use_ema": True, "ema_momentum": momentum}
+    if recipe.schedule != "cosine":
+        return keras.optimizers.Adam(recipe.learning_rate, **arguments)
+    rise = math.ceil(recipe.warmup * count)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0,
+        warmup_target=recipe.learning_rate,
+        warmup_steps=rise,
+        decay_steps=max(1, count - rise),
+    )
+    return keras.optimizers.Adam(schedule, **arguments)
