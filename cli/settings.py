@@ -41,7 +41,7 @@ class ChoiceOrNumber(click.ParamType):
         try:
             return FiniteRange(min=0, min_open=True).convert(value, param, ctx)
         except click.BadParameter:
-            return self.fail(f"must be {', '.join(self.choices)} or a positive number: {value}")
+            return self.fail(f"must be {', '.join(self.choices)} or a number above 0: {value}")
 
 
 def settings_options(*names: str) -> Callable[[Any], Any]:

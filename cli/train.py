@@ -19,9 +19,8 @@ PRESETS = (
     "resnet",
     "binary-14",
 )
-# The settings of a recipe that have an option, in the order of help.
+# The settings of a recipe that have an option, in the order of help; --epochs comes first.
 SETTINGS = (
-    "epochs",
     "batch_size",
     "learning_rate",
     "latent_dim",
@@ -40,6 +39,7 @@ SETTINGS = (
 
 
 @click.command(cls=Command)
+@settings_options("epochs")
 @click.option(
     "--dataset",
     help="A TensorFlow Datasets name (mnist, fashion_mnist, cifar10, …); a folder of images or of "

@@ -257,7 +257,7 @@ def checked(field: dataclasses.Field, value: Any) -> Any:
         return value
     if choices and value in choices:
         return value
-    if is_number(value, whole=kind is int) and (not choices or "above" in rules):
+    if (kind in (int, float) or "above" in rules) and is_number(value, whole=kind is int):
         number = int(value) if kind is int else float(value)
         low, high = rules.get("least", number), rules.get("most", number)
         if low <= number <= high and number > rules.get("above", -math.inf):
@@ -288,9 +288,9 @@ def described(rules: Mapping[str, Any]) -> str:
     if rules["kind"] in (int, float) or "above" in rules:
         noun = "an integer" if rules["kind"] is int else "a finite number"
         bounds = [f"of at least {rules['least']}"] if "least" in rules else []
-        bounds += [f"of at most {rules['most']}"] if "most" in rules else []
+        bounds += [f"at most {rules['most']}"] if "most" in rules else []
         bounds += [f"above {rules['above']}"] if "above" in rules else []
-        ways.append(" ".join([noun, *bounds]))
+        ways.append(f"{noun} {' and '.join(bounds)}".strip())
     return " or ".join(ways)
 
 

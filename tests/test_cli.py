@@ -1,4 +1,5 @@
 import importlib.metadata
+import dataclasses
 import json
 import os
 import pathlib
@@ -94,12 +95,43 @@ def test_train_then_generate(bars, in_folder):
     np.testing.assert_array_equal(picture, kvae.plots.grid(vae.generate(6, seed=1), columns=3))
 
 
+def test_the_options_of_train_are_the_fields_of_the_recipe():
+    """Each setting that has an option, once, with its default, its range and its line of help."""
+    options = {option.name: option for option in COMMAND.commands["train"].params}
+    others = {"dataset", "data_dir", "preset", "backend", "out", "keep_optimizer", "quiet"}
+    fields = {field.name: field for field in dataclasses.fields(kvae.Recipe)}
+    wanted = {name for name, field in fields.items() if field.metadata["option"]}
+    assert options.keys() - others == wanted
+    for name in wanted:
+        rules = fields[name].metadata
+        assert options[name].default is None, name  # what is not given the preset decides
+        assert options[name].help.startswith(rules["help"]), name
+        shown = rules.get("shown", fields[name].default)
+        shown = f"{shown:g}" if isinstance(shown, float) else str(shown)
+        assert f"[default: {shown}" in options[name].help, name
+        if "choices" in rules:
+            assert tuple(options[name].type.choices) == rules["choices"]
+        for bound, rule in (("min", "least"), ("max", "most")):
+            if rule in rules and rules["kind"] is int:
+                assert getattr(options[name].type, bound) == rules[rule], name
+
+
+def test_what_presets_differ_in_is_said():
+    presets = kvae.presets.PRESETS.values()
+    for field in dataclasses.fields(kvae.Recipe):
+        if field.metadata["option"]:
+            found = {getattr(preset, field.name) for preset in presets}
+            assert field.metadata.get("varies", False) == (len(found) > 1), field.name
+
+
 def test_choices_are_those_that_kvae_has():
     options = {option.name: option for option in COMMAND.commands["train"].params}
     assert list(options["preset"].type.choices) == list(kvae.presets.PRESETS)
     assert list(options["likelihood"].type.choices) == list(kvae.likelihoods.LIKELIHOODS)
     assert list(options["prior"].type.choices) == list(kvae.priors.PRIORS)
-    assert list(options["objective"].type.choices) == list(kvae.model.OBJECTIVES)
+    assert list(options["objective"].type.choices) == list(kvae.objectives.OBJECTIVES)
+    network = {field.name: field for field in dataclasses.fields(kvae.Recipe)}["network"]
+    assert list(network.metadata["choices"]) == list(kvae.networks.NETWORKS)
     assert all(name in COMMAND.commands["generate"].params[1].help for name in SHIPPED)
 
 
@@ -183,10 +215,11 @@ def test_objective_prior_and_free_bits_reach_the_model(bars, in_folder):
     common = ("train", "--dataset", bars, "--epochs", 1, "--quiet")
     call(*common, "--prior", "standard-normal", "--objective", "iwae", "--samples", 3)
     vae = kvae.load("saved_models/vae.keras")
-    assert (vae.objective, vae.samples, type(vae.prior).__name__) == ("iwae", 3, "StandardNormal")
+    names = (type(vae.objective).__name__, type(vae.prior).__name__)
+    assert names == ("ImportanceWeighted", "StandardNormal") and vae.samples == 3
     call(*common, "--free-bits", 0.25, "--out", "b.keras")
     vae = kvae.load("b.keras")
-    assert (vae.free_bits, type(vae.prior).__name__) == (0.25, "RealNVP")
+    assert (vae.objective.free_bits, type(vae.prior).__name__) == (0.25, "RealNVP")
 
 
 def test_generate_writes_arrays(bars, in_folder):
@@ -221,7 +254,7 @@ def test_generate_writes_arrays(bars, in_folder):
         (["train", "--dataset", "digits", "--out", "vae.h5"], 2, "must end in .keras"),
         (["train", "--dataset", "digits", "--beta", "nan"], 2, "nan is not a finite number"),
         (["train", "--dataset", "digits", "--learning-rate", "inf"], 2, "not a finite number"),
-        (["train", "--dataset", "digits", "--scale", "wide"], 2, "pixel, shared or a number"),
+        (["train", "--dataset", "digits", "--scale", "wide"], 2, "pixel, shared or a number above 0"),
         (["train", "--dataset", "digits", "--scale", "0.1"], 1, "has no argument `scale`"),
         (["train", "--dataset", "digits", "--beta", "-1"], 2, "-1.0 is not in the range"),
         (["train", "--epochs", "ten"], 2, "'ten' is not a valid integer"),

@@ -159,6 +159,11 @@ class VAE(Fixed, Verbs):
         return self.objective.warmup_steps
 
     @property
+    def samples(self) -> int:
+        """Draws of z for each image: the objective's."""
+        return self.objective.samples
+
+    @property
     def step(self) -> Any:
         """The number of training steps made: the objective's, a variable."""
         return self.objective.step
