@@ -254,7 +254,11 @@ def test_generate_writes_arrays(bars, in_folder):
         (["train", "--dataset", "digits", "--out", "vae.h5"], 2, "must end in .keras"),
         (["train", "--dataset", "digits", "--beta", "nan"], 2, "nan is not a finite number"),
         (["train", "--dataset", "digits", "--learning-rate", "inf"], 2, "not a finite number"),
-        (["train", "--dataset", "digits", "--scale", "wide"], 2, "pixel, shared or a number above 0"),
+        (
+            ["train", "--dataset", "digits", "--scale", "wide"],
+            2,
+            "pixel, shared or a number above 0",
+        ),
         (["train", "--dataset", "digits", "--scale", "0.1"], 1, "has no argument `scale`"),
         (["train", "--dataset", "digits", "--beta", "-1"], 2, "-1.0 is not in the range"),
         (["train", "--epochs", "ten"], 2, "'ten' is not a valid integer"),

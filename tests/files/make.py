@@ -1,0 +1,133 @@
+"""Writes small files of every kind, for `test_format.py` to open for ever.
+
+Run it once for each backend when a format is released, and never change what it wrote:
+
+    KERAS_BACKEND=jax python tests/files/make.py
+
+Each file holds a model that was trained for some steps, with its optimizer; beside it, in
+`BACKEND.json`, stands what it answered. Archives are packed more tightly than Keras does; what they
+hold is as Keras wrote it.
+"""
+
+import json
+import pathlib
+import zipfile
+
+import keras
+import numpy as np
+from keras import ops
+
+import kvae
+from kvae.model.format import FORMAT
+
+# A network, a likelihood, a prior and an objective each; every kind at least once.
+KINDS = {
+    "mlp-bernoulli-flow": (
+        ("mlp", {"width": 4, "depth": 1}),
+        lambda: kvae.Bernoulli("threshold"),
+        lambda: kvae.RealNVP(2, couplings=2, width=4, depth=1),
+        lambda: kvae.ELBO(beta=2.0, warmup_steps=50),
+    ),
+    "conv-logistic-iwae": (
+        ("conv", {"channels": 2, "width": 4}),
+        kvae.DiscretizedLogistic,
+        lambda: kvae.StandardNormal(2),
+        lambda: kvae.ImportanceWeighted(samples=2),
+    ),
+    "dense-gaussian-pixel-flow": (
+        ("dense", {"widths": (4,)}),
+        kvae.Gaussian,
+        lambda: kvae.RealNVP(2, couplings=1, width=4, depth=1),
+        lambda: kvae.ELBO(free_bits=0.1),
+    ),
+    "pooled-continuous-samples": (
+        ("pooled", {"channels": (2,), "last_channels": 2, "widths": (4,)}),
+        kvae.ContinuousBernoulli,
+        lambda: kvae.StandardNormal(2),
+        lambda: kvae.ELBO(samples=2),
+    ),
+    "resnet-gaussian-shared": (
+        ("resnet", {"channels": (2, 2), "depth": 1}),
+        lambda: kvae.Gaussian("shared"),
+        lambda: kvae.StandardNormal(2),
+        kvae.ELBO,
+    ),
+    "dense-gaussian-fixed-mean-of-draws": (
+        ("dense", {"widths": (4,), "activation": "tanh"}),
+        lambda: kvae.Gaussian(0.5),
+        lambda: kvae.StandardNormal(2),
+        lambda: kvae.ELBO(mean_of_draws=2),
+    ),
+}
+HERE = pathlib.Path(__file__).parent
+
+
+def images() -> np.ndarray:
+    """The images that every model was asked about: (8, 8, 8, 1), uint8."""
+    return np.random.RandomState(0).randint(0, 256, (8, 8, 8, 1)).astype("uint8")
+
+
+def answers(vae) -> dict:
+    """What a model says of them: latents, images from fixed latents, and the loss; lists."""
+    mean, log_variance = vae.encode(images())
+    z = np.linspace(-1, 1, 6, dtype="float32").reshape(3, 2)
+    vae.seed_generator.state.assign([5, 0])
+    figures = vae.evaluate(images(), batch_size=4, verbose=0, return_dict=True)
+    found = {
+        "mean": mean,
+        "log_variance": log_variance,
+        "decoded": vae.decode(z),
+        "drawn": vae.decode(ops.convert_to_numpy(vae.prior.from_noise(z))),
+        **{name: np.float32(value) for name, value in figures.items()},
+        "step": ops.convert_to_numpy(vae.step),
+        "beta": ops.convert_to_numpy(vae.beta),
+        "warmup_steps": ops.convert_to_numpy(vae.warmup_steps),
+    }
+    return {name: np.asarray(value, "float64").round(5).tolist() for name, value in found.items()}
+
+
+def made(network, likelihood, prior, objective) -> kvae.VAE:
+    """A model of one kind, trained for a few steps."""
+    keras.utils.set_random_seed(0)
+    name, arguments = network
+    likelihood = likelihood()
+    vae = kvae.VAE(
+        kvae.build_encoder((8, 8, 1), 2, name, **arguments),
+        kvae.build_decoder((8, 8, 1), 2, name, likelihood.parameters_per_value, **arguments),
+        likelihood,
+        prior(),
+        objective(),
+        seed=1,
+        card={"dataset": "noise"},
+    )
+    vae.compile(keras.optimizers.Adam(1e-2, global_clipnorm=10.0))
+    vae.fit(images(), batch_size=4, epochs=3, verbose=0)
+    return vae
+
+
+def pack(path: pathlib.Path) -> None:
+    """Packs an archive more tightly."""
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name, part in parts.items():
+            archive.writestr(name, part)
+
+
+def main() -> None:
+    """Writes all files of the backend that Keras works with."""
+    folder = HERE / f"format-{FORMAT}"
+    folder.mkdir(exist_ok=True)
+    backend = keras.backend.backend()
+    said = {}
+    for name, parts in KINDS.items():
+        vae = made(*parts)
+        path = folder / f"{backend}-{name}.keras"
+        vae.save(path)
+        pack(path)
+        said[name] = answers(vae)
+    (folder / f"{backend}.json").write_text(json.dumps(said))
+
+
+if __name__ == "__main__":
+    main()
