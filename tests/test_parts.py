@@ -1,0 +1,192 @@
+"""What looks settable is set, during `fit` too, or says that it cannot be."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import kvae
+
+
+def number(variable):
+    return float(ops.convert_to_numpy(variable))
+
+
+class Sets(keras.callbacks.Callback):
+    """Sets beta at some moment of training, and keeps what the next epoch's loss says of it."""
+
+    def __init__(self, moment, of_objective):
+        super().__init__()
+        self.of_objective = of_objective
+        setattr(self, moment, self.set_it)
+
+    def set_it(self, number, logs=None):
+        holder = self.model.objective if self.of_objective else self.model
+        holder.beta = 0.25 * (number + 1)
+
+
+@pytest.mark.parametrize("of_objective", [False, True], ids=["model", "objective"])
+@pytest.mark.parametrize(
+    "moment", ["on_epoch_begin", "on_epoch_end", "on_train_batch_begin", "on_train_batch_end"]
+)
+def test_beta_can_be_set_by_a_callback(make_vae, images, moment, of_objective):
+    class Logs(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append({name: float(value) for name, value in logs.items()})
+
+    seen = []
+    vae = make_vae(optimizer=keras.optimizers.SGD(0.0))
+    callbacks = [Sets(moment, of_objective), Logs()]
+    vae.fit(images[:32], batch_size=32, epochs=4, verbose=0, callbacks=callbacks)
+    weights = [(logs["loss"] - logs["reconstruction"]) / logs["kl"] for logs in seen]
+    begins = {"on_epoch_begin": [0.25, 0.5, 0.75, 1.0], "on_epoch_end": [1.0, 0.25, 0.5, 0.75],
+              "on_train_batch_begin": [0.25] * 4, "on_train_batch_end": [1.0, 0.25, 0.25, 0.25]}  # fmt: skip
+    np.testing.assert_allclose(weights, begins[moment], rtol=1e-3)
+
+
+def test_beta_set_in_a_long_fit_is_heard_by_every_kind_of_step(make_vae, images):
+    """Compiled, several in one dispatch, recorded: 80 steps of one shape before it is set."""
+    vae = make_vae(optimizer=keras.optimizers.SGD(0.0))
+
+    class Late(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.model.beta = 0.0 if epoch == 20 else 1.0
+
+    history = vae.fit(images, batch_size=16, epochs=21, verbose=0, callbacks=[Late()]).history
+    share = [
+        (loss - reconstruction) / kl
+        for loss, reconstruction, kl in zip(
+            history["loss"], history["reconstruction"], history["kl"], strict=True
+        )
+    ]
+    np.testing.assert_allclose(share, [1.0] * 20 + [0.0], atol=1e-3)
+
+
+def test_warmup_can_be_set_and_reaches_the_loss(make_vae, images):
+    vae = make_vae(likelihood=kvae.Bernoulli("threshold"))
+    vae.warmup_steps = 10
+    logs = vae.train_on_batch(images, return_dict=True)
+    found = (logs["loss"] - logs["reconstruction"]) / logs["kl"]
+    np.testing.assert_allclose(found, 0.1, rtol=1e-3)
+    assert number(vae.objective.warmup_steps) == 10
+
+
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["beta", "warmup_steps"])
+def test_nonsense_cannot_be_set(make_vae, name, value):
+    vae = make_vae()
+    before = number(getattr(vae, name))
+    with pytest.raises(ValueError, match=f"`{name}` must be finite and at least 0"):
+        setattr(vae, name, value)
+    assert number(getattr(vae, name)) == before
+
+
+@pytest.mark.parametrize(
+    "of, name, value",
+    [
+        ("", "encoder", None),
+        ("", "decoder", None),
+        ("", "likelihood", kvae.Gaussian()),
+        ("", "prior", kvae.StandardNormal(3)),
+        ("", "objective", kvae.ELBO()),
+        ("", "seed", 3),
+        ("", "samples", 4),
+        ("", "free_bits", 0.5),
+        ("", "mean_of_draws", 2),
+        ("", "binarize", "none"),
+        ("objective", "samples", 4),
+        ("objective", "free_bits", 0.5),
+        ("objective", "mean_of_draws", 2),
+        ("likelihood", "binarize", "none"),
+        ("prior", "latent_dim", 7),
+    ],
+)
+def test_what_a_compiled_step_would_not_see_is_refused(make_vae, of, name, value):
+    vae = make_vae()
+    holder = getattr(vae, of) if of else vae
+    before = getattr(holder, name, None)
+    with pytest.raises(AttributeError, match=f"`{name}` of .* is fixed when it is made"):
+        setattr(holder, name, value)
+    assert getattr(holder, name, None) is before
+
+
+@pytest.mark.parametrize(
+    "part, name",
+    [
+        (kvae.Gaussian(), "scale"),
+        (kvae.Gaussian("shared"), "min_scale"),
+        (kvae.DiscretizedLogistic(), "min_scale"),
+        (kvae.RealNVP(4), "bound"),
+        (kvae.RealNVP(4), "width"),
+        (kvae.ImportanceWeighted(3), "samples"),
+    ],
+    ids=lambda value: getattr(type(value), "__name__", None),
+)
+def test_arguments_of_parts_are_fixed(part, name):
+    with pytest.raises(AttributeError, match=f"`{name}` of {type(part).__name__} is fixed"):
+        setattr(part, name, 3)
+
+
+def test_what_is_no_argument_can_be_set(make_vae):
+    vae = make_vae()
+    vae.card = {"dataset": "mine"}
+    vae.note = "hello"
+    vae.likelihood.note = "hello"
+    vae.stop_training = True
+    assert (vae.card["dataset"], vae.note, vae.likelihood.note) == ("mine", "hello", "hello")
+
+
+# Settings are configuration, not weights ---------------------------------------------------------
+
+
+def test_weights_carry_no_settings(make_vae, images, tmp_path):
+    plain, own = make_vae(beta=0.0, warmup_steps=9), make_vae(beta=4.0, warmup_steps=3)
+    plain.fit(images, batch_size=32, verbose=0)
+    shapes = [weight.shape for weight in plain.get_weights()]
+    parts = (plain.encoder, plain.decoder, plain.likelihood, plain.prior)
+    assert shapes == [weight.shape for part in parts for weight in part.get_weights()]
+    own.set_weights(plain.get_weights())
+    assert [number(v) for v in (own.beta, own.warmup_steps, own.step)] == [4.0, 3.0, 0.0]
+    plain.save_weights(tmp_path / "plain.weights.h5")
+    own.load_weights(tmp_path / "plain.weights.h5")
+    assert [number(v) for v in (own.beta, own.warmup_steps)] == [4.0, 3.0]
+    np.testing.assert_allclose(own.generate(2, seed=0), plain.generate(2, seed=0), atol=1e-6)
+
+
+def test_restoring_the_best_weights_winds_back_neither_step_nor_beta(make_vae, images):
+    class Rises(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.beta = 2.0 + epoch
+            logs["watched"] = float(epoch)  # the first epoch is the best
+
+    stop = keras.callbacks.EarlyStopping(
+        "watched", mode="min", patience=2, restore_best_weights=True
+    )
+    vae = make_vae()
+    vae.fit(images, batch_size=32, epochs=9, verbose=0, callbacks=[Rises(), stop])
+    assert [number(vae.step), number(vae.beta)] == [6.0, 4.0]
+
+
+def test_a_file_and_a_checkpoint_hold_the_step(make_vae, images, tmp_path):
+    vae = make_vae(warmup_steps=9)
+    vae.fit(images, batch_size=32, epochs=2, verbose=0)
+    vae.save(tmp_path / "vae.keras")
+    assert number(kvae.load(tmp_path / "vae.keras").step) == 4.0
+    backup = keras.callbacks.BackupAndRestore(tmp_path / "backup", delete_checkpoint=False)
+    vae.fit(images, batch_size=32, epochs=1, verbose=0, callbacks=[backup])
+    other = make_vae(warmup_steps=9)
+    other.fit(images, batch_size=32, epochs=1, verbose=0, callbacks=[backup])
+    assert number(other.step) == 5.0
+
+
+def test_settings_of_a_model_as_they_stand_are_in_its_file(make_vae, tmp_path):
+    vae = make_vae(beta=2.0)
+    vae.beta = 0.5
+    vae.save(tmp_path / "vae.keras")
+    assert number(kvae.load(tmp_path / "vae.keras").beta) == 0.5
+
+
+def test_what_was_an_argument_of_the_model_says_where_it_is_now(make_vae):
+    vae = make_vae()
+    with pytest.raises(ValueError, match=r"objective=kvae.ELBO\(beta=…\)"):
+        kvae.VAE(vae.encoder, vae.decoder, beta=4)
