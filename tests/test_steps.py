@@ -81,7 +81,10 @@ def test_fit_makes_several_steps_at_a_time_and_the_result_is_the_same(make_vae, 
     assert batches == 3 * list(range(math.ceil(len(images) / 5)))
     assert one.executions.ahead == many.executions.ahead == 1  # when `fit` has ended
     steps = one.most_steps if keras.backend.backend() == "torch" else 13
-    assert (list(one.executions.functions), list(many.executions.functions)) == ([(1, 1)], [(1, steps)])
+    assert (list(one.executions.functions), list(many.executions.functions)) == (
+        [(1, 1)],
+        [(1, steps)],
+    )
     np.testing.assert_allclose(float(many.step), len(batches))
     np.testing.assert_allclose(same_loss, loss, rtol=1e-5)
     for name, each in history.items():

@@ -31,17 +31,19 @@ class Executions(keras.Model):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         # Out of sight of Keras. The functions are by how many steps they make.
-        self.executions = types.SimpleNamespace(ahead=1, functions={})
+        self.executions = types.SimpleNamespace(ahead=1, undisturbed=False, functions={})
 
     def fit(self, *args, **kwargs):
         """`keras.Model.fit`, with as many steps in one dispatch as pay."""
         given = inspect.signature(super().fit).bind(*args, **kwargs).arguments
-        former = self.executions.ahead
-        self.executions.ahead = self.best_steps(given) if self.compiled else 1
+        now = self.executions
+        former = (now.ahead, now.undisturbed)
+        now.ahead = self.best_steps(given) if self.compiled else 1
+        now.undisturbed = undisturbed(given)
         try:
             return super().fit(**self.fed(given, shuffle=True))
         finally:
-            self.executions.ahead = former
+            now.ahead, now.undisturbed = former
 
     def evaluate(self, *args, **kwargs):
         """`keras.Model.evaluate`."""
@@ -67,7 +69,9 @@ class Executions(keras.Model):
             functions.clear()
         steps = (self.steps_per_execution, self.executions.ahead)
         if steps not in functions:
-            self.train_function = self.several_steps_function(max(steps)) if max(steps) > 1 else None
+            self.train_function = (
+                self.several_steps_function(max(steps)) if max(steps) > 1 else None
+            )
             super().make_train_function()
             functions[steps] = self.train_function
         self.train_function = functions[steps]
@@ -91,15 +95,12 @@ class Executions(keras.Model):
             return 1
         if self.convolves():  # within a loop XLA's take forty times as long on a CPU
             return 1
-        shape = getattr(x, "shape", None)
         stops = given.get("steps_per_epoch") or keras.config.max_steps_per_epoch()
-        if self.run_eagerly or shape is None or stops:
-            return 1
-        if any(looks_at_batches(callback) for callback in callbacks_in(given)):
+        if self.run_eagerly or stops or not undisturbed(given):
             return 1
         itemsize = getattr(getattr(x, "dtype", None), "itemsize", 4)
-        batch_bytes = batch_size * math.prod(shape[1:]) * itemsize
-        batches = math.ceil(shape[0] / batch_size)
+        batch_bytes = batch_size * math.prod(x.shape[1:]) * itemsize
+        batches = math.ceil(x.shape[0] / batch_size)
         return max(1, min(self.most_steps, batches, MOST_BYTES // batch_bytes))
 
 
@@ -119,6 +120,12 @@ def callbacks_in(given: dict) -> list[keras.callbacks.Callback]:
     """The callbacks among the arguments of `fit`."""
     callbacks = given.get("callbacks") or []
     return keras.tree.flatten(getattr(callbacks, "callbacks", callbacks))
+
+
+def undisturbed(given: dict) -> bool:
+    """Whether nobody's code runs between batches, given the arguments of `fit`."""
+    arrays = getattr(given.get("x"), "shape", None) is not None  # else a generator, perhaps
+    return arrays and not any(map(looks_at_batches, callbacks_in(given)))
 
 
 def looks_at_batches(callback: keras.callbacks.Callback) -> bool:
