@@ -27,9 +27,7 @@ class Laplace(kvae.Likelihood):
 
     def sample(self, parameters, seed=None):
         noise = keras.random.uniform(ops.shape(parameters), -0.4999, 0.4999, seed=seed)
-        return self.mean(parameters) - self.scale * ops.sign(noise) * ops.log1p(
-            -2 * ops.abs(noise)
-        )
+        return self.mean(parameters) - self.scale * ops.sign(noise) * ops.log1p(-2 * ops.abs(noise))
 
     def get_config(self):
         return {**super().get_config(), "scale": self.scale}

@@ -1,4 +1,6 @@
+import itertools
 import math
+import re
 
 import keras
 import numpy as np
@@ -79,15 +81,175 @@ def test_fit_makes_several_steps_at_a_time_and_the_result_is_the_same(make_vae, 
     batches = []
     (one, history, loss), (many, same_history, same_loss) = trained([EachBatch()]), trained(None)
     assert batches == 3 * list(range(math.ceil(len(images) / 5)))
-    assert one.chosen_steps == many.chosen_steps is None
-    assert one.function_steps == 1
-    assert (many.function_steps > 1) == (keras.backend.backend() != "torch")
+    assert one.executions.ahead == many.executions.ahead == 1  # when `fit` has ended
+    steps = one.most_steps if keras.backend.backend() == "torch" else 13
+    assert (list(one.executions.functions), list(many.executions.functions)) == (
+        [(1, 1)],
+        [(1, steps)],
+    )
     np.testing.assert_allclose(float(many.step), len(batches))
     np.testing.assert_allclose(same_loss, loss, rtol=1e-5)
     for name, each in history.items():
         np.testing.assert_allclose(same_history[name], each, rtol=1e-5, err_msg=name)
     for a, b in zip(values(one.variables), values(many.variables), strict=True):
         np.testing.assert_allclose(b, a, rtol=1e-3, atol=1e-5)
+
+
+class Watches(keras.callbacks.Callback):
+    """Notes what it is told of batches, as it comes, alone or out of several."""
+
+    def __init__(self, alone=False):
+        super().__init__()
+        self.looks_at_batches = alone
+        self.told = []
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.told.append(batch)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.told.append((batch, *logs.values()))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"batch_size": 5, "epochs": 2, "validation_data": True},
+        {"batch_size": 8, "epochs": 3, "initial_epoch": 1},
+        {"batch_size": 16, "epochs": 2, "steps_per_epoch": 2},
+        {"batch_size": 5, "epochs": 2, "validation_split": 0.2},
+    ],
+    ids=lambda arguments: list(arguments)[-1],
+)
+def test_callbacks_get_each_step_with_its_own_number_and_logs(make_vae, images, arguments):
+    if "validation_data" in arguments:
+        arguments = arguments | {"validation_data": (images,)}
+    told = []
+    for alone in (True, False):
+        keras.utils.set_random_seed(0)
+        vae, watches = make_vae(), Watches(alone)
+        vae.fit(images, verbose=0, callbacks=[watches], **arguments)
+        keras.utils.set_random_seed(1)
+        vae.fit(images, batch_size=7, verbose=0, callbacks=[watches])  # another size
+        told.append(watches.told)
+    one, many = told
+    assert len(one) == len(many)
+    for a, b in zip(one, many, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-3)
+
+
+@pytest.mark.parametrize("verbose", [1, 2])
+def test_the_bar_counts_steps_and_ends_at_the_last(make_vae, images, capsys, verbose):
+    make_vae().fit(images, batch_size=5, epochs=3, initial_epoch=1, verbose=verbose)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    epochs = text.split("Epoch ")[1:]
+    assert [epoch.split()[0] for epoch in epochs] == ["2/3", "3/3"]
+    for epoch in epochs:
+        counts = [int(count) for count in re.findall(r"(\d+)/13 ", epoch)]
+        assert counts[-1] == 13 and counts == sorted(counts)
+        assert re.findall(r"(\d+)/\d+ ", epoch) == re.findall(r"(\d+)/13 ", epoch)
+        assert not re.search(r" -\d+s", epoch)
+
+
+def test_tensorboard_counts_steps(make_vae, images, tmp_path):
+    pytest.importorskip("tensorflow")
+    board = keras.callbacks.TensorBoard(tmp_path, update_freq="epoch")
+    make_vae().fit(images, batch_size=5, epochs=2, verbose=0, callbacks=[board])
+    assert board._global_train_batch == 26
+
+
+class Stops(keras.callbacks.Callback):
+    """Ends training early: at the end of an epoch, or by an error within it."""
+
+    looks_at_batches = False
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.error and batch == 2:
+            raise self.error
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = True
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("told to"), KeyboardInterrupt()], ids=repr)
+def test_a_fit_that_ends_early_leaves_a_whole_model_and_nothing_over(make_vae, images, error):
+    vae = make_vae()
+    arguments = {"batch_size": 5, "epochs": 3, "verbose": 0}
+    try:
+        vae.fit(images, callbacks=[Stops(error)], **arguments)
+    except (RuntimeError, KeyboardInterrupt) as raised:
+        assert raised is error
+    else:
+        assert error is None and float(vae.step) == 13
+    before = float(vae.step)
+    assert 2 <= before <= 13
+    assert all(np.isfinite(value).all() for value in values(vae.variables))
+    watches = Watches()
+    vae.fit(images, callbacks=[watches], **arguments)
+    assert watches.told[::2] == 3 * list(range(13))
+    assert float(vae.step) == before + 39
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX only")
+@pytest.mark.parametrize("told", [1, 4])
+def test_an_interrupt_while_waiting_leaves_the_state_whole(make_vae, images, monkeypatch, told):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    vae = make_vae()
+    vae.compile("adam", steps_per_execution=told)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("kvae.steps.jax_step.logs_of_each", interrupted)
+        patch.setattr("jax.block_until_ready", interrupted)
+        vae.fit(images, batch_size=5, verbose=0)
+    assert float(vae.step) >= 4
+    assert all(np.isfinite(value).all() for value in values(vae.variables))
+    vae.fit(images, batch_size=5, verbose=0)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="Keras has it not on PyTorch")
+def test_steps_per_execution_that_is_given_has_keras_meaning(make_vae, images):
+    vae, watches = make_vae(), Watches()
+    vae.compile("adam", steps_per_execution=4)
+    vae.fit(images, batch_size=5, epochs=2, verbose=0, callbacks=[watches])
+    ends = [told[0] for told in watches.told[1::2]]
+    assert ends == 2 * [3, 7, 11, 15]
+    assert float(vae.step) == 26
+
+
+def test_batches_of_a_generator_come_one_by_one(make_vae, images):
+    vae, watches = make_vae(), Watches()
+    batches = ((images[: 8 + i % 2],) for i in range(6))
+    vae.fit(batches, steps_per_epoch=3, epochs=2, shuffle=False, verbose=0, callbacks=[watches])
+    assert watches.told[::2] == 2 * [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "when", ["on_epoch_begin", "on_epoch_end", "on_train_batch_begin", "on_train_batch_end"]
+)
+def test_a_variable_can_be_set_while_fit_runs(make_vae, images, when):
+    """From the moment on that a callback sets it; a step, or `fit`, does not set it back."""
+    vae = make_vae()
+    beta = vae.beta
+    seen = []
+
+    def at(self, number, logs=None):
+        vae.settle()
+        seen.append(float(ops.convert_to_numpy(beta)))
+        beta.assign(2.0 + len(seen))
+
+    callback = type("Sets", (keras.callbacks.Callback,), {when: at})()
+    losses = vae.fit(images, batch_size=16, epochs=3, verbose=0, callbacks=[callback]).history
+    assert seen == [1.0, *(3.0 + i for i in range(len(seen) - 1))]
+    assert len(seen) == (3 if "epoch" in when else 12)
+    assert float(ops.convert_to_numpy(beta)) == 2.0 + len(seen)
+    assert float(vae.step) == 12
+    if when == "on_epoch_begin":
+        terms = [losses[name][-1] for name in ("reconstruction", "kl", "loss")]
+        np.testing.assert_allclose(terms[2], terms[0] + 5.0 * terms[1], rtol=1e-4)
 
 
 def test_steps_can_be_one_and_many_in_turns(make_vae, images):
@@ -296,7 +458,9 @@ def test_a_recorded_step_is_the_eager_one(network, make_flow, monkeypatch):
         keras.utils.set_random_seed(0)
         encoder = kvae.build_encoder((8, 8, 1), 3, network)
         decoder = kvae.build_decoder((8, 8, 1), 3, network)
-        decoder.layers[-2].kernel_regularizer = keras.regularizers.L2(0.1)
+        [layer for layer in decoder.layers if hasattr(layer, "kernel")][
+            -1
+        ].kernel.regularizer = keras.regularizers.L2(0.1)
         vae = kvae.VAE(
             encoder,
             decoder,
@@ -321,6 +485,248 @@ def test_a_recorded_step_is_the_eager_one(network, make_flow, monkeypatch):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
+def model_of_many_layers(layer=None, vae_class=kvae.VAE):
+    """Its decoder has layers with attributes to change; named, so that a test finds them."""
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(0)
+    latents = keras.Input((3,))
+    h = keras.layers.Dense(
+        16, "tanh", kernel_regularizer=keras.regularizers.L2(0.1), name="hidden"
+    )(latents)
+    h = keras.layers.BatchNormalization(name="norm")(h)
+    h = keras.layers.LeakyReLU(0.1, name="leaky")(h)
+    h = keras.Sequential([keras.layers.Activation("linear")], name="container")(h)
+    h = layer()(h) if layer else h
+    decoder = keras.Model(latents, keras.layers.Reshape((8, 8, 1))(keras.layers.Dense(64)(h)))
+    encoder = kvae.build_encoder((8, 8, 1), 3, width=8, depth=1)
+    vae = vae_class(encoder, decoder, seed=0)
+    vae.compile(keras.optimizers.Adam(1e-2))
+    return vae
+
+
+def trained_with(make, images, recorded, callback=None, epochs=4):
+    """History, weights, and the graphs that were made."""
+    vae = make()
+    if not recorded:
+        vae.can_be_recorded = lambda: False
+    callbacks = [callback()] if callback else None
+    history = vae.fit(images, batch_size=16, epochs=epochs, verbose=0, callbacks=callbacks).history
+    return history["loss"], values(vae.variables), [made[0] for made in vae.graphs.made.values()]
+
+
+def same(first, second, rtol=1e-3):
+    """Whether losses and weights are the same."""
+    pairs = zip([first[0], *first[1]], [second[0], *second[1]], strict=True)
+    return all(np.allclose(a, b, rtol, atol=rtol / 10) for a, b in pairs)
+
+
+class Penalised(keras.layers.Layer):
+    """Adds a penalty each time it is called."""
+
+    def call(self, x):
+        self.add_loss(7.0 * ops.mean(ops.square(x)))
+        self.add_loss(1.0 + 0.0 * ops.mean(x))
+        return x
+
+
+@pytest.fixture
+def recorded_soon(monkeypatch):
+    """As if this file's layers were Keras's, and a step were worth recording the second time."""
+    from kvae.steps import fingerprint
+
+    monkeypatch.setattr("kvae.steps.torch_step.EAGER_STEPS", 1)
+    monkeypatch.setattr(fingerprint, "WAYS", {})
+    packages = fingerprint.KNOWN_PACKAGES | {__name__.partition(".")[0]}
+    return lambda: monkeypatch.setattr(fingerprint, "KNOWN_PACKAGES", packages)
+
+
+def regularised():
+    return keras.layers.ActivityRegularization(l1=0.01, l2=0.01)
+
+
+@on_torch
+@pytest.mark.parametrize("layer", [Penalised, regularised])
+def test_penalties_of_layers_stay_in_a_recorded_loss(images, layer, recorded_soon):
+    recorded_soon()
+
+    def make(own=layer):
+        return model_of_many_layers(own)
+
+    eager, recorded = (trained_with(make, images, recorded) for recorded in (False, True))
+    assert None not in recorded[2] and recorded[2]
+    assert same(recorded, eager)
+    assert not same(eager, trained_with(lambda: make(None), images, False))
+
+
+@on_torch
+def test_losses_are_those_of_one_step_also_after_a_recorded_one(images, recorded_soon):
+    recorded_soon()
+    vae = model_of_many_layers(Penalised)
+    for _ in range(4):
+        vae.train_on_batch(images)
+    assert [graph for graph, *_ in vae.graphs.made.values()] != [None]
+    vae(images, training=True)
+    assert len(vae.losses) == 3  # two of the layer, one of the kernel
+    assert float(ops.convert_to_numpy(vae.losses[1])) == 1
+
+
+def set_trainable(vae):
+    vae.decoder.get_layer("hidden").trainable = False
+
+
+def set_dtype(vae):
+    vae.decoder.get_layer("leaky").dtype_policy = keras.DTypePolicy("bfloat16")
+
+
+def replace_layer(vae):
+    container = vae.decoder.get_layer("container")
+    container.pop()
+    container.add(keras.layers.Activation("softplus"))
+
+
+def setting(layer, name, value):
+    """Sets an attribute of a layer of the decoder."""
+
+    def change(vae):
+        setattr(vae.decoder.get_layer(layer), name, value)
+
+    change.__name__ = f"{layer}.{name}"
+    return change
+
+
+def set_penalty(vae):
+    vae.decoder.get_layer("hidden").kernel.regularizer.l2 = 5.0
+
+
+def set_draws(vae):
+    vae.samples = 2
+
+
+CHANGES = [
+    setting("hidden", "activation", keras.activations.relu),
+    setting("norm", "momentum", 0.1),
+    setting("norm", "trainable", False),
+    setting("leaky", "negative_slope", 0.9),
+    set_penalty,
+    set_draws,
+    set_trainable,
+    set_dtype,
+    replace_layer,
+]
+
+
+WHENS = ["on_epoch_begin", "on_epoch_end", "on_train_batch_begin"]
+
+
+@on_torch
+@pytest.mark.parametrize(
+    ("change", "when"),
+    [*zip(CHANGES, itertools.cycle(WHENS)), *itertools.product(CHANGES[:1], WHENS[1:])],
+    ids=lambda given: getattr(given, "__name__", given),
+)
+def test_what_a_callback_changes_holds_at_once_also_when_recorded(
+    images, change, when, recorded_soon
+):
+    class Changes(keras.callbacks.Callback):
+        calls = 0
+
+    def at(self, number, logs=None):
+        self.calls += 1
+        if self.calls == (7 if when == "on_train_batch_begin" else 2):
+            change(self.model)
+
+    setattr(Changes, when, at)
+    eager, recorded = (
+        trained_with(model_of_many_layers, images, recorded, Changes) for recorded in (False, True)
+    )
+    assert len(recorded[2]) == 2 and None not in recorded[2]
+    assert same(recorded, eager)
+    unchanged = trained_with(model_of_many_layers, images, False)
+    assert not same(eager, unchanged, rtol=1e-6 if change is set_dtype else 1e-3)
+
+
+factor = 1.0
+
+
+class ReadsGlobal(keras.layers.Layer):
+    """Reads what is no attribute of its own."""
+
+    def call(self, x):
+        return x * factor
+
+
+class DrawsByNumPy(keras.layers.Layer):
+    """Draws a number that PyTorch does not see."""
+
+    def call(self, x):
+        return x * float(np.random.default_rng(len(drawn)).normal(drawn.append(0) or 1.0))
+
+
+class CountsSteps(kvae.VAE):
+    """A model of the user's own, with a counter."""
+
+    def compute_loss(self, *args, **kwargs):
+        drawn.append(0)
+        return super().compute_loss(*args, **kwargs) * len(drawn)
+
+
+drawn: list = []
+
+
+def own_function():
+    return keras.layers.Activation(lambda x: x * factor)
+
+
+def keras_function():
+    return keras.layers.Activation("tanh")
+
+
+def own_lambda():
+    return keras.layers.Lambda(lambda x: x * factor)
+
+
+@on_torch
+@pytest.mark.parametrize(
+    "own", [ReadsGlobal, DrawsByNumPy, CountsSteps, own_function, own_lambda, keras_function]
+)
+def test_code_of_ones_own_is_run_in_every_step(images, own, monkeypatch):
+    monkeypatch.setattr("kvae.steps.torch_step.EAGER_STEPS", 1)
+
+    class Changes(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            monkeypatch.setattr(f"{__name__}.factor", 1.0 + epoch)
+
+    def make():
+        drawn.clear()
+        if own is CountsSteps:
+            return model_of_many_layers(vae_class=CountsSteps)
+        return model_of_many_layers(own)
+
+    eager, recorded = (trained_with(make, images, given, Changes) for given in (False, True))
+    assert same(recorded, eager)
+    assert bool(recorded[2]) == (own is keras_function)
+
+
+@on_torch
+@pytest.mark.parametrize("preset", kvae.presets.PRESETS)
+def test_steps_of_every_preset_can_be_recorded_and_change_no_attribute(preset):
+    from kvae.steps.fingerprint import fingerprint
+
+    size = 14 if preset == "binary-14" else 32
+    vae = kvae.VAE.from_preset(preset, (size, size, 1))
+    vae.compile("adam")
+    images = np.zeros((2, size, size, 1), "uint8")
+    vae.train_on_batch(images)
+    before = fingerprint(vae)
+    assert before is not None
+    vae.train_on_batch(images)
+    vae.evaluate(images, verbose=0)
+    vae.generate(2)
+    assert fingerprint(vae) == before
+    vae.decoder.layers[-1].trainable = False
+    assert fingerprint(vae) != before
+
+
 class Halved(keras.layers.Layer):
     """Depends on values."""
 
@@ -337,14 +743,9 @@ class Noisy(keras.layers.Layer):
 
 @on_torch
 @pytest.mark.parametrize("layer", [Halved, Noisy])
-def test_what_cannot_be_recorded_is_eager(images, layer, monkeypatch):
-    monkeypatch.setattr("kvae.steps.torch_step.EAGER_STEPS", 1)
-    keras.backend.clear_session()
-    latents = keras.Input((3,))
-    decoder = keras.layers.Reshape((8, 8, 1))(layer()(keras.layers.Dense(64)(latents)))
-    encoder = kvae.build_encoder((8, 8, 1), 3, width=8, depth=1)
-    vae = kvae.VAE(encoder, keras.Model(latents, decoder))
-    vae.compile("adam")
+def test_what_cannot_be_recorded_is_eager(images, layer, recorded_soon):
+    recorded_soon()
+    vae = model_of_many_layers(layer)
     vae.fit(images, epochs=1, verbose=0)
     assert [graph for graph, *_ in vae.graphs.made.values()] == [None]
     assert np.isfinite(ops.convert_to_numpy(keras.random.normal((2,)))).all()

@@ -1,85 +1,84 @@
 """Several training steps in one dispatch: how many, so that nothing but the speed changes."""
 
-import contextlib
+import collections
+import collections.abc
 import inspect
 import itertools
 import math
+import types
+import weakref
 
 import keras
+import numpy as np
+from keras import tree
 
 KNOWN_PACKAGES = ("keras", "kvae")
 MOST_BYTES = 2**25  # of images that are handed over at once
 
 
 class Executions(keras.Model):
-    """A model whose `fit` makes several steps at a time, where nobody looks in between.
+    """A model whose `fit` makes several steps at a time, and shows each as if it were alone.
 
-    What `compile(steps_per_execution=...)` was told holds. Otherwise `fit` chooses; one step at a
-    time where it is to stop after so many (`steps_per_epoch`), or a callback looks at batches.
-    Evaluation, also that of each epoch, then goes one batch at a time.
+    What `compile(steps_per_execution=...)` was told holds, as Keras has it. Otherwise `fit` takes
+    some batches ahead, makes their steps in one dispatch, and hands out their logs one by one, so
+    that callbacks get each step's own number and logs. It makes one step at a time where it is to
+    stop after so many (`steps_per_epoch`), or a callback looks at batches.
     """
 
     most_steps = 1  # that pay where there are no convolutions
     steps_per_execution: int  # as Keras has it
-    chosen_steps: int | None = None  # while `fit` runs with a number of its own choice
-    function_steps: int | None = None  # that the train function was made for
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        # Out of sight of Keras. The functions are by how many steps they make.
+        self.executions = types.SimpleNamespace(ahead=1, undisturbed=False, functions={})
 
     def fit(self, *args, **kwargs):
         """`keras.Model.fit`, with as many steps in one dispatch as pay."""
         given = inspect.signature(super().fit).bind(*args, **kwargs).arguments
-        if not self.compiled or self.steps_per_execution != 1:
-            return super().fit(**self.fed(given, shuffle=True))
-        self.chosen_steps = self.best_steps(given)
+        now = self.executions
+        former = (now.ahead, now.undisturbed)
+        now.ahead = self.best_steps(given) if self.compiled else 1
+        now.undisturbed = undisturbed(given)
         try:
-            with self.executing(self.chosen_steps):
-                return super().fit(**self.fed(given, shuffle=True))
+            return super().fit(**self.fed(given, shuffle=True))
         finally:
-            self.chosen_steps = None
+            now.ahead, now.undisturbed = former
 
     def evaluate(self, *args, **kwargs):
-        """`keras.Model.evaluate`, one batch at a time also from within a `fit` that chose more."""
+        """`keras.Model.evaluate`."""
         own = inspect.signature(super().evaluate).bind(*args, **kwargs).arguments
-        given = self.fed(own.pop("kwargs", {}) | own)
-        if self.chosen_steps is None:
-            return super().evaluate(**given)
-        if getattr(self, "_eval_epoch_iterator", None) is not None:
-            self._eval_epoch_iterator.steps_per_execution = 1
-        with self.executing(1):
-            return super().evaluate(**given)
+        return super().evaluate(**self.fed(own.pop("kwargs", {}) | own))
 
     def predict(self, *args, **kwargs):
-        """`keras.Model.predict`, one batch at a time also from within a `fit` that chose more."""
-        given = self.fed(inspect.signature(super().predict).bind(*args, **kwargs).arguments)
-        if self.chosen_steps is None:
-            return super().predict(**given)
-        with self.executing(1):
-            return super().predict(**given)
+        """`keras.Model.predict`."""
+        given = inspect.signature(super().predict).bind(*args, **kwargs).arguments
+        return super().predict(**self.fed(given))
 
     def fed(self, given: dict, shuffle: bool = False) -> dict:
         """Arguments of `fit`, `evaluate` or `predict`, arrays as the backend takes them best."""
         return given
 
+    def settle(self) -> None:
+        """Puts the state of a running `fit` back into the variables, so that they can be set."""
+
     def make_train_function(self, force=False):
-        """As Keras's, and anew when the number of steps has changed."""
-        if force or self.steps_per_execution != self.function_steps:
-            self.train_function = None
-        self.function_steps = self.steps_per_execution
-        if self.train_function is None and self.steps_per_execution > 1:
-            self.train_function = self.several_steps_function()
-        return super().make_train_function()
+        """As Keras's, one for each number of steps in a dispatch, until `compile` begins anew."""
+        functions = self.executions.functions
+        if force or self.train_function is None:
+            functions.clear()
+        steps = (self.steps_per_execution, self.executions.ahead)
+        if steps not in functions:
+            self.train_function = (
+                self.several_steps_function(max(steps)) if max(steps) > 1 else None
+            )
+            super().make_train_function()
+            functions[steps] = self.train_function
+        self.train_function = functions[steps]
 
-    def several_steps_function(self):
-        """Makes `steps_per_execution` steps with batches of an iterator; None: as Keras does it."""
+    def several_steps_function(self, most: int):
+        """A train function that makes up to `most` steps in one dispatch; None: as Keras does."""
         return None
-
-    @contextlib.contextmanager
-    def executing(self, steps: int):
-        """Sets `steps_per_execution` for a while."""
-        former, self.steps_per_execution = self.steps_per_execution, steps
-        try:
-            yield
-        finally:
-            self.steps_per_execution = former
 
     def convolves(self) -> bool:
         """Whether there may be convolutions, as there may be in a layer that is not Keras's."""
@@ -92,17 +91,16 @@ class Executions(keras.Model):
     def best_steps(self, given: dict) -> int:
         """How many steps `fit` makes at a time, given its arguments."""
         x, batch_size = given.get("x"), int(given.get("batch_size") or 32)
+        if self.steps_per_execution != 1:  # the user's own number
+            return 1
         if self.convolves():  # within a loop XLA's take forty times as long on a CPU
             return 1
-        shape = getattr(x, "shape", None)
         stops = given.get("steps_per_epoch") or keras.config.max_steps_per_epoch()
-        if self.run_eagerly or shape is None or stops:
-            return 1
-        if any(looks_at_batches(callback) for callback in callbacks_in(given)):
+        if self.run_eagerly or stops or not undisturbed(given):
             return 1
         itemsize = getattr(getattr(x, "dtype", None), "itemsize", 4)
-        batch_bytes = batch_size * math.prod(shape[1:]) * itemsize
-        batches = math.ceil(shape[0] / batch_size)
+        batch_bytes = batch_size * math.prod(x.shape[1:]) * itemsize
+        batches = math.ceil(x.shape[0] / batch_size)
         return max(1, min(self.most_steps, batches, MOST_BYTES // batch_bytes))
 
 
@@ -124,6 +122,12 @@ def callbacks_in(given: dict) -> list[keras.callbacks.Callback]:
     return keras.tree.flatten(getattr(callbacks, "callbacks", callbacks))
 
 
+def undisturbed(given: dict) -> bool:
+    """Whether nobody's code runs between batches, given the arguments of `fit`."""
+    arrays = getattr(given.get("x"), "shape", None) is not None  # else a generator, perhaps
+    return arrays and not any(map(looks_at_batches, callbacks_in(given)))
+
+
 def looks_at_batches(callback: keras.callbacks.Callback) -> bool:
     """Whether a callback is to be called at each batch; one of your own may say that it need not.
 
@@ -138,15 +142,50 @@ def looks_at_batches(callback: keras.callbacks.Callback) -> bool:
     return any(method and not getattr(method, "_is_default", False) for method in methods)
 
 
-def of_one_shape(iterator, most: int):
+class Ahead:
+    """What was taken from an iterator of batches, and made of it, ahead of time.
+
+    Attributes:
+        groups: Batches of one shape, not yet learned from.
+        running: Pairs of stacked logs and their count, of dispatches not yet waited for.
+        logs: Of steps that are made, until they are asked for.
+    """
+
+    def __init__(self):
+        self.groups: collections.deque = collections.deque()
+        self.running: collections.deque = collections.deque()
+        self.logs: collections.deque = collections.deque()
+
+    def next_group(self, iterator, most: int) -> list:
+        """The next batches of one shape, of `most` that are taken at a time; empty at the end."""
+        if not self.groups:
+            self.groups.extend(of_one_shape(iterator, most))
+        return self.groups.popleft() if self.groups else []
+
+
+def ahead_of_each() -> collections.abc.MutableMapping:
+    """What is ahead of each iterator, by the iterator.
+
+    A new epoch has a new iterator: so nothing is left over from one that ended early.
+    """
+    return weakref.WeakKeyDictionary()
+
+
+def of_one_shape(iterator, most: int) -> list[list]:
     """The next batches, `most` of them, in lists of the same shape.
 
     The last batch of an epoch may be short, those of a generator of any size.
     """
-    for _, group in itertools.groupby(itertools.islice(iterator, most), shapes):
-        yield list(group)
+    groups = itertools.groupby(itertools.islice(iterator, most), shapes)
+    return [list(group) for _, group in groups]
+
+
+def logs_of_each(stacks, count: int) -> list:
+    """The logs of each of `count` steps, as NumPy has them; waits for the device."""
+    stacks = tree.map_structure(np.asarray, stacks)
+    return [tree.map_structure(lambda stack: stack[i], stacks) for i in range(count)]  # noqa: B023
 
 
 def shapes(batch) -> list[tuple]:
     """The shapes of a batch's arrays."""
-    return [tuple(array.shape) for array in keras.tree.flatten(batch) if array is not None]
+    return [tuple(array.shape) for array in tree.flatten(batch) if array is not None]

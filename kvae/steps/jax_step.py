@@ -8,7 +8,21 @@ import keras
 import numpy as np
 from keras import tree
 
-from kvae.steps.executions import Executions, of_one_shape
+from kvae.steps.executions import (
+    Ahead,
+    Executions,
+    ahead_of_each,
+    logs_of_each,
+    of_one_shape,
+)
+
+# Keras's names for the parts of the state.
+STATE = (
+    "trainable_variables",
+    "non_trainable_variables",
+    "optimizer_variables",
+    "metrics_variables",
+)
 
 
 class TrainStep(Executions):
@@ -44,41 +58,77 @@ class TrainStep(Executions):
         )
         return logs, (trainable, non_trainable, optimizer_state, metrics_state)
 
-    def several_steps_function(self):
+    def settle(self) -> None:
+        """Puts the state of a running `fit`, which JAX hands from step to step, into variables."""
+        self.jax_state_sync()
+
+    def several_steps_function(self, most: int):
         """Several steps as one compiled loop, where Keras dispatches each from Python."""
         if not self.jit_compile or keras.distribution.distribution() is not None:
             return None
-        most = self.steps_per_execution
+        several_steps = self.loop(most)
+        ahead_of = ahead_of_each()
+
+        def dispatched(state, batches):
+            stacks = tree.map_structure(
+                lambda *parts: stacked(parts, most), *batches, none_is_leaf=False
+            )
+            logs, state = several_steps(state, stacks, len(batches))
+            # Else Ctrl-C while we wait would leave Keras with the state that is used up.
+            self._jax_state = dict(zip(STATE, state, strict=True))
+            return logs, state
+
+        def one_step(state, iterator):
+            """One may wait while another runs, not more: else Ctrl-C would wait for them all."""
+            ahead = ahead_of.setdefault(iterator, Ahead())
+            if not ahead.logs:
+                while len(ahead.running) < 2 and (batches := ahead.next_group(iterator, most)):
+                    logs, state = dispatched(state, batches)
+                    ahead.running.append((logs, len(batches)))
+                if not ahead.running:
+                    raise StopIteration
+                ahead.logs.extend(logs_of_each(*ahead.running.popleft()))
+            return ahead.logs.popleft(), state
+
+        running: collections.deque = collections.deque(maxlen=2)
+
+        def as_many_as_told(state, iterator):
+            """Several at once, as Keras has it, with the logs of the last."""
+            logs = None
+            for batches in of_one_shape(iterator, most):
+                if len(running) == 2:
+                    jax.block_until_ready(running[0])
+                logs, state = dispatched(state, batches)
+                running.append(logs)
+            if logs is None:
+                raise StopIteration
+            return tree.map_structure(lambda stack: stack[len(batches) - 1], logs), state
+
+        return one_step if self.steps_per_execution == 1 else as_many_as_told
+
+    def loop(self, most: int):
+        """Compiles up to `most` steps: state, stacked batches, their count to stacked logs, state.
+
+        The former state is used up.
+        """
 
         @functools.partial(jax.jit, donate_argnums=0)
         def several_steps(state, batches, count):
             def step(i, carry):
+                stacks, state = carry
                 batch = tree.map_structure(lambda stack: stack[i], batches, none_is_leaf=False)
-                return self.train_step(carry[1], batch)
+                logs, state = self.train_step(state, batch)
+                stacks = tree.map_structure(lambda stack, log: stack.at[i].set(log), stacks, logs)
+                return stacks, state
 
             first = tree.map_structure(lambda stack: stack[0], batches, none_is_leaf=False)
             logs, _ = jax.eval_shape(self.train_step, state, first)
-            logs = tree.map_structure(lambda log: jax.numpy.zeros(log.shape, log.dtype), logs)
-            return jax.lax.fori_loop(0, count, step, (logs, state))
+            stacks = tree.map_structure(
+                lambda log: jax.numpy.zeros((most, *log.shape), log.dtype), logs
+            )
+            return jax.lax.fori_loop(0, count, step, (stacks, state))
 
-        dispatched: collections.deque = collections.deque(maxlen=2)  # the logs of the last two
-
-        def train_function(state, iterator):
-            # One may wait while another runs, not more: else Ctrl-C would wait for them all.
-            if len(dispatched) == 2:
-                jax.block_until_ready(dispatched[0])
-            logs = None
-            for batches in of_one_shape(iterator, most):
-                stacks = tree.map_structure(
-                    lambda *parts: stacked(parts, most), *batches, none_is_leaf=False
-                )
-                logs, state = several_steps(state, stacks, len(batches))
-            if logs is None:
-                raise StopIteration
-            dispatched.append(logs)
-            return logs, state
-
-        return train_function
+        return several_steps
 
 
 def stacked(parts, length: int):

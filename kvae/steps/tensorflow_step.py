@@ -7,7 +7,14 @@ import numpy as np
 import tensorflow as tf
 from keras import tree
 
-from kvae.steps.executions import Executions, of_one_shape, shapes
+from kvae.steps.executions import (
+    Ahead,
+    Executions,
+    ahead_of_each,
+    logs_of_each,
+    of_one_shape,
+    shapes,
+)
 
 
 class TrainStep(Executions):
@@ -79,62 +86,81 @@ class TrainStep(Executions):
         """Whether several devices share a batch."""
         return self._distribute_strategy is not None or tf.distribute.has_strategy()
 
-    def several_steps_function(self):
+    def several_steps_function(self, most: int):
         """Several steps as one loop within XLA, where Keras's loop calls XLA for each of them."""
-        if not self.jit_compile or self.distributed():
+        if self.distributed() or not (self.jit_compile or self.steps_per_execution == 1):
             return None
-        most = self.steps_per_execution
         steps: dict = {}  # traced for batches of any size, by what else they are
         loops: dict = {}  # of these steps, compiled for batches of one size
+        ahead_of = ahead_of_each()
 
-        def traced(batch):
-            """`train_step` as a function of the tensors of a batch."""
-            parts = tree.flatten(batch)
+        def logs_of(batches) -> list:
+            """Makes these steps."""
+            kind = str(tree.map_structure(described, batches[0]))
+            size = str(shapes(batches[0]))
+            if kind not in steps:
+                steps[kind] = self.traced(batches[0])
+            if len(batches) == 1 and (kind, size) not in loops:
+                # Mostly the last of an epoch, and short: not worth XLA's compiling.
+                return [steps[kind](*tensors(batches[0]))]
+            if (kind, size) not in loops:
+                loops[kind, size] = self.loop(steps[kind], most)
+            filled = batches + batches[:1] * (most - len(batches))  # so that one loop fits
+            stacks = [tf.stack(parts) for parts in zip(*map(tensors, filled), strict=True)]
+            logs = loops[kind, size](stacks, tf.constant(len(batches)))
+            return logs_of_each(logs, len(batches))
 
-            def step(*tensors):
-                left = iter(tensors)
-                given = [None if part is None else next(left) for part in parts]
-                return self.train_step(tree.pack_sequence_as(batch, given))
+        def one_step(iterator):
+            ahead = ahead_of.setdefault(iterator, Ahead())
+            if not ahead.logs:
+                batches = ahead.next_group(map(without_optionals, iterator), most)
+                if not batches:
+                    raise StopIteration
+                ahead.logs.extend(logs_of(batches))
+            return ahead.logs.popleft()
 
-            sizes = [tf.TensorSpec((None, *part.shape[1:]), part.dtype) for part in tensors(batch)]
-            return tf.function(step, input_signature=sizes, autograph=False)
-
-        def compiled(step):
-            """As many steps as are asked for, with the logs of the last."""
-            logs = step.get_concrete_function().structured_outputs
-
-            @tf.function(jit_compile=True, autograph=False)
-            def loop(stacks, count):
-                def body(i, _):
-                    return i + 1, step(*(stack[i] for stack in stacks))
-
-                zeros = tree.map_structure(lambda log: tf.zeros(log.shape, log.dtype), logs)
-                return tf.while_loop(lambda i, _: i < count, body, (tf.constant(0), zeros))[1]
-
-            return loop
-
-        def train_function(iterator):
+        def as_many_as_told(iterator):
+            """Several at once, as Keras has it, with the logs of the last."""
             logs = None
             for batches in of_one_shape(map(without_optionals, iterator), most):
-                kind = str(tree.map_structure(described, batches[0]))
-                size = str(shapes(batches[0]))
-                if kind not in steps:
-                    steps[kind] = traced(batches[0])
-                if len(batches) == 1 and (kind, size) not in loops:
-                    # Mostly the last of an epoch, and short: not worth XLA's compiling.
-                    logs = steps[kind](*tensors(batches[0]))
-                    continue
-                if (kind, size) not in loops:
-                    loops[kind, size] = compiled(steps[kind])
-                count = tf.constant(len(batches))
-                batches += batches[:1] * (most - len(batches))  # so that one loop fits
-                stacks = [tf.stack(parts) for parts in zip(*map(tensors, batches), strict=True)]
-                logs = loops[kind, size](stacks, count)
+                logs = logs_of(batches)[-1]
             if logs is None:
                 raise StopIteration
             return logs
 
-        return train_function
+        return one_step if self.steps_per_execution == 1 else as_many_as_told
+
+    def traced(self, batch):
+        """`train_step` as a function of the tensors of such a batch, of any size."""
+        parts = tree.flatten(batch)
+
+        def step(*tensors):
+            left = iter(tensors)
+            given = [None if part is None else next(left) for part in parts]
+            return self.train_step(tree.pack_sequence_as(batch, given))
+
+        sizes = [tf.TensorSpec((None, *part.shape[1:]), part.dtype) for part in tensors(batch)]
+        return tf.function(step, input_signature=sizes, autograph=False)
+
+    def loop(self, step, most: int):
+        """Compiles up to `most` steps: stacked batches and their count to stacked logs."""
+        structure = step.get_concrete_function().structured_outputs
+        each = tree.flatten(structure)
+
+        @tf.function(jit_compile=bool(self.jit_compile), autograph=False)
+        def several_steps(stacks, count):
+            def body(i, arrays):
+                logs = tree.flatten(step(*(stack[i] for stack in stacks)))
+                return i + 1, [array.write(i, log) for array, log in zip(arrays, logs, strict=True)]
+
+            arrays = [
+                tf.TensorArray(log.dtype, most, element_shape=log.shape, clear_after_read=False)
+                for log in each
+            ]
+            _, arrays = tf.while_loop(lambda i, _: i < count, body, (tf.constant(0), arrays))
+            return tree.pack_sequence_as(structure, [array.stack() for array in arrays])
+
+        return several_steps
 
 
 def without_optionals(batch):

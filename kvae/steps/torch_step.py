@@ -9,25 +9,31 @@ from keras import ops, tree
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from kvae.steps.executions import Executions
+from kvae.steps.fingerprint import fingerprint
 from kvae.steps.torch_adam import quicken
 
 # Eager steps with batches of one shape before it is recorded: what they lose is about what
 # recording takes, so that neither a short nor a long run is much worse than if it had known.
 EAGER_STEPS = 64
+MOST_FINGERPRINTS = 32
 
 
 class TrainStep(Executions):
     """A model whose `train_step` differentiates `compute_loss` with PyTorch.
 
     Keras spends most of an eager step in Python, layer by layer. So what a step asks of PyTorch is
-    recorded once for each shape of a batch that comes often, and then replayed. What cannot be
-    recorded, since it depends on values, is run eagerly.
+    recorded once for each shape of a batch that comes often, and then replayed; anew when an
+    attribute of the model or of a part of it has changed. What cannot be recorded, since it depends
+    on values, is run eagerly; and so is what calls code that is neither Keras's nor ours (a layer,
+    a likelihood, a `VAE` or an activation of your own), since it may read what is no attribute.
     """
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         # Out of sight of Keras, which would take them for parts of the model.
-        self.graphs = types.SimpleNamespace(made={}, seen=collections.Counter())
+        self.graphs = types.SimpleNamespace(
+            made={}, seen=collections.Counter(), fingerprints={}, now=None, looked=False
+        )
 
     def best_jit_compile(self) -> bool | str:
         """What to give `compile(jit_compile=...)`: Keras chooses well here."""
@@ -36,8 +42,7 @@ class TrainStep(Executions):
     def make_train_function(self, force=False):
         """As Keras's; forgets what was recorded for another optimizer."""
         if force or self.train_function is None:
-            self.graphs.made = {}
-            self.graphs.seen.clear()
+            self.forget()
             if self.can_be_recorded():
                 quicken(self.optimizer)
         return super().make_train_function(force)
@@ -69,13 +74,38 @@ class TrainStep(Executions):
         scales = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
         return not (self.run_eagerly or self.jit_compile or scales)
 
+    def forget(self) -> None:
+        """Forgets what was recorded."""
+        self.graphs.made, self.graphs.fingerprints = {}, {}
+        self.graphs.seen.clear()
+        self.graphs.looked = False
+
+    def reset_metrics(self):
+        """As Keras's, at the start of epochs and of steps alone: there attributes may change."""
+        super().reset_metrics()
+        self.graphs.looked = False
+
+    def attributes(self) -> int | None:
+        """A number for all attributes as they are now; None where there is code of the user's.
+
+        It takes as long as a tenth of a step: so only where somebody may have changed one.
+        """
+        graphs = self.graphs
+        if not (graphs.looked and self.executions.undisturbed):
+            scale = (type(self.optimizer).scale_loss, self.optimizer.loss_scale_factor)
+            now = fingerprint(self, scale, settings())
+            if now not in graphs.fingerprints and len(graphs.fingerprints) == MOST_FINGERPRINTS:
+                self.forget()
+            number = graphs.fingerprints.setdefault(now, len(graphs.fingerprints))
+            graphs.now = None if now is None else number
+            graphs.looked = True
+        return graphs.now
+
     def recorded(self, data: tuple) -> tuple[list, dict] | None:
         """As `eager`, replayed; None where it cannot be recorded, or is not yet worth it."""
-        if not self.can_be_recorded():
+        if not self.can_be_recorded() or self.attributes() is None:
             return None
-        # The variables are those of the graph too, so that no other can have their identity.
-        weights = (id(weight) for weight in self.trainable_weights)
-        key = (*weights, *(described(part) for part in tree.flatten(data)))
+        key = (self.graphs.now, *(described(part) for part in tree.flatten(data)))
         if key not in self.graphs.made:
             self.graphs.seen[key] += 1
             if self.graphs.seen[key] <= EAGER_STEPS:
@@ -102,11 +132,14 @@ class TrainStep(Executions):
         state = [*weights, *self.non_trainable_variables, *self.metrics_variables]
         changed: list = []
 
+        def pairs_of(values):
+            return zip(state, values, strict=True)
+
         def function(values, data):
             values = [value.detach() for value in values]
             for value in values[: len(weights)]:
                 value.requires_grad_()
-            with keras.StatelessScope(zip(state, values, strict=True)) as scope:
+            with keras.StatelessScope(pairs_of(values), collect_losses=True) as scope:
                 gradients, logs = self.eager(*data)
             news = [scope.get_current_value(variable) for variable in state]
             pairs = list(zip(state, news, values, strict=True))
@@ -118,8 +151,21 @@ class TrainStep(Executions):
             return make_fx(function, tracing_mode="fake")(values, data), state, changed
         except Exception:  # whatever a layer does that depends on values
             return None, state, changed
+        finally:
+            self._clear_losses()  # else those of the recording would be taken for a later step's
 
 
 def described(part) -> tuple | None:
     """What a graph is made for: shape, type and place of an array."""
     return None if part is None else (tuple(part.shape), part.dtype, str(part.device))
+
+
+def settings() -> tuple:
+    """What steps depend on that is set for all of Keras and PyTorch."""
+    return (
+        keras.config.floatx(),
+        keras.config.epsilon(),
+        keras.config.image_data_format(),
+        *(torch.is_autocast_enabled(device) for device in ("cpu", "cuda")),
+        str(torch.get_default_dtype()),
+    )

@@ -1,0 +1,193 @@
+"""What a recorded step depends on that is no variable: the attributes of a model's parts."""
+
+import collections
+import types
+import weakref
+
+import keras
+import numpy as np
+
+__all__ = ["KNOWN_PACKAGES", "fingerprint"]
+
+KNOWN_PACKAGES = {"keras", "kvae"}  # whose code reads nothing but its arguments and attributes
+SMALL = 2**16  # bytes of an array that is compared by value
+
+# Attributes that a step does not read, or that it changes itself.
+IGNORED = {
+    *("_losses", "_loss_ids", "_losses_override", "_called"),
+    "training",  # PyTorch's flag, which Keras's layers do not look at
+    # What Keras keeps of how a layer was made and called.
+    *("_auto_config", "_build_shapes_dict", "_inbound_nodes", "_outbound_nodes", "_input_spec"),
+    *("_inputs", "_outputs", "_inputs_struct", "_outputs_struct", "_nodes", "_nodes_by_depth"),
+    *("_operations_by_depth", "_call_context_args", "_call_signature", "_call_has_context_arg"),
+    *("call_signature_parameters", "_call_has_training_arg", "_call_has_mask_arg", "build"),
+    *("quantize", "built", "name", "_path", "_parent_path", "_lock", "_lock_violation_msg"),
+    *(
+        "_tracker",
+        "tracker",
+        "locked",
+        "backend",
+        "supports_jit",
+        "_remat_mode",
+        "_convert_input_args",
+    ),
+    *("_allow_non_tensor_positional_args", "_compiled_trainable_state"),
+    *("kernel_initializer", "bias_initializer", "beta_initializer", "gamma_initializer"),
+    *("moving_mean_initializer", "moving_variance_initializer"),
+    # PyTorch's, whose hooks Keras does not call.
+    *("_torch_params", "_parameters", "_buffers", "_non_persistent_buffers_set"),
+    *("_backward_pre_hooks", "_backward_hooks", "_is_full_backward_hook", "_forward_hooks"),
+    *("_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks"),
+    *("_forward_pre_hooks_with_kwargs", "_state_dict_hooks", "_state_dict_pre_hooks"),
+    *("_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"),
+    # A model's own.
+    *("_compile_config", "_compile_loss", "optimizer", "card", "executions", "graphs", "history"),
+    *("kept", "train_function", "test_function", "predict_function"),
+    *("stop_training", "stop_evaluating", "stop_predicting"),
+}
+PLAIN = {bool, int, float, complex, str, bytes, type(None), type(Ellipsis), slice, range}
+FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, np.ufunc)
+
+
+class ForeignCode(Exception):
+    """Something may be called that was not written here or in Keras."""
+
+
+def fingerprint(*parts) -> tuple | None:
+    """Describes all that objects are made of, by value, and variables by identity.
+
+    Two that are equal make the same step. Code of other packages may read what is no attribute (a
+    global, a counter, `numpy.random`), so that nothing tells whether its steps are the same.
+
+    Args:
+        *parts: A model, and what else a step calls.
+
+    Returns:
+        Something to compare and to hash; None where there is code that is neither Keras's nor ours.
+    """
+    walk = Walk()
+    try:
+        for part in parts:
+            walk.add(part)
+    except ForeignCode:
+        return None
+    return tuple(walk.found)
+
+
+class Same:
+    """Stands for an object: equal to what stands for the same one, which is kept alive."""
+
+    __slots__ = ("it",)
+
+    def __init__(self, it):
+        self.it = it
+
+    def __eq__(self, other):
+        return type(other) is Same and self.it is other.it
+
+    def __hash__(self):
+        return id(self.it)
+
+
+class Walk:
+    """Goes through objects, each once."""
+
+    def __init__(self):
+        self.found: list = []
+        self.seen: dict[int, int] = {}
+
+    def add(self, value) -> None:
+        """Describes a value and all that it is made of."""
+        kind = type(value)
+        self.found.append(kind)
+        if kind in PLAIN:
+            self.found.append(value)
+        elif id(value) in self.seen:
+            self.found.append(self.seen[id(value)])
+        else:
+            self.seen[id(value)] = len(self.seen)
+            way = WAYS.get(kind) or WAYS.setdefault(kind, way_of(kind))
+            way(self, value)
+
+    def add_sequence(self, value) -> None:
+        """Items in their order."""
+        self.found.append(len(value))
+        for item in value:
+            self.add(item)
+
+    def add_set(self, value) -> None:
+        """Items without an order, by their own equality."""
+        self.found.append(frozenset(value))
+
+    def add_dict(self, value) -> None:
+        """Names and values, without what is to be ignored."""
+        self.found.append("{")
+        for name, item in value.items():
+            if name not in IGNORED:
+                self.found.append(name)
+                self.add(item)
+        self.found.append("}")
+
+    def add_object(self, value) -> None:
+        """Attributes."""
+        self.add_dict(vars(value))
+
+    def add_variable(self, value) -> None:
+        """The variable itself, and the attributes that make a difference."""
+        self.found.append(Same(value))
+        for name in ("regularizer", "constraint", "trainable", "_autocast"):
+            self.add(getattr(value, name, None))
+
+    def add_array(self, value) -> None:
+        """The numbers of a small array, a large one by identity."""
+        small = value.nbytes <= SMALL and value.dtype != object
+        self.found += (value.dtype, value.shape, value.tobytes() if small else Same(value))
+
+    def add_function(self, value) -> None:
+        """A function by identity, with what it is bound to."""
+        package = (getattr(value, "__module__", None) or "").partition(".")[0]
+        if package not in KNOWN_PACKAGES:
+            raise ForeignCode
+        self.found.append(Same(getattr(value, "__func__", value)))
+        if isinstance(value, types.MethodType):
+            self.add(value.__self__)
+
+    def add_itself(self, value) -> None:
+        """By identity."""
+        self.found.append(Same(value))
+
+    def refuse(self, value) -> None:
+        """Gives up."""
+        raise ForeignCode
+
+
+def way_of(kind: type):
+    """How objects of a class are described."""
+    packages = {base.__module__.partition(".")[0] for base in kind.__mro__}
+    if issubclass(kind, keras.Variable):
+        return Walk.add_variable
+    if issubclass(kind, keras.layers.Lambda):
+        return Walk.refuse
+    if issubclass(kind, dict):
+        return Walk.add_dict
+    if issubclass(kind, (list, tuple, collections.deque)):
+        return Walk.add_sequence
+    if issubclass(kind, (set, frozenset)):
+        return Walk.add_set
+    if issubclass(kind, np.ndarray):
+        return Walk.add_array
+    if issubclass(kind, FUNCTIONS):
+        return Walk.add_function
+    if kind.__module__.partition(".")[0] in KNOWN_PACKAGES and not issubclass(
+        kind, (keras.KerasTensor, type)
+    ):
+        return Walk.add_object if kind.__dictoffset__ else Walk.add_itself
+    if packages & KNOWN_PACKAGES and not issubclass(kind, (keras.KerasTensor, type)):
+        return Walk.refuse
+    if issubclass(kind, type) or kind is weakref.ref:
+        return Walk.add_itself
+    called = any("__call__" in vars(base) for base in kind.__mro__)
+    return Walk.refuse if called else Walk.add_itself
+
+
+WAYS: dict = {}
