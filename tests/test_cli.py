@@ -1,5 +1,5 @@
-import importlib.metadata
 import dataclasses
+import importlib.metadata
 import json
 import os
 import pathlib

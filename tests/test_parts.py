@@ -39,9 +39,13 @@ def test_beta_can_be_set_by_a_callback(make_vae, images, moment, of_objective):
     callbacks = [Sets(moment, of_objective), Logs()]
     vae.fit(images[:32], batch_size=32, epochs=4, verbose=0, callbacks=callbacks)
     weights = [(logs["loss"] - logs["reconstruction"]) / logs["kl"] for logs in seen]
-    begins = {"on_epoch_begin": [0.25, 0.5, 0.75, 1.0], "on_epoch_end": [1.0, 0.25, 0.5, 0.75],
-              "on_train_batch_begin": [0.25] * 4, "on_train_batch_end": [1.0, 0.25, 0.25, 0.25]}  # fmt: skip
-    np.testing.assert_allclose(weights, begins[moment], rtol=1e-3)
+    expected = {
+        "on_epoch_begin": [0.25, 0.5, 0.75, 1.0],
+        "on_epoch_end": [1.0, 0.25, 0.5, 0.75],
+        "on_train_batch_begin": [0.25] * 4,
+        "on_train_batch_end": [1.0, 0.25, 0.25, 0.25],
+    }
+    np.testing.assert_allclose(weights, expected[moment], rtol=1e-3)
 
 
 def test_beta_set_in_a_long_fit_is_heard_by_every_kind_of_step(make_vae, images):
@@ -139,6 +143,11 @@ def test_what_is_no_argument_can_be_set(make_vae):
 # Settings are configuration, not weights ---------------------------------------------------------
 
 
+# What Keras says of an optimizer that has made no step yet.
+unbuilt = pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer")
+
+
+@unbuilt
 def test_weights_carry_no_settings(make_vae, images, tmp_path):
     plain, own = make_vae(beta=0.0, warmup_steps=9), make_vae(beta=4.0, warmup_steps=3)
     plain.fit(images, batch_size=32, verbose=0)
@@ -167,6 +176,7 @@ def test_restoring_the_best_weights_winds_back_neither_step_nor_beta(make_vae, i
     assert [number(vae.step), number(vae.beta)] == [6.0, 4.0]
 
 
+@unbuilt
 def test_a_file_and_a_checkpoint_hold_the_step(make_vae, images, tmp_path):
     vae = make_vae(warmup_steps=9)
     vae.fit(images, batch_size=32, epochs=2, verbose=0)
@@ -176,9 +186,10 @@ def test_a_file_and_a_checkpoint_hold_the_step(make_vae, images, tmp_path):
     vae.fit(images, batch_size=32, epochs=1, verbose=0, callbacks=[backup])
     other = make_vae(warmup_steps=9)
     other.fit(images, batch_size=32, epochs=1, verbose=0, callbacks=[backup])
-    assert number(other.step) == 5.0
+    assert number(other.step) == 6.0
 
 
+@unbuilt
 def test_settings_of_a_model_as_they_stand_are_in_its_file(make_vae, tmp_path):
     vae = make_vae(beta=2.0)
     vae.beta = 0.5

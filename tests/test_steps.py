@@ -598,17 +598,12 @@ def set_penalty(vae):
     vae.decoder.get_layer("hidden").kernel.regularizer.l2 = 5.0
 
 
-def set_draws(vae):
-    vae.samples = 2
-
-
 CHANGES = [
     setting("hidden", "activation", keras.activations.relu),
     setting("norm", "momentum", 0.1),
     setting("norm", "trainable", False),
     setting("leaky", "negative_slope", 0.9),
     set_penalty,
-    set_draws,
     set_trainable,
     set_dtype,
     replace_layer,

@@ -5,6 +5,7 @@ import types
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from kvae.likelihoods import Bernoulli, Likelihood
@@ -292,8 +293,9 @@ class VAE(Fixed, Verbs):
         for name in PARTS if objective is None else PARTS[:-1]:
             pairs = zip(getattr(copy, name).variables, getattr(self, name).variables, strict=True)
             for variable, value in pairs:
-                variable.assign(value)
-        copy.seed_generator.state.assign(self.seed_generator.state)
+                # A copy: on JAX two variables of one array lose it when one of them trains.
+                variable.assign(np.array(ops.convert_to_numpy(value)))
+        copy.seed_generator.state.assign(ops.convert_to_numpy(self.seed_generator.state))
         return copy
 
     def save_own_variables(self, store: Any) -> None:

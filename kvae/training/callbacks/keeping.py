@@ -69,7 +69,7 @@ class KeepLastEpoch(keras.callbacks.Callback):
         if self.interrupted:
             raise KeyboardInterrupt
 
-    looks_at_batches = False  # between two dispatches is often enough
+    looks_at_batches = False  # steps may be made ahead: it need not see each alone
     # Not at the end of a batch: Keras would then wait for every batch's metrics.
     on_train_batch_begin = on_test_batch_begin = raise_if_interrupted
 
