@@ -47,7 +47,7 @@ class FiniteRange(click.FloatRange):
         return number
 
 
-def ends_in(*suffixes: str):
+def ends_in(*suffixes: str) -> Any:
     """A callback of an option: a file name must end so."""
 
     def check(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -104,18 +104,18 @@ def import_quietly() -> None:
 class KeptOut(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Lets the import of a module fail as if it were not installed."""
 
-    def __init__(self, module: str):
+    def __init__(self, module: str) -> None:
         self.kept_out = module  # `kvae.data` looks for this where it needs TensorFlow itself
 
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         """This, for the module."""
         return importlib.machinery.ModuleSpec(name, self) if name == self.kept_out else None
 
-    def create_module(self, spec):
+    def create_module(self, spec: Any) -> None:
         """What happens where a module is not installed."""
         raise ModuleNotFoundError(f"No module named {spec.name!r}", name=spec.name)
 
-    def exec_module(self, module):
+    def exec_module(self, module: Any) -> None:
         """A loader must have it; there is no module to execute."""
 
 
@@ -129,7 +129,7 @@ def keep_out(module: str) -> None:
         return
     finder = KeptOut(module)
 
-    def let_in():
+    def let_in() -> None:
         if finder in sys.meta_path:
             sys.meta_path.remove(finder)
 
@@ -138,7 +138,7 @@ def keep_out(module: str) -> None:
 
 
 @contextlib.contextmanager
-def muted_stderr():
+def muted_stderr() -> Any:
     """Sends what is written to file descriptor 2 nowhere."""
     stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:

@@ -1,5 +1,8 @@
 """`kvae evaluate`."""
 
+import json
+from typing import Any
+
 import click
 
 from .command import Command, backend_option, ends_in
@@ -60,7 +63,6 @@ def evaluate(
     Example: kvae evaluate saved_models/vae.keras -k 1000
     """
     import contextlib
-    import json
     import sys
 
     names = models or (MODEL,)
@@ -83,20 +85,7 @@ def evaluate(
             )
     first, *others = found
     differences = {name: kvae.compare(found[name], found[first]) for name in others}
-    if as_json:
-        report = {
-            "models": {name: evaluation.as_dict() for name, evaluation in found.items()},
-            "differences": [
-                {"first": name, "second": first, **difference}
-                for name, difference in differences.items()
-            ],
-        }
-        click.echo(json.dumps(report, indent=2, allow_nan=False))
-    else:
-        for name, evaluation in found.items():
-            click.echo(f"{name}\n{evaluation}\n")
-        for name, difference in differences.items():
-            click.echo(f"{name} − {first}: {sentence(difference)}")
+    click.echo(as_text(found, differences) if not as_json else as_plain(found, differences))
     if neighbours:
         vae = vaes[first]
         train = kvae.data.fitted(Images(vae, dataset, data_dir, split).data.train, vae.image_shape)
@@ -104,6 +93,27 @@ def evaluate(
         kvae.plots.save_picture(kvae.plots.grid(cells, columns=6), neighbours)
         text = f"{neighbours}: 10 samples, each beside the 5 training images nearest to it"
         click.echo(text, err=as_json)
+
+
+def as_plain(found: dict[str, Any], differences: dict[str, dict]) -> str:
+    """All figures as JSON."""
+    first = next(iter(found))
+    report = {
+        "models": {name: evaluation.as_dict() for name, evaluation in found.items()},
+        "differences": [
+            {"first": name, "second": first, **difference}
+            for name, difference in differences.items()
+        ],
+    }
+    return json.dumps(report, indent=2, allow_nan=False)
+
+
+def as_text(found: dict[str, Any], differences: dict[str, dict]) -> str:
+    """A table for each model, and a line for each difference."""
+    first = next(iter(found))
+    lines = [f"{name}\n{evaluation}\n" for name, evaluation in found.items()]
+    lines += [f"{name} − {first}: {sentence(d)}" for name, d in differences.items()]
+    return "\n".join(lines)
 
 
 def sentence(difference: dict) -> str:

@@ -1,6 +1,7 @@
 """`kvae generate`."""
 
 import pathlib
+from typing import Any
 
 import click
 
@@ -82,13 +83,6 @@ def generate(
 
     Example: kvae generate --rows 4 --columns 8 --out grid.png
     """
-    if len(class_names) > 1 or "all" in class_names:
-        if rows:
-            raise click.UsageError(
-                "With several classes there is a row for each: leave out --rows."
-            )
-        count = columns = count or columns or 10
-    count, columns = layout(count, rows, columns)
     path = pathlib.Path(out)
     if like and class_names:
         raise click.UsageError("--like and --class exclude each other.")
@@ -96,21 +90,20 @@ def generate(
         raise click.UsageError(f"--separate writes .png files. Received: --out {out}")
     if beside and (like or class_names or separate or path.suffix != ".png"):
         raise click.UsageError("--beside is for a .png of draws from the prior.")
-    source_of_name = click.get_current_context().get_parameter_source("model")
-    if source_of_name == click.core.ParameterSource.DEFAULT and not pathlib.Path(MODEL).is_file():
-        model = SHIPPED
-        click.echo(
-            f"There is no {MODEL} yet: these are from the model {SHIPPED} that comes with kvae. "
-            "`kvae train` makes yours.",
-            err=True,
-        )
+    if len(class_names) > 1 or "all" in class_names:
+        if rows:
+            raise click.UsageError(
+                "With several classes there is a row for each: leave out --rows."
+            )
+        count = columns = count or columns or 10
+    count, columns = layout(count, rows, columns)
+    model = or_shipped(model)
     vae = open_model(model)
     import random
 
     import numpy as np
 
     import kvae
-    from kvae.files import whole
 
     seed = random.randrange(2**31) if seed is None else seed
     source, what = Images(vae, dataset, data_dir, split), "new images"
@@ -119,36 +112,62 @@ def generate(
         what += f" like {like}"
     elif class_names:
         names = source.classes(class_names)
-        rows_of_classes = [
-            kvae.like(vae, source.of_class(name), count, seed, temperature) for name in names
-        ]
-        images = np.concatenate(rows_of_classes)
+        of_class = (kvae.like(vae, source.of_class(n), count, seed, temperature) for n in names)
+        images = np.concatenate(list(of_class))
         what += f" of class {', '.join(names)}"
     else:
         images = vae.generate(count, seed, temperature)
+    others = [open_model(name).generate(count, seed, temperature) for name in beside]
+    models = (model, *beside)
+    written = write(path, [images, *others], columns, separate, models)
+    click.echo(f"{written}: {len(images):,} {what} from {', '.join(models)}, seed {seed}")
+
+
+def or_shipped(model: str) -> str:
+    """The model, or where none is named and nothing was trained yet, one that comes with kvae."""
+    source = click.get_current_context().get_parameter_source("model")
+    if source != click.core.ParameterSource.DEFAULT or pathlib.Path(MODEL).is_file():
+        return model
+    click.echo(
+        f"There is no {MODEL} yet: these are from the model {SHIPPED} that comes with kvae. "
+        "`kvae train` makes yours.",
+        err=True,
+    )
+    return SHIPPED
+
+
+def write(
+    path: pathlib.Path,
+    sheets: list[Any],
+    columns: int | None,
+    separate: bool,
+    models: tuple[str, ...],
+) -> str:
+    """Writes the images of one model, or of several side by side; returns what was written."""
+    import numpy as np
+
+    from kvae import plots
+    from kvae.files import whole
+
+    images = sheets[0]
     if separate:
         files = [path.with_stem(f"{path.stem}-{i + 1:03}") for i in range(len(images))]
         for image, file in zip(images, files, strict=True):
-            kvae.plots.save_image(image, file)
-        out = f"{files[0]} to {files[-1].name}"
-    elif path.suffix == ".npz":
+            plots.save_image(image, file)
+        return f"{files[0]} to {files[-1].name}"
+    if path.suffix == ".npz":
         with whole(path) as partial:
             np.savez_compressed(partial, images=images)
-    elif beside:
-        sheets = [
-            images,
-            *(open_model(other).generate(count, seed, temperature) for other in beside),
-        ]
+    elif len(sheets) > 1:
         if len({sheet.shape for sheet in sheets}) > 1:
             raise click.ClickException("Models side by side must have images of one size.")
-        picture = kvae.plots.side_by_side([kvae.plots.grid(sheet, columns) for sheet in sheets])
-        names = [pathlib.Path(name).stem for name in (model, *beside)]
-        title = f"{count} new images of each model"
-        kvae.plots.save_picture(kvae.plots.framed(picture, title, columns=names), path)
+        picture = plots.side_by_side([plots.grid(sheet, columns) for sheet in sheets])
+        names = [pathlib.Path(name).stem for name in models]
+        title = f"{len(images)} new images of each model"
+        plots.save_picture(plots.framed(picture, title, columns=names), path)
     else:
-        kvae.plots.save_picture(kvae.plots.grid(images, columns), path)
-    models = ", ".join((model, *beside))
-    click.echo(f"{out}: {len(images):,} {what} from {models}, seed {seed}")
+        plots.save_picture(plots.grid(images, columns), path)
+    return str(path)
 
 
 def layout(count: int | None, rows: int | None, columns: int | None) -> tuple[int, int | None]:

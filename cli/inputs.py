@@ -3,6 +3,8 @@
 import functools
 import pathlib
 import re
+from collections.abc import Callable
+from typing import Any
 
 import click
 
@@ -29,7 +31,7 @@ seed_option = click.option(
 )
 
 
-def out_option(default: str, *suffixes: str):
+def out_option(default: str, *suffixes: str) -> Any:
     """The file to write, which must end in one of these."""
     return click.option(
         "--out",
@@ -41,7 +43,7 @@ def out_option(default: str, *suffixes: str):
     )
 
 
-def dataset_options(command):
+def dataset_options(command: Callable[..., Any]) -> Any:
     """The data set."""
     command = click.option(
         "--data-dir",
@@ -55,7 +57,7 @@ def dataset_options(command):
     )(command)
 
 
-def data_options(command):
+def data_options(command: Callable[..., Any]) -> Any:
     """Where images come from: the data set, and which part of it."""
     split = click.option(
         "--split",
@@ -67,7 +69,7 @@ def data_options(command):
     return dataset_options(split(command))
 
 
-def open_model(path: str):
+def open_model(path: str) -> Any:
     """The model, for use and not for training."""
     import_quietly()
     import kvae
@@ -98,7 +100,7 @@ class Images:
         split: "train", "validation" or "test".
     """
 
-    def __init__(self, vae, dataset: str | None, data_dir: str | None, split: str):
+    def __init__(self, vae: Any, dataset: str | None, data_dir: str | None, split: str) -> None:
         self.vae = vae
         self.dataset = dataset
         self.data_dir = data_dir
@@ -106,7 +108,7 @@ class Images:
         self.told = False
 
     @functools.cached_property
-    def data(self):
+    def data(self) -> Any:
         """The data set, read when it is first needed."""
         import_quietly()
         import kvae
@@ -138,11 +140,11 @@ class Images:
         return f"{self.data.name} {self.split} images"
 
     @property
-    def labels(self):
+    def labels(self) -> Any:
         """The labels of the split, or None."""
         return getattr(self.data, f"{self.split}_labels")
 
-    def sample(self, count: int, seed: int):
+    def sample(self, count: int, seed: int) -> Any:
         """So many images of the split, or all if there are fewer; with their labels or None."""
         import numpy as np
 
@@ -150,7 +152,7 @@ class Images:
         chosen = np.random.default_rng(seed).permutation(len(images))[:count]
         return self.fitted(images[chosen]), None if self.labels is None else self.labels[chosen]
 
-    def image(self, name: str):
+    def image(self, name: str) -> Any:
         """The image that a user names: a file, or an index such as test:7."""
         import kvae
 
@@ -173,7 +175,7 @@ class Images:
             raise click.ClickException(f"An image is a file {', '.join(PICTURES)}: {name}")
         return self.fitted(kvae.data.read_pictures([path]))[0]
 
-    def of_class(self, name: str):
+    def of_class(self, name: str) -> Any:
         """All images of a class of the split."""
         if self.labels is None:
             raise click.ClickException(f"{self.data.name} has no labels, and so no class {name}.")
@@ -201,12 +203,12 @@ class Images:
         count = 0 if self.labels is None else int(self.labels.max()) + 1
         return list(self.data.class_names) or [str(label) for label in range(count)]
 
-    def end(self, name: str):
+    def end(self, name: str) -> Any:
         """An end of a path: an image that a user names, or all images of a class."""
         there = pathlib.Path(name).exists() or ":" in name or name.lower().endswith(PICTURES)
         return self.image(name) if there else self.of_class(name)
 
-    def fitted(self, images):
+    def fitted(self, images: Any) -> Any:
         """Images of the model's size, with a notice where they had another."""
         import kvae
 

@@ -1,5 +1,7 @@
 """`kvae interpolate`."""
 
+from typing import Any
+
 import click
 
 from .command import Command, backend_option
@@ -88,7 +90,7 @@ def interpolate(
     click.echo(f"{out}: {what}; {steps} steps, by {model}")
 
 
-def pairs(images, labels, count: int):
+def pairs(images: Any, labels: Any, count: int) -> Any:
     """Starts and ends among images in random order; of different classes where there are labels."""
     import numpy as np
 

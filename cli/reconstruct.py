@@ -1,5 +1,7 @@
 """`kvae reconstruct`."""
 
+from typing import Any
+
 import click
 
 from .command import Command, backend_option
@@ -52,6 +54,6 @@ def reconstruct(
     click.echo(f"{out}: {len(inputs):,} {what} over their reconstructions by {model}")
 
 
-def as_float(image):
+def as_float(image: Any) -> Any:
     """An image as float32 in [0, 1], so that files and data of either kind go together."""
     return image.astype("float32") / (255 if image.dtype == "uint8" else 1)

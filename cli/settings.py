@@ -14,9 +14,9 @@ __all__ = ["fields", "settings_options"]
 
 def fields() -> dict[str, dataclasses.Field]:
     """The fields of `kvae.Recipe` by name, from its file alone: kvae itself imports Keras."""
-    package = importlib.util.find_spec("kvae")
-    (folder, *_) = package.submodule_search_locations if package else []
-    spec = importlib.util.spec_from_file_location("kvae_recipe", f"{folder}/recipe.py")
+    package: Any = importlib.util.find_spec("kvae")
+    (folder, *_) = package.submodule_search_locations
+    spec: Any = importlib.util.spec_from_file_location("kvae_recipe", f"{folder}/recipe.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return {field.name: field for field in dataclasses.fields(module.Recipe)}
@@ -27,7 +27,7 @@ class ChoiceOrNumber(click.ParamType):
 
     name = "choice or number"
 
-    def __init__(self, choices: tuple[str, ...]):
+    def __init__(self, choices: tuple[str, ...]) -> None:
         self.choices = choices
 
     def get_metavar(self, param: click.Parameter, ctx: Any = None) -> str:

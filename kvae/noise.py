@@ -1,6 +1,7 @@
 """Noise by hashing: cheap for every pixel, the same on every backend, and made of tensors alone."""
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
@@ -8,7 +9,7 @@ from keras import ops
 __all__ = ["normal", "uniform"]
 
 
-def uniform(shape: tuple, seed):
+def uniform(shape: tuple, seed: Any) -> Any:
     """Uniform noise in [0, 1): a hash of each value's number and of the state of a generator.
 
     On a CPU it takes a tenth of the time of JAX's own, which was a quarter of all training of a
@@ -35,7 +36,7 @@ def uniform(shape: tuple, seed):
     return fraction(words(shape, seed)[2])
 
 
-def normal(shape: tuple, seed):
+def normal(shape: tuple, seed: Any) -> Any:
     """Standard normal noise, float32; as `uniform`, by Box and Muller's transform.
 
     Args:
@@ -47,7 +48,7 @@ def normal(shape: tuple, seed):
     return radius * ops.cos(2 * math.pi * fraction(second))
 
 
-def words(shape: tuple, seed) -> tuple:
+def words(shape: tuple, seed: Any) -> tuple:
     """Three random words for each value: int32, of that shape."""
     if isinstance(seed, keras.random.SeedGenerator):
         keys = ops.cast(seed.next(), "int32")
@@ -61,24 +62,24 @@ def words(shape: tuple, seed) -> tuple:
     return mixed(x, y, z)
 
 
-def congruential(word):
+def congruential(word: Any) -> Any:
     """A step of a linear congruential generator: int32, overflow wraps."""
     return word * 1664525 + 1013904223
 
 
-def mixed(x, y, z) -> tuple:
+def mixed(x: Any, y: Any, z: Any) -> tuple:
     """Each word with the product of the two others added, in turn: int32, overflow wraps."""
     x = x + y * z
     y = y + z * x
     return x, y, z + x * y
 
 
-def shifted(word, bits: int):
+def shifted(word: Any, bits: int) -> Any:
     """To the right, with zeros from the left as if it were unsigned: int32."""
     return ops.bitwise_and(ops.right_shift(word, bits), 2 ** (32 - bits) - 1)
 
 
-def fraction(word):
+def fraction(word: Any) -> Any:
     """A word as a number in [0, 1): float32, multiples of 2⁻²⁴."""
     return ops.cast(shifted(word, 8), "float32") * 2.0**-24
 

@@ -53,7 +53,7 @@ def arguments_of(kind: type) -> frozenset[str]:
     found: set[str] = set()
     for base in kind.__mro__:
         if issubclass(base, Fixed) and "__init__" in vars(base):
-            for name, parameter in inspect.signature(base.__init__).parameters.items():
+            for name, parameter in inspect.signature(vars(base)["__init__"]).parameters.items():
                 if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                     found.add(name)
     return frozenset(found - {"self"})
@@ -66,7 +66,7 @@ class Part(Fixed, keras.layers.Layer):
     no weight: `get_weights`, `load_weights` and what restores the best weights leave it alone.
     """
 
-    def __init__(self, **kwargs: Any):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.held: dict[str, Any] = {}
         self.owners: Any = weakref.WeakSet()  # the models that this is a part of
@@ -133,6 +133,6 @@ def made(table: Mapping[str, type], what: str, name: str, *given: Any, **argumen
         names = ", ".join(map(repr, table))
         raise ValueError(f"There is no {what} {name!r}; there are {names}.{hint}")
     for argument in arguments:
-        if argument not in inspect.signature(table[name].__init__).parameters:
+        if argument not in inspect.signature(table[name]).parameters:
             raise ValueError(f"The {what} {name!r} has no argument `{argument}`.")
     return table[name](*given, **arguments)

@@ -271,7 +271,7 @@ def is_number(value: Any, whole: bool) -> bool:
     """Whether the value is a finite number, or an integer."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return False
-    return math.isfinite(value) and (not whole or int(value) == value)
+    return math.isfinite(value) and (not whole or value == math.floor(value))
 
 
 def described(rules: Mapping[str, Any]) -> str:

@@ -151,7 +151,7 @@ def test_no_figure_depends_on_how_many_distances_are_held(monkeypatch):
         )
 
     at_once = figures()
-    monkeypatch.setattr("kvae.evaluation.samples.BLOCK", 200)
+    monkeypatch.setattr("kvae.evaluation.neighbours.BLOCK", 200)
     np.testing.assert_allclose(figures(), at_once)
 
 

@@ -121,14 +121,14 @@ def not_installed(name: str, error: ImportError) -> ImportError:
     )
 
 
-def plain(builder, split: str, image) -> bool:
+def plain(builder: Any, split: str, image: Any) -> bool:
     """Whether a split can be read without TensorFlow, to the same pixels in the same order."""
     files = builder.info.splits[split].filepaths
     stored = builder.info.file_format.value
     return stored == "tfrecord" and len(files) == 1 and image.encoding_format in (None, "png")
 
 
-def examples(builder, split: str, features) -> Iterator[dict[str, Any]]:
+def examples(builder: Any, split: str, features: Any) -> Iterator[dict[str, Any]]:
     """The images and labels of a split of one file, a TFRecord, in batches of one."""
     with open(builder.info.splits[split].filepaths[0], "rb") as file:
         while head := file.read(12):  # the length of a record, and its checksum

@@ -3,6 +3,7 @@
 import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -35,7 +36,7 @@ def page(
     chart = Chart(figsize=A4, dpi=120, facecolor="white")
     left, top = 36.0, height - 40
 
-    def write(x: float, y: float, text: str, **style) -> None:
+    def write(x: float, y: float, text: str, **style: Any) -> None:
         chart.text(x / width, y / height, text, va="baseline", **{"fontsize": 8, **style})
 
     for text in textwrap.wrap(title, 88):

@@ -5,6 +5,7 @@ import math
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -205,7 +206,7 @@ def epochs_of(data: Mapping[str, Sequence[float]]) -> str:
     return f"{count:,} epoch{'s' * (count != 1)}"
 
 
-def line(axes: Axes, x: Sequence[float], y: Sequence[float], **style) -> None:
+def line(axes: Axes, x: Sequence[float], y: Sequence[float], **style: Any) -> None:
     """A line, or a dot where there is one point only."""
     axes.plot(x, y, marker="o" if len(x) == 1 else None, **style)
 

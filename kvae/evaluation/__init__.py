@@ -3,6 +3,11 @@
 from kvae.evaluation.bounds import device, importance_weighted, posterior, terms
 from kvae.evaluation.classifier import Classifier, classifier_for, train_classifier
 from kvae.evaluation.comparison import compare
+from kvae.evaluation.distances import (
+    frechet_distance,
+    kernel_distance,
+    precision_recall_density_coverage,
+)
 from kvae.evaluation.latents import (
     active_units,
     beyond_chance,
@@ -12,16 +17,9 @@ from kvae.evaluation.latents import (
     neighbour_accuracy,
     prior_gap_at_least,
 )
+from kvae.evaluation.neighbours import beside_neighbours, memorisation, nearest_neighbours
 from kvae.evaluation.report import Evaluation, evaluate
-from kvae.evaluation.samples import (
-    beside_neighbours,
-    frechet_distance,
-    kernel_distance,
-    memorisation,
-    nearest_neighbours,
-    precision_recall_density_coverage,
-    sample_quality,
-)
+from kvae.evaluation.samples import sample_quality
 from kvae.evaluation.training import test_figures, train_figures
 
 __all__ = [

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -161,7 +162,7 @@ class Draws(keras.Model):
         draws: How many an image has in one call.
     """
 
-    def __init__(self, vae: VAE, draws: int):
+    def __init__(self, vae: VAE, draws: int) -> None:
         super().__init__()
         self.vae = vae
         self.draws = draws
@@ -169,7 +170,7 @@ class Draws(keras.Model):
         self.compile(optimizer=None, jit_compile=vae.best_jit_compile())
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         """Decodes and scores the draws.
 
         Args:

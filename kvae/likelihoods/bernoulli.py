@@ -1,6 +1,7 @@
 """Bernoulli: pixels that are black or white."""
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
@@ -41,7 +42,7 @@ class Bernoulli(Likelihood):
         -2.7726
     """
 
-    def __init__(self, binarize: str = "dynamic", **kwargs):
+    def __init__(self, binarize: str = "dynamic", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if binarize not in BINARIZATIONS:
             raise ValueError(
@@ -60,7 +61,7 @@ class Bernoulli(Likelihood):
         """How grey values become observations."""
         return f"binarize {self.binarize}"
 
-    def observe(self, images, seed=None):
+    def observe(self, images: Any, seed: Any = None) -> Any:
         """What the model sees and is scored on.
 
         Args:
@@ -78,14 +79,14 @@ class Bernoulli(Likelihood):
             return ops.cast(images >= 0.5, "float32")
         return ops.cast(uniform(ops.shape(images), seed) < images, "float32")
 
-    def observe_once(self, images, generator: np.random.Generator) -> np.ndarray:
+    def observe_once(self, images: Any, generator: np.random.Generator) -> np.ndarray:
         """As `observe`; what is drawn comes from NumPy, so that each backend sees the same."""
         if self.binarize != "dynamic":
             return super().observe_once(images, generator)
         grey = np.asarray(images, "float32") / (1 if images.dtype.kind == "f" else 255)
         return (generator.random(grey.shape, dtype="float32") < grey).astype("float32")
 
-    def log_prob_of_draws(self, observed, parameters, draws: int):
+    def log_prob_of_draws(self, observed: Any, parameters: Any, draws: int) -> Any:
         """`log_prob` of each image under each of its draws of z; for evaluation, not for training.
 
         The sum of softplus(l) = max(l, 0) + log(1 + exp(-|l|)) is taken in groups, as the logarithm
@@ -111,7 +112,7 @@ class Bernoulli(Likelihood):
         products = ops.prod(1 + ops.exp(-ops.abs(logits)), axis=2)
         return ops.sum(linear - ops.log(products), axis=2)
 
-    def log_prob(self, observed, parameters):
+    def log_prob(self, observed: Any, parameters: Any) -> Any:
         """Log-probability of each image.
 
         Args:
@@ -124,11 +125,11 @@ class Bernoulli(Likelihood):
         x, logits = flat(observed), flat(parameters)
         return ops.sum(x * logits - ops.softplus(logits), axis=1)
 
-    def mean(self, parameters):
+    def mean(self, parameters: Any) -> Any:
         """The expected image, (batch, height, width, channels), float32 in [0, 1]."""
         return ops.sigmoid(ops.cast(parameters, "float32"))
 
-    def sample(self, parameters, seed=None):
+    def sample(self, parameters: Any, seed: Any = None) -> Any:
         """One draw of each image, (batch, height, width, channels), float32, 0 or 1."""
         mean = self.mean(parameters)
         return ops.cast(uniform_like(mean, seed) < mean, "float32")

@@ -1,6 +1,7 @@
 """Continuous Bernoulli: a density of grey values in [0, 1]."""
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
@@ -48,7 +49,7 @@ class ContinuousBernoulli(Likelihood):
         """What `log_prob` is the logarithm of."""
         return "density"
 
-    def log_prob(self, observed, parameters):
+    def log_prob(self, observed: Any, parameters: Any) -> Any:
         """Log-density of each image over [0, 1] for each value: (batch,), float32, nats."""
         x, logits = flat(observed), flat(parameters)
         small, square = ops.abs(logits) < NEAR_ZERO, ops.square(logits)
@@ -57,7 +58,7 @@ class ContinuousBernoulli(Likelihood):
         log_c = ops.where(small, series, ops.log(size) - ops.log(ops.tanh(size / 2)))
         return ops.sum(x * logits - ops.softplus(logits) + log_c, axis=1)
 
-    def mean(self, parameters):
+    def mean(self, parameters: Any) -> Any:
         """The expected image, (batch, height, width, channels), float32 in [0, 1]."""
         logits = ops.cast(parameters, "float32")
         small, square = ops.abs(logits) < NEAR_ZERO, ops.square(logits)
@@ -65,7 +66,7 @@ class ContinuousBernoulli(Likelihood):
         series = logits * (1 / 12 - square * (1 / 720 - square / 30240))
         return 0.5 + ops.where(small, series, 0.5 / ops.tanh(safe / 2) - 1 / safe)
 
-    def sample(self, parameters, seed=None):
+    def sample(self, parameters: Any, seed: Any = None) -> Any:
         """One draw of each image, (batch, height, width, channels), float32 in [0, 1]."""
         logits = ops.cast(parameters, "float32")
         size = ops.maximum(ops.abs(logits), 1e-6)  # where it is uniform in all digits

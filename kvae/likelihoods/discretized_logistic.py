@@ -1,5 +1,7 @@
 """Discretised logistic: probabilities of the 256 levels of 8-bit images."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -47,7 +49,7 @@ class DiscretizedLogistic(Likelihood):
     parameters_per_value = 2
     support = "bool, integers in 0…255 or floats that are multiples of 1/255"
 
-    def __init__(self, min_scale: float = 1 / 2048, **kwargs):
+    def __init__(self, min_scale: float = 1 / 2048, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.min_scale = checked_min_scale(min_scale)
 
@@ -61,7 +63,7 @@ class DiscretizedLogistic(Likelihood):
         """What `log_prob` is the logarithm of."""
         return "probability"
 
-    def check(self, images, image_shape: tuple[int, int, int]) -> np.ndarray:
+    def check(self, images: Any, image_shape: tuple[int, int, int]) -> np.ndarray:
         """As for every likelihood; floats between the 256 levels are refused too."""
         array = super().check(images, image_shape)
         if array.dtype.kind == "f":
@@ -73,12 +75,12 @@ class DiscretizedLogistic(Likelihood):
                 )
         return array
 
-    def location_and_scale(self, parameters):
+    def location_and_scale(self, parameters: Any) -> Any:
         """μ and s, both (batch, height, width, channels), float32, in levels: times 255."""
         location, raw_scale = ops.split(ops.cast(parameters, "float32"), 2, axis=-1)
         return 127.5 + 255 * location, 255 * bounded_scale(raw_scale, self.min_scale)
 
-    def log_prob(self, observed, parameters):
+    def log_prob(self, observed: Any, parameters: Any) -> Any:
         """Log-probability of each image: (batch,), float32, nats."""
         location, scale = map(flat, self.location_and_scale(parameters))
         level = ops.round(255 * flat(observed))  # whole, so differences keep digits
@@ -90,7 +92,7 @@ class DiscretizedLogistic(Likelihood):
         overlap = ops.where(inside, ops.log(-ops.expm1(-1 / scale)), 0.0)
         return ops.sum(under_upper_edge + over_lower_edge + overlap, axis=1)
 
-    def mean(self, parameters):
+    def mean(self, parameters: Any) -> Any:
         """The expected image, (batch, height, width, channels), float32 in [0, 1].
 
         It is that of the logistic cut to [0, 1] before it is rounded to levels, in closed form;
@@ -102,7 +104,7 @@ class DiscretizedLogistic(Likelihood):
         gap = scale * (ops.softplus(near / scale) - ops.softplus(-far / scale))
         return ops.clip((127.5 + ops.sign(offset) * (127.5 - gap)) / 255, 0.0, 1.0)
 
-    def sample(self, parameters, seed=None):
+    def sample(self, parameters: Any, seed: Any = None) -> Any:
         """One draw of each image, (batch, height, width, channels), float32, multiples of 1/255."""
         location, scale = self.location_and_scale(parameters)
         noise = uniform_like(location, seed)

@@ -1,6 +1,7 @@
 """Gaussian: a density of values, with a scale that is fixed, shared or one for each value."""
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
@@ -48,7 +49,9 @@ class Gaussian(Likelihood):
         5.535
     """
 
-    def __init__(self, scale: str | float = "pixel", min_scale: float = 1 / 256, **kwargs):
+    def __init__(
+        self, scale: str | float = "pixel", min_scale: float = 1 / 256, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         if scale not in ("pixel", "shared") and not is_positive(scale):
             raise ValueError(
@@ -73,7 +76,7 @@ class Gaussian(Likelihood):
         """What `log_prob` is the logarithm of."""
         return "density"
 
-    def location_and_scale(self, parameters):
+    def location_and_scale(self, parameters: Any) -> Any:
         """μ, (batch, height, width, channels), and σ, of that shape or a scalar; float32."""
         parameters = ops.cast(parameters, "float32")
         if self.scale == "shared":
@@ -83,18 +86,18 @@ class Gaussian(Likelihood):
         location, raw_scale = ops.split(parameters, 2, axis=-1)
         return location, bounded_scale(raw_scale, self.min_scale)
 
-    def log_prob(self, observed, parameters):
+    def log_prob(self, observed: Any, parameters: Any) -> Any:
         """Log-density of each image, over the reals for each value: (batch,), float32, nats."""
         location, scale = map(flat, self.location_and_scale(parameters))
         error = (flat(observed) - location) / scale
         constant = 0.5 * math.log(2 * math.pi)
         return -ops.sum(0.5 * ops.square(error) + ops.log(scale) + constant, axis=1)
 
-    def mean(self, parameters):
+    def mean(self, parameters: Any) -> Any:
         """The locations cut to [0, 1]: (batch, height, width, channels), float32."""
         return ops.clip(self.location_and_scale(parameters)[0], 0.0, 1.0)
 
-    def sample(self, parameters, seed=None):
+    def sample(self, parameters: Any, seed: Any = None) -> Any:
         """One draw of each image, (batch, height, width, channels), float32, of any size."""
         location, scale = self.location_and_scale(parameters)
         noise = keras.random.normal(ops.shape(location), seed=seed, dtype="float32")

@@ -2,6 +2,7 @@
 
 import math
 import numbers
+from typing import Any
 
 import keras
 import numpy as np
@@ -49,7 +50,7 @@ class Likelihood(Part):
         """What `log_prob` is the logarithm of."""
         return "unstated"
 
-    def check(self, images, image_shape: tuple[int, int, int]) -> np.ndarray:
+    def check(self, images: Any, image_shape: tuple[int, int, int]) -> np.ndarray:
         """Images as an array, or a ValueError that says what they should be.
 
         Args:
@@ -76,7 +77,7 @@ class Likelihood(Part):
             )
         return array
 
-    def observe(self, images, seed=None):
+    def observe(self, images: Any, seed: Any = None) -> Any:
         """What the model sees and is scored on: here the grey values as they are.
 
         Args:
@@ -88,7 +89,7 @@ class Likelihood(Part):
         """
         return scaled(images)
 
-    def observe_once(self, images, generator: np.random.Generator) -> np.ndarray:
+    def observe_once(self, images: Any, generator: np.random.Generator) -> np.ndarray:
         """As `observe`; what is drawn comes from NumPy, so that each backend sees the same.
 
         Args:
@@ -97,7 +98,7 @@ class Likelihood(Part):
         """
         return ops.convert_to_numpy(self.observe(images))
 
-    def log_prob_of_draws(self, observed, parameters, draws: int):
+    def log_prob_of_draws(self, observed: Any, parameters: Any, draws: int) -> Any:
         """`log_prob` of each image under each of its draws of z; for evaluation, not for training.
 
         Args:
@@ -115,7 +116,7 @@ class Likelihood(Part):
         same = ops.reshape(same, (-1, *observed.shape[1:]))
         return ops.reshape(self.log_prob(same, parameters), (-1, draws))
 
-    def log_prob(self, observed, parameters):
+    def log_prob(self, observed: Any, parameters: Any) -> Any:
         """Log-probability, or log-density, of each image, with all constants.
 
         Args:
@@ -127,11 +128,11 @@ class Likelihood(Part):
         """
         raise NotImplementedError
 
-    def mean(self, parameters):
+    def mean(self, parameters: Any) -> Any:
         """The expected image, (batch, height, width, channels), float32 in [0, 1]."""
         raise NotImplementedError
 
-    def sample(self, parameters, seed=None):
+    def sample(self, parameters: Any, seed: Any = None) -> Any:
         """One draw of each image, (batch, height, width, channels), float32."""
         raise NotImplementedError
 
@@ -158,7 +159,7 @@ class Likelihood(Part):
         return parameters
 
 
-def bits_per_dimension(nats, image_shape: tuple[int, int, int]):
+def bits_per_dimension(nats: Any, image_shape: tuple[int, int, int]) -> Any:
     """Nats per image as bits per value: nats / (height · width · channels · ln 2).
 
     It is comparable between models where the nats are of a probability of 8-bit levels, as
@@ -177,7 +178,7 @@ def bits_per_dimension(nats, image_shape: tuple[int, int, int]):
     return nats / (math.prod(image_shape) * math.log(2))
 
 
-def flat(values):
+def flat(values: Any) -> Any:
     """(batch, …) as (batch, values), float32; a scalar as it is.
 
     XLA sums a row several times as fast as three axes, if it is one before anything is done to it.
@@ -186,7 +187,7 @@ def flat(values):
     return ops.reshape(values, (ops.shape(values)[0], -1)) if len(values.shape) else values
 
 
-def scaled(images):
+def scaled(images: Any) -> Any:
     """Images as float32 in [0, 1]; integers are divided by 255."""
     images = ops.convert_to_tensor(images)
     if "int" in keras.backend.standardize_dtype(images.dtype):
@@ -194,23 +195,23 @@ def scaled(images):
     return ops.cast(images, "float32")
 
 
-def uniform_like(values, seed=None):
+def uniform_like(values: Any, seed: Any = None) -> Any:
     """Uniform noise of that shape, float32, strictly between 0 and 1: its logit is finite."""
     noise = keras.random.uniform(ops.shape(values), seed=seed, dtype="float32")
     return ops.clip(noise, 1e-7, 1 - 1e-7)
 
 
-def bounded_scale(raw_scale, min_scale: float):
+def bounded_scale(raw_scale: Any, min_scale: float) -> Any:
     """Scales of a density, above `min_scale`; about 0.3, the spread of grey values, at raw 0."""
     return ops.softplus(raw_scale - 1) + min_scale
 
 
-def is_positive(value) -> bool:
+def is_positive(value: Any) -> bool:
     """Whether the value is a positive and finite number."""
     return isinstance(value, numbers.Real) and value is not True and 0 < float(value) < math.inf
 
 
-def checked_min_scale(min_scale) -> float:
+def checked_min_scale(min_scale: float) -> float:
     """`min_scale` as a float, or a ValueError."""
     if not is_positive(min_scale):
         raise ValueError(

@@ -25,8 +25,7 @@ def from_recipe(
     """The arguments of `VAE`, each part as the recipe has it where none is given."""
     recipe = presets.get(preset)
     latent_dim = recipe.latent_dim if latent_dim is None else latent_dim
-    shape = tuple(image_shape)
-    check_image_shape(shape)
+    shape = check_image_shape(image_shape)
     check_latent_dim(latent_dim)
     if likelihood is None:
         likelihood = likelihoods.get(recipe.likelihood, **recipe.likelihood_arguments)

@@ -17,8 +17,13 @@ OWN = ("loss", "loss_weights", "metrics", "weighted_metrics")  # arguments of `c
 class KerasModel(TrainStep):
     """A model of images with a loss of its own, which looks at what it is given."""
 
+    encoder: keras.Model
     likelihood: Likelihood
-    image_shape: tuple[int, int, int]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the images."""
+        return tuple(self.encoder.input_shape[1:])
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """`keras.Model.compile`, without a loss or metrics: the model has its own."""

@@ -9,7 +9,7 @@ from kvae.model.batches import positive_integer
 from kvae.objectives import Objective
 from kvae.priors import Prior
 
-__all__ = ["check_image_shape", "check_latent_dim", "check_parts"]
+__all__ = ["check_encoder", "check_image_shape", "check_latent_dim", "check_parts"]
 
 
 def check_parts(
@@ -20,12 +20,8 @@ def check_parts(
     objective: Objective,
 ) -> None:
     """Raises a ValueError unless the parts of a model fit each other."""
-    for name, part in (("encoder", encoder), ("decoder", decoder)):
-        if not (isinstance(part, keras.Model) and getattr(part, "inputs", None)):
-            raise ValueError(
-                f"`{name}` must be a Keras Functional model, built with `keras.Input`. "
-                f"Received: {type(part).__name__}"
-            )
+    latent = check_encoder(encoder)
+    check_functional("decoder", decoder)
     for name, part, kind in (
         ("likelihood", likelihood, Likelihood),
         ("prior", prior, Prior),
@@ -36,7 +32,6 @@ def check_parts(
                 f"`{name}` must be an object of a class derived from kvae.{kind.__name__}. "
                 f"Received: {part!r}"
             )
-    latent = check_encoder(encoder)
     check_decoder(decoder, (None, latent), expected(encoder, likelihood), likelihood)
     if prior.latent_dim != latent:
         raise ValueError(f"The prior has {prior.latent_dim} latents, the decoder {latent}.")
@@ -44,8 +39,18 @@ def check_parts(
     check_apart(encoder=encoder, decoder=decoder, likelihood=likelihood, prior=prior)
 
 
+def check_functional(name: str, part: Any) -> None:
+    """Raises a ValueError unless it is a model with known inputs and outputs."""
+    if not (isinstance(part, keras.Model) and getattr(part, "inputs", None)):
+        raise ValueError(
+            f"`{name}` must be a Keras Functional model, built with `keras.Input`. "
+            f"Received: {type(part).__name__}"
+        )
+
+
 def check_encoder(encoder: keras.Model) -> int:
     """The number of latents, or a ValueError."""
+    check_functional("encoder", encoder)
     images = encoder.input_shape
     if not isinstance(images, tuple) or len(images) != 4 or None in images[1:]:
         raise ValueError(
@@ -113,13 +118,15 @@ def check_apart(**parts: keras.layers.Layer) -> None:
                 )
 
 
-def check_image_shape(shape: Any) -> None:
-    """Raises a ValueError unless it is (height, width, channels)."""
-    if len(shape) != 3 or not all(positive_integer(size) for size in shape):
+def check_image_shape(shape: Any) -> tuple[int, int, int]:
+    """(height, width, channels), or a ValueError."""
+    if len(tuple(shape)) != 3 or not all(positive_integer(size) for size in shape):
         raise ValueError(
             "`image_shape` must be (height, width, channels), three positive integers. "
-            f"Received: image_shape={shape}"
+            f"Received: image_shape={tuple(shape)}"
         )
+    height, width, channels = shape
+    return height, width, channels
 
 
 def check_latent_dim(latent_dim: Any) -> None:

@@ -11,7 +11,7 @@ from keras import ops
 from kvae.likelihoods import Bernoulli, Likelihood
 from kvae.model.build import from_recipe
 from kvae.model.format import FORMAT, upgraded
-from kvae.model.match import check_parts
+from kvae.model.match import check_encoder, check_parts
 from kvae.model.start import start_at_mean
 from kvae.model.verbs import Verbs
 from kvae.noise import normal
@@ -86,15 +86,14 @@ class VAE(Fixed, Verbs):
         seed: int | None = None,
         card: dict[str, Any] | None = None,
         **kwargs: Any,
-    ):
+    ) -> None:
         for name in arguments_of(ELBO) & kwargs.keys():
             raise ValueError(f"`{name}` belongs to the objective: objective=kvae.ELBO({name}=…).")
         super().__init__(**kwargs)
         self.autocast = False  # grey values keep all their bits; each part casts for itself
         likelihood = Bernoulli() if likelihood is None else likelihood
         objective = ELBO() if objective is None else objective
-        if prior is None and getattr(encoder, "outputs", None):
-            prior = StandardNormal(encoder.outputs[0].shape[-1])
+        prior = StandardNormal(check_encoder(encoder)) if prior is None else prior
         check_parts(encoder, decoder, likelihood, prior, objective)
         self.encoder = encoder
         self.decoder = decoder
@@ -107,7 +106,7 @@ class VAE(Fixed, Verbs):
         self.trackers = {
             name: keras.metrics.Mean(name=name) for name in ("reconstruction", "kl", "elbo")
         }
-        for part in (likelihood, prior, objective):
+        for part in (self.likelihood, self.prior, self.objective):
             part.owners.add(self)
         # Out of sight of Keras, which would save it with the model.
         self.kept = types.SimpleNamespace(generator=None)
@@ -138,16 +137,6 @@ class VAE(Fixed, Verbs):
             ValueError: If there is no such preset, or the shape or number of latents is not one.
         """
         return cls(**from_recipe(preset, image_shape, **arguments))
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(height, width, channels) of the images."""
-        return tuple(self.encoder.input_shape[1:])
-
-    @property
-    def latent_dim(self) -> int:
-        """The number of latents."""
-        return self.decoder.input_shape[-1]
 
     @property
     def beta(self) -> Any:

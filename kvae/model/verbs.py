@@ -19,10 +19,14 @@ __all__ = ["Verbs"]
 class Verbs(KerasModel):
     """A model that encodes, decodes and generates images."""
 
-    encoder: keras.Model
     decoder: keras.Model
     prior: Prior
     kept: types.SimpleNamespace
+
+    @property
+    def latent_dim(self) -> int:
+        """The number of latents."""
+        return self.decoder.input_shape[-1]
 
     def encode(self, images: Any, batch_size: int = 1000) -> tuple[np.ndarray, np.ndarray]:
         """The posterior of each image.

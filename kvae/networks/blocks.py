@@ -1,6 +1,7 @@
 """Blocks: functions that apply stock Keras layers; what they build opens without kvae."""
 
 import math
+from typing import Any
 
 from keras import KerasTensor, initializers, layers
 
@@ -100,7 +101,7 @@ def downsample(x: KerasTensor, channels: int, name: str, factor: int = 2) -> Ker
     return layers.Conv2D(channels, 3, padding="same", name=f"{name}_conv")(x)
 
 
-def upsample(x: KerasTensor, channels: int, name: str, factor: int = 2, **conv) -> KerasTensor:
+def upsample(x: KerasTensor, channels: int, name: str, factor: int = 2, **conv: Any) -> KerasTensor:
     """Multiplies height and width by `factor`: a 3×3 convolution, then depth to space.
 
     It convolves at the low resolution, and so is cheaper than a transposed convolution, or one that

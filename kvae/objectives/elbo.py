@@ -57,7 +57,7 @@ class ELBO(Objective):
         samples: int = 1,
         mean_of_draws: int = 1,
         **kwargs: Any,
-    ):
+    ) -> None:
         super().__init__(beta, warmup_steps, samples, **kwargs)
         self.free_bits = checked("free_bits", free_bits)
         check_integer("mean_of_draws", mean_of_draws)

@@ -46,7 +46,7 @@ class ImportanceWeighted(Objective):
 
     def __init__(
         self, samples: int = 10, beta: float = 1.0, warmup_steps: float = 0, **kwargs: Any
-    ):
+    ) -> None:
         super().__init__(beta, warmup_steps, samples, **kwargs)
         if samples < 2:
             raise ValueError(

@@ -52,7 +52,9 @@ class Objective(Part):
 
     mean_of_draws = 1
 
-    def __init__(self, beta: float = 1.0, warmup_steps: float = 0, samples: int = 1, **kwargs: Any):
+    def __init__(
+        self, beta: float = 1.0, warmup_steps: float = 0, samples: int = 1, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         check_integer("samples", samples)
         self.samples = int(samples)

@@ -37,7 +37,7 @@ class Terms:
         decode: Callable[[Any], Any],
         samples: int = 1,
         weight: Any = 1.0,
-    ):
+    ) -> None:
         self.outputs = outputs
         self.likelihood = likelihood
         self.prior = prior

@@ -49,7 +49,7 @@ class Prior(Part):
 
     closed_form = False
 
-    def __init__(self, latent_dim: int, **kwargs: Any):
+    def __init__(self, latent_dim: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.latent_dim = latent_dim
 

@@ -58,7 +58,7 @@ class RealNVP(Prior):
         depth: int = 2,
         bound: float = 2.0,
         **kwargs: Any,
-    ):
+    ) -> None:
         super().__init__(latent_dim, **kwargs)
         if latent_dim < 2:
             raise ValueError(

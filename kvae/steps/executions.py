@@ -7,6 +7,7 @@ import itertools
 import math
 import types
 import weakref
+from typing import Any
 
 import keras
 import numpy as np
@@ -27,13 +28,14 @@ class Executions(keras.Model):
 
     most_steps = 1  # that pay where there are no convolutions
     steps_per_execution: int  # as Keras has it
+    train_function: Any
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # Out of sight of Keras. The functions are by how many steps they make.
         self.executions = types.SimpleNamespace(ahead=1, undisturbed=False, functions={})
 
-    def fit(self, *args, **kwargs):
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
         """`keras.Model.fit`, with as many steps in one dispatch as pay."""
         given = inspect.signature(super().fit).bind(*args, **kwargs).arguments
         now = self.executions
@@ -45,12 +47,12 @@ class Executions(keras.Model):
         finally:
             now.ahead, now.undisturbed = former
 
-    def evaluate(self, *args, **kwargs):
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """`keras.Model.evaluate`."""
         own = inspect.signature(super().evaluate).bind(*args, **kwargs).arguments
         return super().evaluate(**self.fed(own.pop("kwargs", {}) | own))
 
-    def predict(self, *args, **kwargs):
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
         """`keras.Model.predict`."""
         given = inspect.signature(super().predict).bind(*args, **kwargs).arguments
         return super().predict(**self.fed(given))
@@ -62,7 +64,7 @@ class Executions(keras.Model):
     def settle(self) -> None:
         """Puts the state of a running `fit` back into the variables, so that they can be set."""
 
-    def make_train_function(self, force=False):
+    def make_train_function(self, force: bool = False) -> None:
         """As Keras's, one for each number of steps in a dispatch, until `compile` begins anew."""
         functions = self.executions.functions
         if force or self.train_function is None:
@@ -76,7 +78,7 @@ class Executions(keras.Model):
             functions[steps] = self.train_function
         self.train_function = functions[steps]
 
-    def several_steps_function(self, most: int):
+    def several_steps_function(self, most: int) -> Any:
         """A train function that makes up to `most` steps in one dispatch; None: as Keras does."""
         return None
 
@@ -90,7 +92,8 @@ class Executions(keras.Model):
 
     def best_steps(self, given: dict) -> int:
         """How many steps `fit` makes at a time, given its arguments."""
-        x, batch_size = given.get("x"), int(given.get("batch_size") or 32)
+        x: Any = given.get("x")
+        batch_size = int(given.get("batch_size") or 32)
         if self.steps_per_execution != 1:  # the user's own number
             return 1
         if self.convolves():  # within a loop XLA's take forty times as long on a CPU
@@ -151,12 +154,12 @@ class Ahead:
         logs: Of steps that are made, until they are asked for.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.groups: collections.deque = collections.deque()
         self.running: collections.deque = collections.deque()
         self.logs: collections.deque = collections.deque()
 
-    def next_group(self, iterator, most: int) -> list:
+    def next_group(self, iterator: Any, most: int) -> list:
         """The next batches of one shape, of `most` that are taken at a time; empty at the end."""
         if not self.groups:
             self.groups.extend(of_one_shape(iterator, most))
@@ -171,7 +174,7 @@ def ahead_of_each() -> collections.abc.MutableMapping:
     return weakref.WeakKeyDictionary()
 
 
-def of_one_shape(iterator, most: int) -> list[list]:
+def of_one_shape(iterator: Any, most: int) -> list[list]:
     """The next batches, `most` of them, in lists of the same shape.
 
     The last batch of an epoch may be short, those of a generator of any size.
@@ -180,12 +183,12 @@ def of_one_shape(iterator, most: int) -> list[list]:
     return [list(group) for _, group in groups]
 
 
-def logs_of_each(stacks, count: int) -> list:
+def logs_of_each(stacks: Any, count: int) -> list:
     """The logs of each of `count` steps, as NumPy has them; waits for the device."""
     stacks = tree.map_structure(np.asarray, stacks)
     return [tree.map_structure(lambda stack: stack[i], stacks) for i in range(count)]  # noqa: B023
 
 
-def shapes(batch) -> list[tuple]:
+def shapes(batch: Any) -> list[tuple]:
     """The shapes of a batch's arrays."""
     return [tuple(array.shape) for array in tree.flatten(batch) if array is not None]

@@ -3,6 +3,7 @@
 import collections
 import types
 import weakref
+from typing import Any
 
 import keras
 import numpy as np
@@ -53,7 +54,7 @@ class ForeignCode(Exception):
     """Something may be called that was not written here or in Keras."""
 
 
-def fingerprint(*parts) -> tuple | None:
+def fingerprint(*parts: Any) -> tuple | None:
     """Describes all that objects are made of, by value, and variables by identity.
 
     Two that are equal make the same step. Code of other packages may read what is no attribute (a
@@ -79,24 +80,24 @@ class Same:
 
     __slots__ = ("it",)
 
-    def __init__(self, it):
+    def __init__(self, it: Any) -> None:
         self.it = it
 
-    def __eq__(self, other):
+    def __eq__(self, other: Any) -> Any:
         return type(other) is Same and self.it is other.it
 
-    def __hash__(self):
+    def __hash__(self) -> Any:
         return id(self.it)
 
 
 class Walk:
     """Goes through objects, each once."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.found: list = []
         self.seen: dict[int, int] = {}
 
-    def add(self, value) -> None:
+    def add(self, value: Any) -> None:
         """Describes a value and all that it is made of."""
         kind = type(value)
         self.found.append(kind)
@@ -109,17 +110,17 @@ class Walk:
             way = WAYS.get(kind) or WAYS.setdefault(kind, way_of(kind))
             way(self, value)
 
-    def add_sequence(self, value) -> None:
+    def add_sequence(self, value: Any) -> None:
         """Items in their order."""
         self.found.append(len(value))
         for item in value:
             self.add(item)
 
-    def add_set(self, value) -> None:
+    def add_set(self, value: Any) -> None:
         """Items without an order, by their own equality."""
         self.found.append(frozenset(value))
 
-    def add_dict(self, value) -> None:
+    def add_dict(self, value: Any) -> None:
         """Names and values, without what is to be ignored."""
         self.found.append("{")
         for name, item in value.items():
@@ -128,22 +129,22 @@ class Walk:
                 self.add(item)
         self.found.append("}")
 
-    def add_object(self, value) -> None:
+    def add_object(self, value: Any) -> None:
         """Attributes."""
         self.add_dict(vars(value))
 
-    def add_variable(self, value) -> None:
+    def add_variable(self, value: Any) -> None:
         """The variable itself, and the attributes that make a difference."""
         self.found.append(Same(value))
         for name in ("regularizer", "constraint", "trainable", "_autocast"):
             self.add(getattr(value, name, None))
 
-    def add_array(self, value) -> None:
+    def add_array(self, value: Any) -> None:
         """The numbers of a small array, a large one by identity."""
         small = value.nbytes <= SMALL and value.dtype != object
         self.found += (value.dtype, value.shape, value.tobytes() if small else Same(value))
 
-    def add_function(self, value) -> None:
+    def add_function(self, value: Any) -> None:
         """A function by identity, with what it is bound to."""
         package = (getattr(value, "__module__", None) or "").partition(".")[0]
         if package not in KNOWN_PACKAGES:
@@ -152,16 +153,16 @@ class Walk:
         if isinstance(value, types.MethodType):
             self.add(value.__self__)
 
-    def add_itself(self, value) -> None:
+    def add_itself(self, value: Any) -> None:
         """By identity."""
         self.found.append(Same(value))
 
-    def refuse(self, value) -> None:
+    def refuse(self, value: Any) -> None:
         """Gives up."""
         raise ForeignCode
 
 
-def way_of(kind: type):
+def way_of(kind: type) -> Any:
     """How objects of a class are described."""
     packages = {base.__module__.partition(".")[0] for base in kind.__mro__}
     if issubclass(kind, keras.Variable):

@@ -2,6 +2,7 @@
 
 import collections
 import functools
+from typing import Any
 
 import jax
 import keras
@@ -34,7 +35,7 @@ class TrainStep(Executions):
         """What to give `compile(jit_compile=...)`: Keras chooses well here."""
         return "auto"
 
-    def train_step(self, state, data):
+    def train_step(self, state: Any, data: Any) -> Any:
         """Maps the state and one batch to the running metrics and the new state."""
         trainable, non_trainable, optimizer_state, metrics_state = state
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -62,14 +63,14 @@ class TrainStep(Executions):
         """Puts the state of a running `fit`, which JAX hands from step to step, into variables."""
         self.jax_state_sync()
 
-    def several_steps_function(self, most: int):
+    def several_steps_function(self, most: int) -> Any:
         """Several steps as one compiled loop, where Keras dispatches each from Python."""
         if not self.jit_compile or keras.distribution.distribution() is not None:
             return None
         several_steps = self.loop(most)
         ahead_of = ahead_of_each()
 
-        def dispatched(state, batches):
+        def dispatched(state: Any, batches: Any) -> Any:
             stacks = tree.map_structure(
                 lambda *parts: stacked(parts, most), *batches, none_is_leaf=False
             )
@@ -78,7 +79,7 @@ class TrainStep(Executions):
             self._jax_state = dict(zip(STATE, state, strict=True))
             return logs, state
 
-        def one_step(state, iterator):
+        def one_step(state: Any, iterator: Any) -> Any:
             """One may wait while another runs, not more: else Ctrl-C would wait for them all."""
             ahead = ahead_of.setdefault(iterator, Ahead())
             if not ahead.logs:
@@ -92,7 +93,7 @@ class TrainStep(Executions):
 
         running: collections.deque = collections.deque(maxlen=2)
 
-        def as_many_as_told(state, iterator):
+        def as_many_as_told(state: Any, iterator: Any) -> Any:
             """Several at once, as Keras has it, with the logs of the last."""
             logs = None
             for batches in of_one_shape(iterator, most):
@@ -106,15 +107,15 @@ class TrainStep(Executions):
 
         return one_step if self.steps_per_execution == 1 else as_many_as_told
 
-    def loop(self, most: int):
+    def loop(self, most: int) -> Any:
         """Compiles up to `most` steps: state, stacked batches, their count to stacked logs, state.
 
         The former state is used up.
         """
 
         @functools.partial(jax.jit, donate_argnums=0)
-        def several_steps(state, batches, count):
-            def step(i, carry):
+        def several_steps(state: Any, batches: Any, count: Any) -> Any:
+            def step(i: Any, carry: Any) -> Any:
                 stacks, state = carry
                 batch = tree.map_structure(lambda stack: stack[i], batches, none_is_leaf=False)
                 logs, state = self.train_step(state, batch)
@@ -131,7 +132,7 @@ class TrainStep(Executions):
         return several_steps
 
 
-def stacked(parts, length: int):
+def stacked(parts: Any, length: int) -> Any:
     """Arrays of one shape on top of each other, filled up to a length, so that one loop fits."""
     if isinstance(parts[0], jax.Array):  # on the device already
         return jax.numpy.stack([*parts, *parts[:1] * (length - len(parts))])

@@ -1,6 +1,7 @@
 """The training step on TensorFlow."""
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
@@ -29,7 +30,7 @@ class TrainStep(Executions):
         """
         return "auto" if self.convolves() else True
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> Any:
         """Updates the weights on one batch; returns the running metrics."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         with tf.GradientTape() as tape:
@@ -41,7 +42,7 @@ class TrainStep(Executions):
         self._loss_tracker.update_state(loss, sample_weight=tf.shape(x)[0])
         return self.compute_metrics(x, y, outputs, sample_weight)
 
-    def make_train_function(self, force=False):
+    def make_train_function(self, force: bool = False) -> Any:
         """As Keras's; the optimizer's variables, made in the step, would cost a second trace.
 
         Unless a layer is built when it is first called: then the optimizer cannot know it yet.
@@ -86,7 +87,7 @@ class TrainStep(Executions):
         """Whether several devices share a batch."""
         return self._distribute_strategy is not None or tf.distribute.has_strategy()
 
-    def several_steps_function(self, most: int):
+    def several_steps_function(self, most: int) -> Any:
         """Several steps as one loop within XLA, where Keras's loop calls XLA for each of them."""
         if self.distributed() or not (self.jit_compile or self.steps_per_execution == 1):
             return None
@@ -94,7 +95,7 @@ class TrainStep(Executions):
         loops: dict = {}  # of these steps, compiled for batches of one size
         ahead_of = ahead_of_each()
 
-        def logs_of(batches) -> list:
+        def logs_of(batches: Any) -> list:
             """Makes these steps."""
             kind = str(tree.map_structure(described, batches[0]))
             size = str(shapes(batches[0]))
@@ -110,7 +111,7 @@ class TrainStep(Executions):
             logs = loops[kind, size](stacks, tf.constant(len(batches)))
             return logs_of_each(logs, len(batches))
 
-        def one_step(iterator):
+        def one_step(iterator: Any) -> Any:
             ahead = ahead_of.setdefault(iterator, Ahead())
             if not ahead.logs:
                 batches = ahead.next_group(map(without_optionals, iterator), most)
@@ -119,7 +120,7 @@ class TrainStep(Executions):
                 ahead.logs.extend(logs_of(batches))
             return ahead.logs.popleft()
 
-        def as_many_as_told(iterator):
+        def as_many_as_told(iterator: Any) -> Any:
             """Several at once, as Keras has it, with the logs of the last."""
             logs = None
             for batches in of_one_shape(map(without_optionals, iterator), most):
@@ -130,11 +131,11 @@ class TrainStep(Executions):
 
         return one_step if self.steps_per_execution == 1 else as_many_as_told
 
-    def traced(self, batch):
+    def traced(self, batch: Any) -> Any:
         """`train_step` as a function of the tensors of such a batch, of any size."""
         parts = tree.flatten(batch)
 
-        def step(*tensors):
+        def step(*tensors: Any) -> Any:
             left = iter(tensors)
             given = [None if part is None else next(left) for part in parts]
             return self.train_step(tree.pack_sequence_as(batch, given))
@@ -142,14 +143,14 @@ class TrainStep(Executions):
         sizes = [tf.TensorSpec((None, *part.shape[1:]), part.dtype) for part in tensors(batch)]
         return tf.function(step, input_signature=sizes, autograph=False)
 
-    def loop(self, step, most: int):
+    def loop(self, step: Any, most: int) -> Any:
         """Compiles up to `most` steps: stacked batches and their count to stacked logs."""
         structure = step.get_concrete_function().structured_outputs
         each = tree.flatten(structure)
 
         @tf.function(jit_compile=bool(self.jit_compile), autograph=False)
-        def several_steps(stacks, count):
-            def body(i, arrays):
+        def several_steps(stacks: Any, count: Any) -> Any:
+            def body(i: Any, arrays: Any) -> Any:
                 logs = tree.flatten(step(*(stack[i] for stack in stacks)))
                 return i + 1, [array.write(i, log) for array, log in zip(arrays, logs, strict=True)]
 
@@ -163,24 +164,24 @@ class TrainStep(Executions):
         return several_steps
 
 
-def without_optionals(batch):
+def without_optionals(batch: Any) -> Any:
     """A batch with None where TensorFlow has an optional in its place."""
     return tree.map_structure(
         lambda part: None if isinstance(part, tf.experimental.Optional) else part, batch
     )
 
 
-def tensors(batch) -> list:
+def tensors(batch: Any) -> list:
     """What of a batch is not None."""
     return [part for part in tree.flatten(batch) if part is not None]
 
 
-def described(part) -> tuple | None:
+def described(part: Any) -> tuple | None:
     """What a step is traced for: type and shape of a part of a batch, of any size."""
     return None if part is None else (part.dtype.name, tuple(part.shape[1:]))
 
 
-def data_set(arrays, batch_size: int, shuffle: bool = False) -> tf.data.Dataset | None:
+def data_set(arrays: Any, batch_size: int, shuffle: bool = False) -> tf.data.Dataset | None:
     """Batches of NumPy arrays of one length, shuffled anew in each epoch; None of anything else."""
     arrays = list(arrays)
     while arrays and arrays[-1] is None:
@@ -198,7 +199,7 @@ def data_set(arrays, batch_size: int, shuffle: bool = False) -> tf.data.Dataset 
             for kind in [array.dtype.kind]
         )
 
-    def row_numbers(seed):
+    def row_numbers(seed: Any) -> Any:
         order = tf.range(count)
         if shuffle:
             order = tf.random.experimental.stateless_shuffle(order, seed)

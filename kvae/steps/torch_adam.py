@@ -1,6 +1,7 @@
 """Adam on PyTorch and a CPU, in one pass over memory where Keras's makes ten."""
 
 import functools
+from typing import Any
 
 import keras
 import torch
@@ -16,7 +17,7 @@ def quicken(optimizer: keras.optimizers.Optimizer) -> None:
         optimizer._clip_gradients = functools.partial(clipped, optimizer)
 
 
-def update(optimizer, gradients, variables, learning_rate) -> None:
+def update(optimizer: Any, gradients: Any, variables: Any, learning_rate: Any) -> None:
     """The update of weights and moments in place, as Keras's Adam defines it."""
     weights = [variable.value for variable in variables]
     places = {(weight.device.type, weight.dtype) for weight in [*weights, *gradients]}
@@ -44,7 +45,7 @@ def update(optimizer, gradients, variables, learning_rate) -> None:
     )
 
 
-def clipped(optimizer, gradients: list) -> list:
+def clipped(optimizer: Any, gradients: list) -> list:
     """Gradients whose norm, taken over all of them, is at most `global_clipnorm`."""
     most = optimizer.global_clipnorm
     given = [gradient for gradient in gradients if gradient is not None]

@@ -2,6 +2,7 @@
 
 import collections
 import types
+from typing import Any
 
 import keras
 import torch
@@ -28,7 +29,7 @@ class TrainStep(Executions):
     a likelihood, a `VAE` or an activation of your own), since it may read what is no attribute.
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # Out of sight of Keras, which would take them for parts of the model.
         self.graphs = types.SimpleNamespace(
@@ -39,7 +40,7 @@ class TrainStep(Executions):
         """What to give `compile(jit_compile=...)`: Keras chooses well here."""
         return "auto"
 
-    def make_train_function(self, force=False):
+    def make_train_function(self, force: bool = False) -> Any:
         """As Keras's; forgets what was recorded for another optimizer."""
         if force or self.train_function is None:
             self.forget()
@@ -47,7 +48,7 @@ class TrainStep(Executions):
                 quicken(self.optimizer)
         return super().make_train_function(force)
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> Any:
         """Updates the weights on one batch; returns the running metrics."""
         data = tree.map_structure(
             lambda array: None if array is None else ops.convert_to_tensor(array),
@@ -58,7 +59,7 @@ class TrainStep(Executions):
             self.optimizer.apply(gradients, self.trainable_weights)
         return logs
 
-    def eager(self, x, y, sample_weight) -> tuple[list, dict]:
+    def eager(self, x: Any, y: Any, sample_weight: Any) -> tuple[list, dict]:
         """The gradients and the running metrics, layer by layer."""
         weights = [weight.value for weight in self.trainable_weights]
         outputs = self(x, training=True)
@@ -80,7 +81,7 @@ class TrainStep(Executions):
         self.graphs.seen.clear()
         self.graphs.looked = False
 
-    def reset_metrics(self):
+    def reset_metrics(self) -> None:
         """As Keras's, at the start of epochs and of steps alone: there attributes may change."""
         super().reset_metrics()
         self.graphs.looked = False
@@ -132,10 +133,10 @@ class TrainStep(Executions):
         state = [*weights, *self.non_trainable_variables, *self.metrics_variables]
         changed: list = []
 
-        def pairs_of(values):
+        def pairs_of(values: Any) -> Any:
             return zip(state, values, strict=True)
 
-        def function(values, data):
+        def function(values: Any, data: Any) -> Any:
             values = [value.detach() for value in values]
             for value in values[: len(weights)]:
                 value.requires_grad_()
@@ -155,7 +156,7 @@ class TrainStep(Executions):
             self._clear_losses()  # else those of the recording would be taken for a later step's
 
 
-def described(part) -> tuple | None:
+def described(part: Any) -> tuple | None:
     """What a graph is made for: shape, type and place of an array."""
     return None if part is None else (tuple(part.shape), part.dtype, str(part.device))
 

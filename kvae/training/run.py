@@ -2,6 +2,7 @@
 
 import csv
 import math
+import os
 import pathlib
 import shutil
 
@@ -29,7 +30,7 @@ class Run:
         ValueError: If `out` does not end in `.keras`.
     """
 
-    def __init__(self, out: str | pathlib.Path, needs: int = 0, optimizer: bool = True):
+    def __init__(self, out: str | os.PathLike, needs: int = 0, optimizer: bool = True) -> None:
         self.model = pathlib.Path(out)
         if self.model.suffix != ".keras":
             raise ValueError(f"The model's file must end in .keras. Received: {out}")

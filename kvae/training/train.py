@@ -126,7 +126,7 @@ class Watch:
         run: The files.
     """
 
-    def __init__(self, vae: VAE, recipe: Recipe, dataset: Dataset, run: Run):
+    def __init__(self, vae: VAE, recipe: Recipe, dataset: Dataset, run: Run) -> None:
         epochs = recipe.epochs or 1
         every = math.ceil(epochs / MOST_GRIDS)
         self.vae = vae

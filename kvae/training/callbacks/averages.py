@@ -1,5 +1,7 @@
 """The average of the weights."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -16,11 +18,11 @@ class AveragedWeights(keras.callbacks.Callback):
     behind on JAX when another callback predicts, and drops the average when training stops early.)
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.own = None
+        self.own: list[np.ndarray] | None = None
 
-    def lend(self, *_, **__):
+    def lend(self, *_: Any, **__: Any) -> None:
         """Puts the average in place of the model's own weights."""
         if self.own is None and self.averages():
             self.own = [copied(weight) for weight in self.model.trainable_variables]
@@ -28,13 +30,13 @@ class AveragedWeights(keras.callbacks.Callback):
 
     on_test_begin = on_epoch_end = lend
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Puts the model's own weights back."""
         if self.own is not None:
             self.assign(self.own)
             self.own = None
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Keras has given the model the average; on JAX the two then share arrays, so copy them."""
         self.own = None
         for average in self.averages():
@@ -45,12 +47,12 @@ class AveragedWeights(keras.callbacks.Callback):
         optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
         return optimizer._model_variables_moving_average if optimizer.use_ema else []
 
-    def assign(self, values: list):
+    def assign(self, values: list) -> None:
         """Sets the model's weights."""
         for weight, value in zip(self.model.trainable_variables, values, strict=True):
             weight.assign(value)
 
 
-def copied(variable) -> np.ndarray:
+def copied(variable: Any) -> np.ndarray:
     """A variable's value, apart from the variable."""
     return np.array(ops.convert_to_numpy(variable))

@@ -1,6 +1,7 @@
 """Grids of new and of reconstructed images by epoch."""
 
 import pathlib
+from typing import Any
 
 import keras
 import numpy as np
@@ -21,14 +22,16 @@ class SampleGrid(keras.callbacks.Callback):
         seed: Of the latents.
     """
 
-    def __init__(self, folder: str | pathlib.Path, count: int = 100, every: int = 1, seed: int = 0):
+    def __init__(
+        self, folder: str | pathlib.Path, count: int = 100, every: int = 1, seed: int = 0
+    ) -> None:
         super().__init__()
         self.folder = pathlib.Path(folder)
         self.count = count
         self.every = every
         self.seed = seed
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Draws the grid when it is time."""
         if is_due(epoch, self.every, self.params):
             with or_warn():
@@ -48,13 +51,13 @@ class ReconstructionGrid(keras.callbacks.Callback):
         every: Epochs between two grids. The last one of those planned has one too.
     """
 
-    def __init__(self, folder: str | pathlib.Path, images: np.ndarray, every: int = 1):
+    def __init__(self, folder: str | pathlib.Path, images: np.ndarray, every: int = 1) -> None:
         super().__init__()
         self.folder = pathlib.Path(folder)
         self.images = np.asarray(images)
         self.every = every
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Draws the grid when it is time."""
         if is_due(epoch, self.every, self.params):
             with or_warn():

@@ -4,6 +4,7 @@ import signal
 import sys
 import threading
 import time
+from typing import Any
 
 import keras
 import numpy as np
@@ -32,7 +33,7 @@ class KeepLastEpoch(keras.callbacks.Callback):
         interrupted: Whether Ctrl-C was pressed.
     """
 
-    def __init__(self, save, seconds: float = 30.0):
+    def __init__(self, save: Any, seconds: float = 30.0) -> None:
         super().__init__()
         self.save = save
         self.seconds = seconds
@@ -42,7 +43,7 @@ class KeepLastEpoch(keras.callbacks.Callback):
         self.deaf = False
         self.kept: list[np.ndarray] = []
 
-    def __enter__(self):
+    def __enter__(self) -> Any:
         """Listens for Ctrl-C, where Python lets us: in the main thread."""
         self.listens = threading.current_thread() is threading.main_thread()
         if self.listens:
@@ -50,12 +51,12 @@ class KeepLastEpoch(keras.callbacks.Callback):
         self.saved_at = -self.seconds
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: Any) -> None:
         """Gives Ctrl-C back."""
         if self.listens:
             signal.signal(signal.SIGINT, self.former)
 
-    def interrupt(self, *_):
+    def interrupt(self, *_: Any) -> None:
         """Notes the first Ctrl-C; raises on the second."""
         if self.deaf:
             return
@@ -64,7 +65,7 @@ class KeepLastEpoch(keras.callbacks.Callback):
         self.interrupted = True
         print("\nStopping in a moment. Ctrl-C once more stops at once.", file=sys.stderr)
 
-    def raise_if_interrupted(self, batch=None, logs=None):
+    def raise_if_interrupted(self, batch: Any = None, logs: dict[str, Any] | None = None) -> None:
         """Raises between two steps, when the model's state is whole."""
         if self.interrupted:
             raise KeyboardInterrupt
@@ -73,7 +74,7 @@ class KeepLastEpoch(keras.callbacks.Callback):
     # Not at the end of a batch: Keras would then wait for every batch's metrics.
     on_train_batch_begin = on_test_batch_begin = raise_if_interrupted
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Keeps the state; where something is not finite, stops instead."""
         now = [copied(variable) for variable in self.state()]
         self.broken = [name for name, value in (logs or {}).items() if not np.isfinite(value)]
@@ -88,7 +89,7 @@ class KeepLastEpoch(keras.callbacks.Callback):
             self.saved_at = time.monotonic()
         self.raise_if_interrupted()
 
-    def restore(self):
+    def restore(self) -> None:
         """Puts the last good epoch back into the model, if there is one; Ctrl-C is held back."""
         self.deaf = True
         if self.finished:

@@ -1,6 +1,7 @@
 """What is watched while a model trains: the KL of each latent, beta, and what goes wrong."""
 
 import sys
+from typing import Any
 
 import keras
 import numpy as np
@@ -36,13 +37,13 @@ class LatentKL(keras.callbacks.Callback):
             nats.
     """
 
-    def __init__(self, images: np.ndarray, every: int = 1):
+    def __init__(self, images: np.ndarray, every: int = 1) -> None:
         super().__init__()
         self.images = np.asarray(images)[:1000]
         self.every = every
         self.history: dict[str, list[float]] = {}
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Looks when it is time."""
         if is_due(epoch, self.every, self.params):
             kl = self.model.kl_per_latent(self.images)
@@ -65,7 +66,7 @@ class Warnings(keras.callbacks.Callback):
         findings: What was warned of.
     """
 
-    def __init__(self, latents: LatentKL):
+    def __init__(self, latents: LatentKL) -> None:
         super().__init__()
         self.latents = latents
         self.findings: list[Finding] = []
@@ -73,12 +74,12 @@ class Warnings(keras.callbacks.Callback):
         self.losses: list[float] = []
         self.validation_losses: list[float] = []
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Looks at the images."""
         facts = pixel_facts(self.latents.images)
         self.note(check_likelihood(facts, self.model.likelihood), "Before training")
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Looks at the model, when it has had time to settle."""
         logs = logs or {}
         self.losses.append(logs.get("loss", np.nan))
@@ -108,14 +109,14 @@ class Warnings(keras.callbacks.Callback):
         best = int(np.argmin(self.validation_losses))
         return best + PATIENCE < len(self.losses) and self.losses[-1] < self.losses[best]
 
-    def note(self, finding: Finding, when: str):
+    def note(self, finding: Finding, when: str) -> None:
         """Keeps a problem that is new, to be said when the progress bar has ended its line."""
         known = {kept.name for kept in self.findings}
         if finding.severity == "problem" and finding.name not in known:
             self.findings.append(finding)
             self.unsaid.append(f"{when}: {finding.seen} → {finding.remedy}")
 
-    def say(self, *_, **__):
+    def say(self, *_: Any, **__: Any) -> None:
         """Prints what is to be said."""
         if self.params.get("verbose", 0):
             for line in self.unsaid:
@@ -128,7 +129,7 @@ class Warnings(keras.callbacks.Callback):
 class BetaLogger(keras.callbacks.Callback):
     """Adds `beta` to the logs of an epoch: the weight of the KL term in its last training step."""
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Reads the weight from the model's own variables."""
         if logs is not None:
             logs["beta"] = float(ops.convert_to_numpy(self.model.objective.kl_weight()))
