@@ -22,6 +22,12 @@ class Fixing(type):
         object.__setattr__(instance, "is_fixed", True)
         return instance
 
+    @property
+    def __signature__(cls) -> inspect.Signature:
+        """That of the constructor, for help and editors, which `__call__` would hide."""
+        own = inspect.signature(cls.__init__)  # type: ignore[misc]
+        return own.replace(parameters=list(own.parameters.values())[1:])
+
 
 class Fixed(metaclass=Fixing):
     """An object whose constructor's arguments cannot be assigned to later.

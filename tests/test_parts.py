@@ -1,5 +1,7 @@
 """What looks settable is set, during `fit` too, or says that it cannot be."""
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -138,6 +140,12 @@ def test_what_is_no_argument_can_be_set(make_vae):
     vae.likelihood.note = "hello"
     vae.stop_training = True
     assert (vae.card["dataset"], vae.note, vae.likelihood.note) == ("mine", "hello", "hello")
+
+
+@pytest.mark.parametrize("kind", [kvae.VAE, kvae.ELBO, kvae.Gaussian, kvae.RealNVP])
+def test_help_and_editors_see_the_arguments(kind):
+    shown = list(inspect.signature(kind).parameters)
+    assert shown == list(inspect.signature(kind.__init__).parameters)[1:]
 
 
 # Settings are configuration, not weights ---------------------------------------------------------
