@@ -126,6 +126,14 @@ def test_the_floors_are_those_that_are_drawn():
             assert room in line, f"{room} is not on floor {height} of CONTRIBUTING.md"
 
 
+def test_every_public_class_has_an_example():
+    import kvae
+
+    for name in kvae.__all__:
+        if isinstance(getattr(kvae, name), type):
+            assert ">>>" in getattr(kvae, name).__doc__, name
+
+
 def test_importing_kvae_draws_and_writes_nothing(tmp_path):
     code = """
 import os, random

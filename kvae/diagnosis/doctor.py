@@ -45,6 +45,15 @@ class Diagnosis:
         findings: One for each check.
         numbers: What was measured, by name; nats per image where it is no count or share.
         drawings: What the panels of the page show, by name.
+
+    Example:
+        >>> import kvae
+        >>> data = kvae.data.load("digits")
+        >>> vae = kvae.VAE.from_preset("mlp-400", data.image_shape, latent_dim=4)
+        >>> diagnosis = kvae.diagnose(vae, data, count=50)
+        >>> diagnosis.finding("gradients").remedy
+        ''
+        >>> page = diagnosis.figure()  # a figure that a notebook shows
     """
 
     what: str

@@ -47,6 +47,14 @@ class Evaluation:
             where there is what they need. Numbers, in nats per image where nothing else is said.
         protocol: How they were obtained: what a reader needs to obtain them again.
         per_image: `elbo`, `reconstruction`, `kl` and `nll` (at the most draws), each (count,).
+
+    Example:
+        >>> import kvae
+        >>> data = kvae.data.load("digits")
+        >>> vae = kvae.VAE.from_preset("mlp-400", data.image_shape)
+        >>> evaluation = kvae.evaluate(vae, data, images=50, importance_samples=10, samples=0)
+        >>> evaluation.protocol["unit"], evaluation.per_image["nll"].shape
+        ('nats per image', (50,))
     """
 
     figures: dict[str, Any]

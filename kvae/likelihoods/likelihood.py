@@ -25,7 +25,8 @@ __all__ = [
 class Likelihood(Part):
     """What all likelihoods share; one of your own defines `log_prob`, `mean` and `sample`.
 
-    And `observe` and `observe_once`, if it draws what it observes, and `measure`.
+    And `observe` and `observe_once`, if it draws what it observes, and `measure`. Register it with
+    `keras.saving.register_keras_serializable`, so that files can hold it.
 
     Attributes:
         parameters_per_value: How many raw parameters the decoder gives for each value. They lie
@@ -35,6 +36,24 @@ class Likelihood(Part):
         measure: What `log_prob` is the logarithm of: "probability", "density", "neither", or, if a
             likelihood of your own does not define it, "unstated". Only figures of the same are
             comparable, and of the last two none.
+
+    Example:
+        >>> import keras, numpy as np
+        >>> import kvae
+        >>> @keras.saving.register_keras_serializable("mine")
+        ... class SquaredError(kvae.Likelihood):  # half of it: a Gaussian of scale 1
+        ...     def log_prob(self, observed, parameters):
+        ...         error = keras.ops.square(observed - parameters)
+        ...         return -0.5 * keras.ops.sum(error + np.log(2 * np.pi), axis=(1, 2, 3))
+        ...
+        ...     def mean(self, parameters):
+        ...         return keras.ops.clip(parameters, 0, 1)
+        ...
+        ...     def sample(self, parameters, seed=None):
+        ...         return keras.random.normal(parameters.shape, parameters, seed=seed)
+        >>> vae = kvae.VAE.from_preset("mlp", (8, 8, 1), latent_dim=4, likelihood=SquaredError())
+        >>> vae.reconstruct(np.zeros((2, 8, 8, 1), "uint8")).shape
+        (2, 8, 8, 1)
     """
 
     parameters_per_value = 1

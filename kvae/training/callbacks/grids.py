@@ -20,6 +20,18 @@ class SampleGrid(keras.callbacks.Callback):
         count: Images in a grid.
         every: Epochs between two grids. The last one of those planned has one too.
         seed: Of the latents.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> import kvae
+        >>> images = kvae.data.load("digits").train
+        >>> vae = kvae.VAE.from_preset("mlp-400", images.shape[1:])
+        >>> vae.compile("adam")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     grids = kvae.SampleGrid(folder, count=16)
+        ...     history = vae.fit(images, epochs=2, verbose=0, callbacks=[grids])
+        ...     sorted(path.name for path in pathlib.Path(folder).iterdir())
+        ['epoch-0001.png', 'epoch-0002.png']
     """
 
     def __init__(
@@ -49,6 +61,18 @@ class ReconstructionGrid(keras.callbacks.Callback):
         folder: Where `epoch-0001.png`, … are written; made where it is missing.
         images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
         every: Epochs between two grids. The last one of those planned has one too.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> import kvae
+        >>> images = kvae.data.load("digits").train
+        >>> vae = kvae.VAE.from_preset("mlp-400", images.shape[1:])
+        >>> vae.compile("adam")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     grids = kvae.ReconstructionGrid(folder, images[:8])
+        ...     history = vae.fit(images, epochs=1, verbose=0, callbacks=[grids])
+        ...     [path.name for path in pathlib.Path(folder).iterdir()]
+        ['epoch-0001.png']
     """
 
     def __init__(self, folder: str | pathlib.Path, images: np.ndarray, every: int = 1) -> None:

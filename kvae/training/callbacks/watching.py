@@ -35,6 +35,16 @@ class LatentKL(keras.callbacks.Callback):
     Attributes:
         history: `epoch`, counted from 1, and a column for each latent, by its number from 1 on, in
             nats.
+
+    Example:
+        >>> import kvae
+        >>> images = kvae.data.load("digits").train
+        >>> vae = kvae.VAE.from_preset("mlp-400", images.shape[1:], latent_dim=2)
+        >>> vae.compile("adam")
+        >>> latents = kvae.LatentKL(images)
+        >>> history = vae.fit(images, epochs=2, verbose=0, callbacks=[latents])
+        >>> list(latents.history), latents.history["epoch"]
+        (['epoch', '1', '2'], [1, 2])
     """
 
     def __init__(self, images: np.ndarray, every: int = 1) -> None:
