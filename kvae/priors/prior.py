@@ -110,7 +110,7 @@ class Prior(Part):
             (batch,), float32, nats, summed over latents: `log_ratio`, which may be negative for a
             draw, and on average never is.
         """
-        return self.log_ratio(mean, log_variance, z, context)
+        return self.log_ratio(mean, log_variance, z, **given(context))
 
     def kl_per_latent(self, mean: Any, log_variance: Any) -> Any:
         r"""What each latent by itself says of these images.

@@ -10,7 +10,6 @@ draw of z) and −log p(x) (100 draws) of the 10,000 test images.
 
 import argparse
 import concurrent.futures
-import dataclasses
 import json
 import math
 import os
@@ -30,7 +29,8 @@ def variants() -> dict:
     from keras import ops
 
     import kvae
-    from kvae import blocks, priors
+    from kvae import priors
+    from kvae.networks import blocks
 
     class PathNormal(priors.StandardNormal):
         """N(0, I), its divergence drawn, with the path gradient."""
@@ -80,15 +80,13 @@ def variants() -> dict:
     def prior(make):
         return lambda settings: settings.update(prior=make)
 
-    def preset(**fields):
-        def changed(settings):
-            settings["preset"] = dataclasses.replace(settings["preset"], **fields)
-
-        return changed
+    def recipe(**fields):
+        return lambda settings: settings.update(recipe=settings["recipe"].replaced(**fields))
 
     def arguments(**own):
         def changed(settings):
-            preset(arguments={**settings["preset"].arguments, **own})(settings)
+            network = {**settings["recipe"].network_arguments, **own}
+            recipe(network_arguments=network)(settings)
 
         return changed
 
@@ -145,18 +143,18 @@ def variants() -> dict:
         "no rise of the learning rate": optimizer(
             lambda s: plain_cosine(s, warm=False, global_clipnorm=200.0)
         ),
-        "no KL warm-up": lambda settings: settings.update(kl_warmup=0.0),
+        "no KL warm-up": recipe(kl_warmup=0.0),
         "log-variance without a bound": unbounded,
         "no clipping": optimizer(lambda s: plain_cosine(s)),
         "Muon for hidden matrices": optimizer(muon),
-        "average of the weights": preset(averaged=0.05),
-        "output bias at zero": preset(start_at_mean=False),
-        "free bits, 0.1 nats a latent": lambda settings: settings.update(free_bits=0.1),
-        "batches of 128": preset(batch_size=128),
+        "average of the weights": recipe(averaged=0.05),
+        "output bias at zero": recipe(start_at_mean=False),
+        "free bits, 0.1 nats a latent": recipe(free_bits=0.1),
+        "batches of 128": recipe(batch_size=128),
         "one residual layer": arguments(depth=1),
         "three residual layers": arguments(depth=3),
         "width 256": arguments(width=256),
-        "20 latents": preset(latent_dim=20),
+        "20 latents": recipe(latent_dim=20),
     }
 
 
@@ -169,34 +167,31 @@ def trained(name: str, seed: int, epochs: int) -> dict:
     from kvae import evaluation, presets, training
 
     dataset = kvae.data.load("mnist")
-    preset = presets.PRESETS["mlp"]
+    recipe = presets.PRESETS["mlp"]
     settings = {
-        "preset": preset,
-        "prior": lambda d: kvae.RealNVP(d, **preset.prior_arguments),
-        "free_bits": 0.0,
-        "kl_warmup": training.KL_WARMUP,
-        "optimizer": lambda s: training.optimizer(s["preset"], s["rate"], s["updates"]),
+        "recipe": recipe,
+        "prior": lambda d: kvae.RealNVP(d, **recipe.prior_arguments),
+        "optimizer": lambda s: training.optimizer(s["recipe"], s["updates"]),
     }
     keras.utils.set_random_seed(seed)
     variants()[name](settings)
-    preset = settings["preset"]
-    updates = epochs * math.ceil(len(dataset.train) / preset.batch_size)
-    rise = math.ceil(training.WARMUP * updates)
-    settings |= {"rate": preset.learning_rate, "updates": updates, "rise": rise}
-    latents = preset.latent_dim
-    vae = kvae.VAE(
-        kvae.build_encoder((28, 28, 1), latents, "mlp", **preset.arguments),
-        kvae.build_decoder((28, 28, 1), latents, "mlp", **preset.arguments),
-        prior=settings["prior"](latents),
-        warmup_steps=math.ceil(settings["kl_warmup"] * updates),
-        free_bits=settings["free_bits"],
+    recipe = settings["recipe"]
+    updates = epochs * math.ceil(len(dataset.train) / recipe.batch_size)
+    rise = math.ceil(recipe.warmup * updates)
+    settings |= {"rate": recipe.learning_rate, "updates": updates, "rise": rise}
+    warmup_steps = math.ceil(recipe.kl_warmup * updates)
+    vae = kvae.VAE.from_preset(
+        recipe,
+        (28, 28, 1),
+        prior=settings["prior"](recipe.latent_dim),
+        objective=kvae.ELBO(warmup_steps=warmup_steps, free_bits=recipe.free_bits),
         seed=seed,
     )
-    if preset.start_at_mean:
+    if recipe.start_at_mean:
         vae.start_at_mean(dataset.train)
     vae.compile(settings["optimizer"](settings), jit_compile=vae.best_jit_compile())
     started = time.process_time()
-    vae.fit(dataset.train, batch_size=preset.batch_size, epochs=epochs, verbose=0)
+    vae.fit(dataset.train, batch_size=recipe.batch_size, epochs=epochs, verbose=0)
     seconds = time.process_time() - started
     of = evaluation.posterior(vae, dataset.test)
     bound = evaluation.terms(vae, of).elbo
