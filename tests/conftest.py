@@ -30,7 +30,47 @@ def seeded():
     keras.utils.set_random_seed(0)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def eager(request):
+    """TensorFlow step by step: to trace and compile these models takes longer than to run them.
+
+    With graphs and XLA, as a user has them, are the tests of the step, those that are marked slow
+    and whatever runs in a process of its own. This is what such a test puts back.
+    """
+    import keras
+
+    if keras.backend.backend() != "tensorflow" or request.module.__name__ == "test_steps":
+        yield {}
+        return
+    always = {"run_eagerly": True, "jit_compile": False}
+    own = {name: getattr(keras.Model, name) for name in always}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in always.items():
+            same = property(lambda self, value=value: value, lambda self, _: None)
+            patch.setattr(keras.Model, name, same)
+        yield own
+
+
 @pytest.fixture
+def graphs(eager, monkeypatch):
+    """TensorFlow's graphs after all, for a test that makes many steps or is about them."""
+    import keras
+
+    for name in set(eager) & {"run_eagerly"}:
+        monkeypatch.setattr(keras.Model, name, eager[name])
+
+
+@pytest.fixture(autouse=True)
+def graphs_and_xla(request, eager, monkeypatch):
+    """Both, for tests that are marked slow."""
+    import keras
+
+    if request.node.get_closest_marker("slow"):
+        for name, own in eager.items():
+            monkeypatch.setattr(keras.Model, name, own)
+
+
+@pytest.fixture(scope="session")
 def images():
     """64 grey images of 8×8 with something to learn: bars of random place and brightness."""
     rng = np.random.default_rng(0)
@@ -40,7 +80,7 @@ def images():
     return images
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_vae():
     """A small model: 8×8 grey images, 3 latents."""
     import keras
@@ -78,7 +118,7 @@ def make_vae():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_flow():
     """A flow as training might leave it, far from the identity."""
     from flows import flow
@@ -93,3 +133,13 @@ def mnist_dir():
     if not list(folder.glob("mnist/**/dataset_info.json")):
         pytest.skip("MNIST is not at hand: set TFDS_DATA_DIR to where it is prepared")
     return folder
+
+
+@pytest.fixture(scope="session")
+def mnist(mnist_dir):
+    """The default data set where MNIST is at hand, read once."""
+    import kvae
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TFDS_DATA_DIR", str(mnist_dir))
+        return kvae.data.load()

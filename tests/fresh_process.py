@@ -5,9 +5,23 @@ import os
 import subprocess
 import sys
 
+import keras
 import pytest
 
-BACKENDS = ("tensorflow", "jax", "torch")
+OWN = keras.backend.backend()
+
+
+QUICK = {"tensorflow": "tensorflow", "jax": "torch", "torch": "jax"}[OWN]
+
+
+def backend(name: str):
+    """One process is quick: of the other backend, or TensorFlow's own, which may be alone."""
+    return pytest.param(name, marks=[] if name == QUICK else pytest.mark.slow)
+
+
+NAMES = ("tensorflow", "jax", "torch")
+BACKENDS = [backend(name) for name in NAMES]
+OTHERS = [backend(name) for name in NAMES if name != OWN]
 
 # As if they were not installed: whoever imports them fails, and nothing stands in sys.modules.
 BLOCK = """

@@ -5,6 +5,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from marks import once
 from matplotlib.image import imread
 
 import kvae
@@ -75,6 +76,8 @@ def warned(vae, images, epochs, verbose=2, validation=None, **settings):
     return warnings
 
 
+@pytest.mark.usefixtures("graphs")
+@once
 def test_a_collapse_is_warned_of_once_and_not_before_the_warm_up_is_over(
     make_vae, images, capsys, monkeypatch
 ):
@@ -89,6 +92,7 @@ def test_a_collapse_is_warned_of_once_and_not_before_the_warm_up_is_over(
     assert int(line.removeprefix("After epoch ").split(":")[0]) >= 6  # 24 updates, 4 an epoch
 
 
+@once
 def test_a_wrong_likelihood_is_warned_of_before_the_first_epoch(make_vae, images, capsys):
     warned(make_vae(likelihood=kvae.Bernoulli("none")), images, 1)
     printed = capsys.readouterr()
@@ -96,20 +100,25 @@ def test_a_wrong_likelihood_is_warned_of_before_the_first_epoch(make_vae, images
     assert printed.err.count("Before training: ") == 1
 
 
+@pytest.mark.usefixtures("graphs")
+@once
 def test_validation_that_rises_is_warned_of(make_vae, monkeypatch, capsys):
     monkeypatch.setattr("kvae.training.callbacks.watching.SETTLING", 8)
     noise = 255 * np.random.default_rng(0).integers(0, 2, (40, 8, 8, 1)).astype("uint8")
-    vae = make_vae(latent_dim=8, optimizer=keras.optimizers.Adam(1e-2))
-    warnings = warned(vae, noise[:20], 300, validation=noise[20:], verbose=2)
+    vae = make_vae(latent_dim=8, optimizer=keras.optimizers.Adam(0.1))
+    warnings = warned(vae, noise[:20], 30, validation=noise[20:], verbose=2)
     assert "overfitting" in [finding.name for finding in warnings.findings]
     assert "best at epoch" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("graphs")
+@once
 def test_nothing_is_printed_where_fit_is_silent_or_all_is_well(make_vae, images, capsys):
     warnings = warned(make_vae(likelihood=kvae.Bernoulli("none")), images, 1, verbose=0)
     assert warnings.findings and capsys.readouterr().err == ""
     well = make_vae(optimizer=keras.optimizers.Adam(1e-2))
-    warnings = warned(well, images, 60, batch_size=16)
+    well.fit(images, epochs=50, batch_size=16, verbose=0)
+    warnings = warned(well, images, 10, batch_size=16)
     assert warnings.findings == [] and capsys.readouterr().err == ""
 
 
@@ -127,6 +136,7 @@ class PressControlC(keras.callbacks.Callback):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+@once
 def test_control_c_keeps_the_last_finished_epoch(make_vae, images):
     vae = make_vae(optimizer=keras.optimizers.Adam(use_ema=True))
     ends = []
@@ -181,6 +191,7 @@ def test_an_epoch_whose_validation_is_not_finite_is_not_kept(make_vae, images):
     assert keep.finished == 0 and "val_kl" in keep.broken
 
 
+@once
 def test_a_long_run_is_saved_on_the_way(make_vae, images):
     saved = []
     keep = KeepLastEpoch(saved.append, seconds=0.0)
@@ -219,20 +230,20 @@ def test_tensorboard_works(make_vae, images, tmp_path):
 def test_backup_and_restore_goes_on_as_if_nothing_had_happened(make_vae, images, tmp_path):
     settings = {"batch_size": 16, "shuffle": False, "verbose": 0}
     straight = make_vae(warmup_steps=10)
-    straight.fit(images, epochs=4, **settings)
+    straight.fit(images, epochs=2, **settings)
 
     class Crash(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
-            if epoch == 2:
+            if epoch == 1:
                 raise RuntimeError("power cut")
 
     def backup():
         return keras.callbacks.BackupAndRestore(tmp_path / "backup")
 
     with pytest.raises(RuntimeError, match="power cut"):
-        make_vae(warmup_steps=10).fit(images, epochs=4, callbacks=[backup(), Crash()], **settings)
+        make_vae(warmup_steps=10).fit(images, epochs=2, callbacks=[backup(), Crash()], **settings)
     resumed = make_vae(warmup_steps=10)
-    resumed.fit(images, epochs=4, callbacks=[backup()], **settings)
+    resumed.fit(images, epochs=2, callbacks=[backup()], **settings)
     for a, b in zip(weights(straight), weights(resumed), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
@@ -255,7 +266,7 @@ def test_validation_and_later_callbacks_see_the_average_and_training_goes_on_wit
         def on_train_batch_end(self, batch, logs=None):
             steps.append(weights(self.model))
 
-    settings = {"epochs": 3, "batch_size": 16, "shuffle": False, "verbose": 0}
+    settings = {"epochs": 2, "batch_size": 16, "shuffle": False, "verbose": 0}
     grids = kvae.SampleGrid(tmp_path, count=4)
     averaged.fit(
         images,

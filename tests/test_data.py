@@ -552,8 +552,8 @@ def test_images_beside_classes_are_refused(tmp_path):
 # TensorFlow Datasets
 
 
-def test_mnist_is_read_from_tensorflow_datasets(mnist_dir):
-    dataset = load("mnist", data_dir=mnist_dir)
+def test_mnist_is_read_from_tensorflow_datasets(mnist):
+    dataset = mnist
     counts = (len(dataset.train), len(dataset.validation), len(dataset.test))
     assert counts == (55_000, 5_000, 10_000)
     for split in (dataset.train, dataset.validation, dataset.test):
@@ -567,11 +567,9 @@ def test_mnist_is_read_from_tensorflow_datasets(mnist_dir):
     assert dataset.source.startswith("TensorFlow Datasets mnist/3.")
 
 
-def test_mnist_at_hand_is_the_default(mnist_dir, monkeypatch):
-    monkeypatch.setenv("TFDS_DATA_DIR", str(mnist_dir))
-    dataset = load()
-    assert dataset.name == "mnist"
-    assert dataset.notice == ""
+def test_mnist_at_hand_is_the_default(mnist):
+    assert mnist.name == "mnist"
+    assert mnist.notice == ""
 
 
 def test_damaged_mnist_is_said_to_be_so(mnist_dir, tmp_path):

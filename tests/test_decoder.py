@@ -8,7 +8,7 @@ from kvae.networks import build_decoder
 
 @pytest.mark.parametrize("network", SMALL)
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("parameters_per_value", [1, 2])
+@pytest.mark.parametrize("parameters_per_value", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_any_image_shape_gets_its_parameters(network, shape, parameters_per_value):
     decoder = build_decoder(shape, 4, network.split(",")[0], parameters_per_value, **SMALL[network])
     latents = np.random.default_rng(0).normal(size=(30, 4)).astype("float32")

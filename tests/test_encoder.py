@@ -4,7 +4,13 @@ import pytest
 
 from kvae.networks import build_encoder
 
-SHAPES = [(1, 1, 1), (8, 8, 1), (28, 28, 1), (9, 31, 3), (40, 20, 2)]
+SHAPES = [
+    (1, 1, 1),
+    (9, 31, 3),
+    pytest.param((8, 8, 1), marks=pytest.mark.slow),
+    pytest.param((28, 28, 1), marks=pytest.mark.slow),
+    pytest.param((40, 20, 2), marks=pytest.mark.slow),
+]
 
 
 SMALL = {

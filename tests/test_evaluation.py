@@ -8,12 +8,13 @@ import keras
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from fresh_process import BACKENDS, run
+from fresh_process import OTHERS, run
 from keras import ops
+from marks import once
 
 import kvae
 from kvae import evaluation
-from kvae.evaluation import bounds, latents
+from kvae.evaluation import bounds, classifier, latents
 
 COMMAND = importlib.metadata.entry_points(group="console_scripts")["kvae"].load()
 SCALE = 0.3
@@ -23,6 +24,12 @@ def call(*arguments, code=0):
     result = CliRunner().invoke(COMMAND, [*map(str, arguments)], catch_exceptions=False)
     assert result.exit_code == code, result.output
     return result
+
+
+@pytest.fixture(autouse=True)
+def short_lessons(monkeypatch):
+    """A classifier on the spot that need not be good: how good it is stands in test_samples."""
+    monkeypatch.setattr(classifier, "FEWEST", 10)
 
 
 @pytest.fixture
@@ -78,6 +85,7 @@ def grey(count=30, seed=1):
 # Bounds ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("graphs")
 @pytest.mark.parametrize("k", [1, 7])
 def test_with_the_true_posterior_every_draw_gives_the_exact_likelihood(k):
     vae, exact = linear_gaussian()
@@ -194,7 +202,7 @@ print(json.dumps([of.observed_hash, elbo.tolist(), *(v.tolist() for v in nll.val
 """
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", OTHERS)
 def test_backends_agree(make_vae, images, tmp_path, backend):
     vae = make_vae()
     vae.fit(images, epochs=2, verbose=0)
@@ -309,6 +317,7 @@ def test_a_report_of_a_flow_has_the_kl_of_the_flow(make_vae, make_flow, dataset)
     assert "from a Gaussian fitted to each" in str(found)
 
 
+@once
 def test_a_report_says_what_it_found_and_how(make_vae, dataset):
     vae = make_vae()
     found = kvae.evaluate(vae, dataset, samples=0, importance_samples=20, seed=4)
@@ -338,6 +347,7 @@ def test_so_many_images_are_the_first_ones(make_vae, dataset):
         np.testing.assert_allclose(values, all_of_them.per_image[name][:5], rtol=1e-5)
 
 
+@once
 def test_images_of_another_size_are_resized(make_vae, dataset):
     vae = make_vae(image_shape=(6, 6, 1))
     assert kvae.evaluate(vae, dataset, samples=0, importance_samples=1).protocol["image_shape"] == [
@@ -364,6 +374,7 @@ def test_arguments_that_cannot_be_are_named(make_vae, dataset, arguments, what):
         kvae.evaluate(make_vae(), dataset, samples=0, **arguments)
 
 
+@pytest.mark.usefixtures("graphs")
 def test_a_model_differs_from_itself_by_nothing_and_from_a_worse_one_by_more(make_vae, dataset):
     first, second = make_vae(), make_vae(beta=0.5)
     second.fit(dataset.train, epochs=20, verbose=0)
@@ -386,16 +397,20 @@ def test_an_interval_covers_the_truth_as_often_as_it_says():
     assert 86 <= covered <= 100
 
 
+@once
 def test_other_protocols_are_not_comparable(make_vae, dataset):
-    def found(likelihood, **arguments):
-        vae = make_vae(likelihood=likelihood)
+    def figures(vae, **arguments):
         return kvae.evaluate(vae, dataset, samples=0, importance_samples=1, **arguments)
 
-    dynamic = found(kvae.Bernoulli())
+    def found(likelihood):
+        return figures(make_vae(likelihood=likelihood))
+
+    vae = make_vae()
+    dynamic = figures(vae)
     for other, why in (
-        (found(kvae.Bernoulli(), seed=1), "pixels that were scored differ"),
+        (figures(vae, seed=1), "pixels that were scored differ"),
         (found(kvae.Bernoulli("threshold")), "binarize threshold, seed 0"),
-        (found(kvae.Bernoulli(), images=3), "16 images, the other of 3"),
+        (figures(vae, images=3), "16 images, the other of 3"),
         (found(kvae.ContinuousBernoulli()), "one is of a probability, the other of a density"),
     ):
         difference = kvae.compare(dynamic, other)
@@ -407,6 +422,7 @@ def test_other_protocols_are_not_comparable(make_vae, dataset):
     ]
 
 
+@once
 def test_a_seed_of_its_own_is_not_comparable(make_vae, dataset):
     vae = make_vae(likelihood=kvae.Bernoulli("threshold"))
     one, other = (
@@ -453,6 +469,7 @@ def test_mixed_precision_is_said_also_of_a_file(make_vae, dataset, tmp_path):
     assert np.isfinite(found.per_image["nll"]).all()
 
 
+@once
 def test_one_image_has_no_error(make_vae, dataset):
     found = kvae.evaluate(make_vae(), dataset, images=1, samples=0, importance_samples=1)
     assert found.figures["bound"]["standard_error"]["elbo"] is None
@@ -462,6 +479,7 @@ def test_one_image_has_no_error(make_vae, dataset):
     )
 
 
+@once
 def test_validation_does_not_read_test_images(make_vae, dataset):
     vae = make_vae()
     blind = dataclasses.replace(dataset, test=255 - dataset.test)
@@ -489,6 +507,7 @@ def models(images, make_vae, tmp_path, monkeypatch):
     return vae
 
 
+@once
 def test_the_command_prints_a_table_with_its_protocol(models):
     result = call("evaluate", "b.keras", "-k", 10, "--quiet", "--neighbours", "n.png")
     assert result.stdout.startswith("b.keras\n−ELBO ")
@@ -499,11 +518,13 @@ def test_the_command_prints_a_table_with_its_protocol(models):
     assert "n.png: 10 samples" in result.stdout and pathlib.Path("n.png").stat().st_size
 
 
+@once
 def test_the_command_compares_with_the_first(models):
     text = call("evaluate", "a.keras", "b.keras", "-k", 2, "--images", 20, "--samples", 0).stdout
     assert "b.keras − a.keras: −ELBO -" in text and "(paired)" in text
 
 
+@once
 def test_the_command_prints_json(models):
     arguments = ("evaluate", "a.keras", "b.keras", "-k", 2, "--json", "--quiet", "--samples", 0)
     report = json.loads(call(*arguments).stdout)
@@ -511,5 +532,6 @@ def test_the_command_prints_json(models):
     assert report["differences"][0]["comparable"]
 
 
+@once
 def test_a_model_that_is_not_there_is_named(models):
     assert "There is no model at c.keras" in call("evaluate", "c.keras", code=1).stderr

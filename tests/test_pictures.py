@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from keras import ops
+from marks import once
 from matplotlib.figure import Figure
 
 import kvae
@@ -247,12 +248,13 @@ def test_traversals_of_a_flow_move_a_latent_over_its_own_spread(
     assert "deviations" in title(figure)
 
 
+@once
 def test_colour_needs_no_special_treatment(coloured, tmp_path):
     images, labels = coloured
     names = ["circle", "square", "bar"]
     data = kvae.data.from_arrays(images, train_labels=labels, class_names=names)
     recipe = kvae.Recipe(
-        network_arguments={"width": 16, "depth": 1}, latent_dim=4, batch_size=16, epochs=2
+        network_arguments={"width": 16, "depth": 1}, latent_dim=4, batch_size=16, epochs=1
     )
     vae = kvae.train(data, recipe, out=tmp_path / "vae.keras", verbose=0)
     assert vae.generate(4, seed=0).shape == (4, 32, 32, 3)

@@ -5,7 +5,7 @@ from kvae import presets
 
 
 @pytest.mark.parametrize("name", presets.PRESETS)
-@pytest.mark.parametrize("shape", [(8, 8, 1), (9, 7, 3)])
+@pytest.mark.parametrize("shape", [pytest.param((8, 8, 1), marks=pytest.mark.slow), (9, 7, 3)])
 def test_every_preset_builds_for_any_image_shape(name, shape):
     vae = kvae.VAE.from_preset(name, shape)
     assert vae.image_shape == shape

@@ -65,9 +65,10 @@ except ImportError:
 """
 
 
-@pytest.fixture
-def trained(make_vae, make_flow, images, tmp_path):
+@pytest.fixture(scope="module")
+def trained(make_vae, make_flow, images, tmp_path_factory):
     """A trained model, its file, and its terms on given images and latents, in another file."""
+    tmp_path = tmp_path_factory.mktemp("trained")
     vae = make_vae(card={"dataset": "bars"}, warmup_steps=10, prior=make_flow(couplings=2))
     vae.compile("adam", jit_compile=vae.best_jit_compile())
     vae.fit(images, epochs=2, batch_size=32, verbose=0)
@@ -106,11 +107,11 @@ def test_the_card_can_be_read_from_the_file_without_keras(trained):
         assert json.loads(archive.read("config.json"))["config"]["card"]["dataset"] == "bars"
 
 
-def test_schedule_beta_and_random_state_are_saved(trained):
-    vae, folder = trained
+def test_schedule_beta_and_random_state_are_saved(trained, tmp_path):
+    vae = kvae.load(trained[1] / "vae.keras")
     vae.beta = 4.0
-    vae.save(folder / "vae.keras")
-    again = kvae.load(folder / "vae.keras")
+    vae.save(tmp_path / "vae.keras")
+    again = kvae.load(tmp_path / "vae.keras")
     for name in ("beta", "step", "warmup_steps"):
         assert float(ops.convert_to_numpy(getattr(again, name))) == float(
             ops.convert_to_numpy(getattr(vae, name))
@@ -124,19 +125,21 @@ def test_schedule_beta_and_random_state_are_saved(trained):
 def test_a_resumed_run_equals_the_uninterrupted_one(make_vae, images, tmp_path):
     settings = {"batch_size": 16, "shuffle": False, "verbose": 0}
     straight = make_vae(warmup_steps=10)
-    straight.fit(images, epochs=4, **settings)
+    straight.fit(images, epochs=2, **settings)
     first = make_vae(warmup_steps=10)
-    first.fit(images, epochs=2, **settings)
+    first.fit(images, epochs=1, **settings)
     first.save(tmp_path / "half.keras")
     second = keras.saving.load_model(tmp_path / "half.keras")
-    second.fit(images, epochs=2, **settings)
+    second.fit(images, epochs=1, **settings)
     for a, b in zip(straight.trainable_variables, second.trainable_variables, strict=True):
         np.testing.assert_allclose(
             ops.convert_to_numpy(a), ops.convert_to_numpy(b), rtol=1e-5, atol=1e-6
         )
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    "policy", [pytest.param("mixed_bfloat16", marks=pytest.mark.slow), "mixed_float16"]
+)
 def test_a_mixed_precision_model_survives_saving(make_vae, images, tmp_path, policy):
     former = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
@@ -152,8 +155,8 @@ def test_a_mixed_precision_model_survives_saving(make_vae, images, tmp_path, pol
 
 
 def test_loading_says_in_one_line_what_is_wrong(tmp_path, trained):
-    _, folder = trained
-    whole = (folder / "vae.keras").read_bytes()
+    folder = tmp_path
+    whole = (trained[1] / "vae.keras").read_bytes()
     (folder / "half.keras").write_bytes(whole[: len(whole) // 2])
     (folder / "text.keras").write_text("hello")
     keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save(folder / "other.keras")

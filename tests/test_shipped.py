@@ -27,11 +27,19 @@ def test_its_card_says_how_to_make_it_and_what_it_was_trained_on(name):
     assert card["test"]["protocol"]["images"] == 10_000
 
 
+def test_some_images_score_about_as_the_card_says(mnist):
+    vae = kvae.load("mnist")
+    elbo = evaluation.terms(vae, evaluation.posterior(vae, mnist.test[:500])).elbo
+    error = elbo.std() / np.sqrt(len(elbo))
+    assert error < 2
+    assert abs(elbo.mean() - vae.card["test"]["elbo"]) < 4 * error
+
+
+@pytest.mark.slow
 @every_model
-def test_its_figures_are_those_of_its_file(name, mnist_dir):
+def test_its_figures_are_those_of_its_file(name, mnist):
     vae = kvae.load(name)
-    test = kvae.data.load("mnist", mnist_dir).test
-    of = evaluation.posterior(vae, test)
+    of = evaluation.posterior(vae, mnist.test)
     assert of.observed_hash == vae.card["test"]["protocol"]["observed_hash"]
     elbo = evaluation.terms(vae, of).elbo.mean()
     np.testing.assert_allclose(elbo, vae.card["test"]["elbo"], atol=2e-3)

@@ -11,6 +11,7 @@ BACKEND = keras.backend.backend()
 pytestmark = pytest.mark.skipif(BACKEND == "tensorflow", reason="TensorFlow is the backend")
 
 
+@pytest.mark.slow
 def test_mnist_is_read_without_it_to_the_same_arrays(mnist_dir, tmp_path):
     pytest.importorskip("tensorflow")
     code = """
@@ -30,6 +31,7 @@ print("tensorflow" in sys.modules, dataset.source)
         np.testing.assert_array_equal(arrays["labels"], own.test_labels)
 
 
+@pytest.mark.slow
 def test_a_file_that_ends_too_soon_is_said_to_be_damaged(mnist_dir, tmp_path):
     for path in mnist_dir.glob("mnist/**/*.*"):
         if path.is_file():
@@ -53,6 +55,7 @@ except ValueError as error:
         assert "cannot be read" in printed and "Remove that folder" in printed and said in printed
 
 
+@pytest.mark.slow
 def test_the_command_does_without_it_until_it_has_ended(images, tmp_path):
     pytest.importorskip("tensorflow")
     np.savez(tmp_path / "bars.npz", images)
@@ -70,6 +73,7 @@ finally:
     assert (tmp_path / "saved_models" / "vae.keras").is_file()
 
 
+@pytest.mark.slow
 def test_who_keeps_it_out_lets_it_in_where_it_is_needed():
     pytest.importorskip("tensorflow")
     code = """

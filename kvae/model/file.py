@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import zipfile
 from typing import Any
 
@@ -12,6 +13,9 @@ from kvae.model.vae import VAE
 from kvae.shipped import SHIPPED, path_of
 
 __all__ = ["load"]
+
+# What Keras says, however deep inside, of a class or a function of the user's.
+UNKNOWN = re.compile(r"Could not locate (class|function) '([^']+)'")
 
 
 def load(
@@ -26,18 +30,26 @@ def load(
         path: A `.keras` file; or the name of a model that comes with kvae, "mnist", "mnist-conv" or
             "mnist-conv-large", where there is no file of that name.
         compile: Whether to load the optimizer too, to train further.
-        custom_objects: Classes of your own by name, where they are not registered with Keras.
+        custom_objects: Classes and functions of your own by name, where they are not registered
+            with Keras.
         safe_mode: Whether to refuse what runs code of the file, such as a Lambda layer.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no model of kvae, or is damaged.
+        ValueError: If it is no model of kvae, or is damaged, or holds classes that are not known.
 
     Example:
         >>> import kvae
         >>> kvae.load("mnist").image_shape
         (28, 28, 1)
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise ValueError(f"`path` must be the path of a file. Received: path={path!r}")
+    if not isinstance(custom_objects, (dict, type(None))):
+        raise ValueError(
+            "`custom_objects` must be a dict of names to classes or functions. "
+            f"Received: {type(custom_objects).__name__}"
+        )
     if str(path) in SHIPPED and not pathlib.Path(path).exists():
         path = path_of(str(path))
     path = pathlib.Path(path)
@@ -48,6 +60,8 @@ def load(
     kind = registered_name(path)
     if kind.startswith("keras") or not kind:
         raise ValueError(not_ours(path, kind))
+    if not (path.is_dir() or path.suffix == ".keras"):
+        raise ValueError(f"The name of a model's file ends in .keras. Received: {path}")
     try:
         model = keras.saving.load_model(
             path, custom_objects=custom_objects, compile=compile, safe_mode=safe_mode
@@ -88,10 +102,17 @@ def not_ours(path: pathlib.Path, kind: str) -> str:
 def reason_of(error: Exception) -> str:
     """Why Keras failed, in a line."""
     text = " ".join(str(error).split())
-    if "Could not locate class" in text:
-        name = text.split("'")[1] if "'" in text else "of the file"
+    unknown = UNKNOWN.search(text)
+    if unknown:
+        kind, name = unknown.groups()
         return (
-            f"the class {name!r} is not known. Import what defines it, if it is registered with "
-            "keras.saving.register_keras_serializable, or give it in `custom_objects`."
+            f"the {kind} {name!r} is not known. Import what defines it, if it is registered with "
+            "keras.saving.register_keras_serializable, or give it: "
+            f"custom_objects={{{name!r}: {name}}}."
         )
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    if "arbitrary code" in text:
+        return (
+            "it holds a Lambda layer, which runs Python code of the file. If you trust where it "
+            "comes from, load it with safe_mode=False."
+        )
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

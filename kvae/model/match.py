@@ -36,7 +36,9 @@ def check_parts(
     if prior.latent_dim != latent:
         raise ValueError(f"The prior has {prior.latent_dim} latents, the decoder {latent}.")
     objective.check(prior)
-    check_apart(encoder=encoder, decoder=decoder, likelihood=likelihood, prior=prior)
+    check_apart(
+        encoder=encoder, decoder=decoder, likelihood=likelihood, prior=prior, objective=objective
+    )
 
 
 def check_functional(name: str, part: Any) -> None:
@@ -57,12 +59,17 @@ def check_encoder(encoder: keras.Model) -> int:
             "`encoder` must take one input of shape (batch, height, width, channels), sizes known. "
             f"Received: {images}"
         )
+    check_inputs("encoder", encoder)
     given = output_of(encoder)
     if not isinstance(given, (list, tuple)):
         what = f"a dict of {', '.join(given)}" if isinstance(given, dict) else "one output"
         raise ValueError(
             "`encoder` must give [mean, log_variance], a list of two outputs in this order. "
             f"Received: {what}"
+        )
+    if not all(keras.backend.is_keras_tensor(output) for output in given):
+        raise ValueError(
+            "`encoder` must give [mean, log_variance], two tensors. Received: a nest of lists"
         )
     heads = [tuple(output.shape) for output in encoder.outputs]
     if len(heads) != 2 or heads[0] != heads[1] or len(heads[0]) != 2 or not heads[0][1]:
@@ -71,6 +78,21 @@ def check_encoder(encoder: keras.Model) -> int:
             f"Received: outputs of shape {heads}"
         )
     return heads[0][1]
+
+
+def check_inputs(name: str, model: keras.Model) -> None:
+    """Raises a ValueError where Keras would cut what a model is given: to integers, or a size."""
+    for given in model.inputs:
+        if given.shape[0] is not None:
+            raise ValueError(
+                f"`{name}` must take batches of any size: give `keras.Input` no batch size. "
+                f"Received: an input of shape {tuple(given.shape)}"
+            )
+        if "float" not in given.dtype:
+            raise ValueError(
+                f"`{name}` must take floats, to which a model casts what it is given. "
+                f"Received: an input of dtype {given.dtype}"
+            )
 
 
 def output_of(model: keras.Model) -> Any:
@@ -88,6 +110,7 @@ def check_decoder(
     decoder: keras.Model, latents: tuple, parameters: tuple, likelihood: Likelihood
 ) -> None:
     """Raises a ValueError unless the decoder leads from latents to parameters of these shapes."""
+    check_inputs("decoder", decoder)
     if decoder.input_shape != latents:
         raise ValueError(
             f"`decoder` must take what the encoder gives, of shape {latents}. "
@@ -107,15 +130,19 @@ def check_decoder(
 
 
 def check_apart(**parts: keras.layers.Layer) -> None:
-    """Raises a ValueError if two parts have a layer in common: a file could not hold it."""
+    """Raises a ValueError if two parts have a layer or a weight in common.
+
+    A file keeps each part by itself, so that they would come back as two.
+    """
     seen: dict[int, str] = {}
     for name, part in parts.items():
-        for layer in part._flatten_layers():
-            if seen.setdefault(id(layer), name) != name:
-                raise ValueError(
-                    f"`{seen[id(layer)]}` and `{name}` have the layer {layer.name!r} in common, "
-                    "and a file keeps each part by itself. Give each part a layer of its own."
-                )
+        for kind, held in (("layer", part._flatten_layers()), ("weight", part.weights)):
+            for one in held:
+                if seen.setdefault(id(one), name) != name:
+                    raise ValueError(
+                        f"`{seen[id(one)]}` and `{name}` have the {kind} {one.name!r} in common, "
+                        "and a file keeps each part by itself. Give each part its own."
+                    )
 
 
 def check_image_shape(shape: Any) -> tuple[int, int, int]:

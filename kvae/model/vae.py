@@ -274,11 +274,10 @@ class VAE(Fixed, Verbs):
         Args:
             objective: Another objective for the copy; the same where none is given.
         """
-        own = {type(layer).__name__: type(layer) for layer in self._flatten_layers()}
         config = self.get_config()
         if objective is not None:
             config["objective"] = objective
-        copy = type(self).from_config(config, custom_objects=own)
+        copy = type(self).from_config(config, custom_objects=self.classes())
         for name in PARTS if objective is None else PARTS[:-1]:
             pairs = zip(getattr(copy, name).variables, getattr(self, name).variables, strict=True)
             for variable, value in pairs:

@@ -27,6 +27,7 @@ class Executions(keras.Model):
     """
 
     most_steps = 1  # that pay where there are no convolutions
+    makes_several_steps = True  # whether Keras takes `steps_per_execution` above 1
     steps_per_execution: int  # as Keras has it
     train_function: Any
 

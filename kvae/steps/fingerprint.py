@@ -43,7 +43,7 @@ IGNORED = {
     *("_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"),
     # A model's own.
     *("_compile_config", "_compile_loss", "optimizer", "card", "executions", "graphs", "history"),
-    *("kept", "train_function", "test_function", "predict_function"),
+    *("kept", "told", "train_function", "test_function", "predict_function"),
     *("stop_training", "stop_evaluating", "stop_predicting"),
 }
 PLAIN = {bool, int, float, complex, str, bytes, type(None), type(Ellipsis), slice, range}

@@ -29,6 +29,8 @@ class TrainStep(Executions):
     a likelihood, a `VAE` or an activation of your own), since it may read what is no attribute.
     """
 
+    makes_several_steps = False
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # Out of sight of Keras, which would take them for parts of the model.
@@ -63,7 +65,7 @@ class TrainStep(Executions):
         """The gradients and the running metrics, layer by layer."""
         weights = [weight.value for weight in self.trainable_weights]
         outputs = self(x, training=True)
-        loss = self.compute_loss(x, y, outputs, sample_weight, training=True)
+        loss = self._compute_loss(x, y, outputs, sample_weight, training=True)
         scaled = self.optimizer.scale_loss(loss)  # for mixed_float16
         gradients = torch.autograd.grad(scaled, weights, allow_unused=True)
         with torch.no_grad():

@@ -1,0 +1,337 @@
+"""Saving, loading and copying: what Keras takes is honoured, or refused in one line."""
+
+import copy
+import pickle
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import kvae
+
+SHAPE = (8, 8, 1)
+unbuilt = pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer")
+pytestmark = unbuilt  # most models here have made no step
+
+
+class Plain(layers.Layer):
+    """A layer of one's own that is not registered."""
+
+    def call(self, inputs):
+        return 1.0 * inputs
+
+
+@keras.saving.register_keras_serializable("file")
+class Registered(Plain):
+    """One that is."""
+
+
+class PlainVAE(kvae.VAE):
+    """A model of one's own that is not registered."""
+
+
+@keras.saving.register_keras_serializable("file")
+class RegisteredVAE(kvae.VAE):
+    """One that is, with an argument of its own."""
+
+    def __init__(self, *args, note="", **kwargs):
+        super().__init__(*args, **kwargs)
+        self.note = note
+
+    def get_config(self):
+        return {**super().get_config(), "note": self.note}
+
+
+def squashed(inputs):
+    """An activation of one's own."""
+    return ops.tanh(inputs)
+
+
+def model(layer=None, kind=kvae.VAE, **arguments):
+    """A small model, with a layer in its encoder."""
+    inputs = keras.Input(SHAPE)
+    features = layers.Flatten()(inputs)
+    features = features if layer is None else layer(features)
+    encoder = keras.Model(inputs, [layers.Dense(2)(features), layers.Dense(2)(features)])
+    vae = kind(encoder, kvae.build_decoder(SHAPE, 2, width=8, depth=1), **arguments)
+    vae.compile("adam")
+    return vae
+
+
+def alike(one, other, images):
+    """Asserts that two models answer alike."""
+    np.testing.assert_allclose(one.encode(images)[0], other.encode(images)[0], atol=1e-5)
+    np.testing.assert_allclose(one.generate(2, seed=0), other.generate(2, seed=0), atol=1e-5)
+
+
+def says(what, call, *given, kind=ValueError, **arguments):
+    """Asserts that a call is refused in one line."""
+    with pytest.raises(kind, match=what) as caught:
+        call(*given, **arguments)
+    assert "\n" not in str(caught.value)
+
+
+# Classes of one's own ----------------------------------------------------------------------------
+
+OWN = {
+    "layer": (lambda: model(Plain()), "class", Plain),
+    "model": (lambda: model(kind=PlainVAE), "class", PlainVAE),
+    "function": (lambda: model(layers.Activation(squashed)), "function", squashed),
+}
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("own", OWN)
+def test_what_is_not_registered_is_named_with_the_way_out(own, zipped, images, tmp_path):
+    make, what, it = OWN[own]
+    name, path = it.__name__, tmp_path / ("vae.keras" if zipped else "vae")
+    vae = make()
+    vae.save(path, zipped=zipped)
+    wanted = f"the {what} '{name}' is not known.*register_keras_serializable.*custom_objects="
+    says(wanted, kvae.load, path)
+    says(wanted, kvae.load, path, custom_objects={"Other": it})
+    alike(kvae.load(path, custom_objects={name: it}), vae, images)
+    with keras.saving.custom_object_scope({name: it}):
+        alike(kvae.load(path), vae, images)
+
+
+@pytest.mark.parametrize("make", [lambda: model(Registered()), lambda: model(kind=RegisteredVAE)])
+def test_what_is_registered_is_loaded_as_it_is(make, images, tmp_path):
+    vae = make()
+    vae.save(tmp_path / "vae.keras")
+    again = kvae.load(tmp_path / "vae.keras")
+    assert type(again) is type(vae)
+    alike(again, vae, images)
+
+
+def test_arguments_of_a_subclass_are_saved(tmp_path):
+    model(kind=RegisteredVAE, note="hello").save(tmp_path / "vae.keras")
+    assert kvae.load(tmp_path / "vae.keras").note == "hello"
+
+
+def test_a_lambda_layer_is_loaded_by_those_who_trust_it(images, tmp_path):
+    path = tmp_path / "vae.keras"
+    vae = model(layers.Lambda(lambda inputs: 1.0 * inputs, output_shape=(64,)))
+    vae.save(path)
+    says("holds a Lambda layer.*safe_mode=False", kvae.load, path)
+    says("holds a Lambda layer.*safe_mode=False", kvae.load, path, safe_mode=True)
+    alike(kvae.load(path, safe_mode=False), vae, images)
+
+
+# Files -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("compile", [True, False])
+def test_compile_is_as_told(make_vae, images, tmp_path, compile):
+    vae = make_vae()
+    vae.fit(images, verbose=0)
+    vae.save(tmp_path / "vae.keras")
+    again = kvae.load(tmp_path / "vae.keras", compile=compile)
+    assert again.compiled == compile
+    if compile:
+        assert int(ops.convert_to_numpy(again.optimizer.iterations)) == 2
+        again.train_on_batch(images)
+    else:
+        says(r"call `compile\(\)`", again.fit, images)
+
+
+@pytest.mark.parametrize("form", [str, lambda path: path], ids=["str", "Path"])
+@pytest.mark.parametrize("zipped", [None, True, False])
+def test_files_and_folders_are_loaded(make_vae, images, tmp_path, form, zipped):
+    vae = make_vae()
+    path = form(tmp_path / ("vae" if zipped is False else "vae.keras"))
+    vae.save(path, zipped=zipped)
+    alike(kvae.load(path), vae, images)
+    alike(keras.saving.load_model(path), vae, images)
+
+
+def test_what_is_no_file_of_a_model_is_refused(make_vae, tmp_path):
+    vae = make_vae()
+    vae.save(tmp_path / "vae.keras")
+    shutil.copy(tmp_path / "vae.keras", tmp_path / "vae.zip")
+    vae.encoder.save(tmp_path / "encoder.keras")
+    (tmp_path / "empty").mkdir()
+    says("is not a model of kvae", kvae.load, tmp_path / "encoder.keras")
+    says("ends in .keras", kvae.load, tmp_path / "vae.zip")
+    says("is not a .keras file, or is damaged", kvae.load, tmp_path / "empty")
+    says("There is no model at", kvae.load, tmp_path / "none", kind=FileNotFoundError)
+    for path in (None, 5, b"vae.keras"):
+        says("`path` must be the path of a file", kvae.load, path)
+    says("`custom_objects` must be a dict", kvae.load, tmp_path / "vae.keras", custom_objects=[vae])
+
+
+def test_names_that_kvae_does_not_read_are_not_written(make_vae, tmp_path):
+    vae = make_vae()
+    says("HDF5", vae.save, tmp_path / "vae.h5")
+    says("extension", vae.save, tmp_path / "vae")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_is_kept_where_the_user_says_so(make_vae, tmp_path, monkeypatch):
+    path = tmp_path / "vae.keras"
+    vae = make_vae()
+    vae.save(path)
+    before = path.read_bytes()
+    monkeypatch.setattr("builtins.input", lambda *given: "n")
+    vae.save(path, overwrite=False)
+    assert path.read_bytes() == before
+    monkeypatch.setattr("builtins.input", lambda *given: "y")
+    vae.card = {"note": "another"}
+    vae.save(path, overwrite=False)
+    assert kvae.load(path).card["note"] == "another"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"run_eagerly": True},
+        {"jit_compile": False},
+        {"jit_compile": "auto"},
+        {"steps_per_execution": 2},
+        {"optimizer": keras.optimizers.AdamW(3e-4, weight_decay=0.1, clipnorm=1.0)},
+    ],
+    ids=lambda arguments: next(iter(arguments)),
+)
+def test_how_a_model_was_compiled_is_saved(make_vae, images, tmp_path, arguments):
+    vae = make_vae()
+    vae.compile(**{"optimizer": "adam"} | arguments)
+    vae.save(tmp_path / "vae.keras")
+    again = kvae.load(tmp_path / "vae.keras")
+    for name in ("run_eagerly", "jit_compile", "steps_per_execution"):
+        assert getattr(again, name) == getattr(vae, name)
+    assert type(again.optimizer).__name__ == type(vae.optimizer).__name__
+    assert again.optimizer.get_config() == vae.optimizer.get_config()
+    assert again.get_compile_config() == vae.get_compile_config()
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="there it takes a compiler of C++")
+def test_xla_that_was_asked_for_is_saved_for_this_backend_alone(make_vae, images, tmp_path):
+    vae = make_vae()
+    vae.compile("adam", jit_compile=True)
+    vae.save(tmp_path / "vae.keras")
+    assert kvae.load(tmp_path / "vae.keras").jit_compile
+    config = {**vae.get_compile_config(), "backend": "another"}
+    vae.compile_from_config(config)
+    auto = vae.jit_compile
+    vae.compile("adam")
+    assert vae.jit_compile == auto
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+def test_whether_losses_are_scaled_is_saved_with_the_optimizers_state(images, tmp_path, scaled):
+    former = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        vae = model()
+        vae.compile("adam", auto_scale_loss=scaled)
+        vae.train_on_batch(images)
+    finally:
+        keras.config.set_dtype_policy(former)
+    vae.save(tmp_path / "vae.keras")
+    again = kvae.load(tmp_path / "vae.keras")
+    assert type(again.optimizer) is type(vae.optimizer)
+    for one, other in zip(again.optimizer.variables, vae.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(one), ops.convert_to_numpy(other))
+
+
+# Weights -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name, arguments", [("a.weights.h5", {}), ("a.weights.json", {"max_shard_size": 1})]
+)
+def test_weights_come_back(make_vae, images, tmp_path, name, arguments):
+    vae, other = make_vae(), make_vae()
+    vae.decoder.set_weights([weight + 0.1 for weight in vae.decoder.get_weights()])
+    vae.save_weights(tmp_path / name, **arguments)
+    other.load_weights(tmp_path / name)
+    alike(other, vae, images)
+
+
+def test_weights_of_a_whole_file_come_back(make_vae, images, tmp_path):
+    vae, other = make_vae(), make_vae()
+    vae.decoder.set_weights([weight + 0.1 for weight in vae.decoder.get_weights()])
+    vae.save(tmp_path / "vae.keras")
+    other.load_weights(tmp_path / "vae.keras")
+    alike(other, vae, images)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_weights_that_do_not_fit_are_refused_or_skipped(make_vae, images, tmp_path):
+    vae, wide = make_vae(), make_vae(latent_dim=4)
+    vae.decoder.set_weights([weight + 0.1 for weight in vae.decoder.get_weights()])
+    vae.save_weights(tmp_path / "a.weights.h5")
+    with pytest.raises(ValueError, match="could not be loaded"):
+        wide.load_weights(tmp_path / "a.weights.h5")
+    wide.load_weights(tmp_path / "a.weights.h5", skip_mismatch=True)
+    last, first = wide.decoder.weights[-1], vae.decoder.weights[-1]
+    np.testing.assert_array_equal(ops.convert_to_numpy(last), ops.convert_to_numpy(first))
+
+
+def test_weights_by_another_name_are_refused(make_vae, tmp_path):
+    vae = make_vae()
+    says("must end in `.weights.h5`", vae.save_weights, tmp_path / "a.h5")
+    says("foo", vae.load_weights, tmp_path / "a.weights.h5", foo=1)
+
+
+# Copies ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda vae: pickle.loads(pickle.dumps(vae))]
+)
+def test_a_copy_is_the_model_with_its_optimizer_and_trains_alone(
+    make_vae, images, copied, tmp_path
+):
+    vae = make_vae()
+    vae.fit(images, batch_size=32, verbose=0)
+    other = copied(vae)
+    alike(other, vae, images)
+    before = np.array(ops.convert_to_numpy(vae.weights[0]))
+    other.train_on_batch(images)
+    np.testing.assert_array_equal(ops.convert_to_numpy(vae.weights[0]), before)
+    assert int(ops.convert_to_numpy(other.optimizer.iterations)) == 3
+    assert float(ops.convert_to_numpy(other.step)) == 3
+    vae.train_on_batch(images)
+
+
+@pytest.mark.parametrize("own", ["layer", "model"])
+def test_a_copy_needs_no_registration(own, images):
+    vae = OWN[own][0]()
+    other = copy.deepcopy(vae)
+    assert type(other) is type(vae)
+    alike(other, vae, images)
+
+
+def test_a_clone_is_a_model_of_new_weights(make_vae, images):
+    vae = make_vae()
+    clone = keras.models.clone_model(vae)
+    assert [w.shape for w in clone.weights] == [w.shape for w in vae.weights]
+    assert not {id(w) for w in clone.weights} & {id(w) for w in vae.weights}
+    assert (clone.encode(images)[0] != vae.encode(images)[0]).any()
+    clone.set_weights(vae.get_weights())
+    alike(clone, vae, images)
+    other = keras.models.clone_model(model(kind=PlainVAE))
+    assert type(other) is PlainVAE
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"clone_function": lambda layer: layer},
+        {"input_tensors": [0]},
+        {"call_function": lambda layer, *given: layer(*given)},
+    ],
+    ids=lambda arguments: next(iter(arguments)),
+)
+def test_what_clones_functional_models_alone_is_refused(make_vae, arguments):
+    says("only supported for", keras.models.clone_model, make_vae(), **arguments)
+
+
+def test_a_configuration_as_text_makes_the_model_again(make_vae):
+    vae = make_vae()
+    again = keras.models.model_from_json(vae.to_json())
+    assert type(again) is kvae.VAE and again.card == vae.card
+    assert [w.shape for w in again.weights] == [w.shape for w in vae.weights]
