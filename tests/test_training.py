@@ -379,8 +379,8 @@ def test_training_runs_where_tensorflow_is_not_installed(small, dataset, tmp_pat
 import sys
 import kvae
 dataset = kvae.data.load(sys.argv[1])
-kvae.presets.PRESETS["small"] = kvae.presets.Preset("small", "mlp", {"width": 16, "depth": 1}, 3)
-kvae.train(dataset, "small", epochs=1, out=sys.argv[2], verbose=0)
+recipe = kvae.Recipe(network_arguments={"width": 16, "depth": 1}, latent_dim=3)
+kvae.train(dataset, recipe, epochs=1, out=sys.argv[2], verbose=0)
 print(kvae.load(sys.argv[2]).generate(3, seed=0).shape)
 """
     blocked = ("tensorflow", "tensorflow_datasets")
