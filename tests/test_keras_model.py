@@ -469,7 +469,6 @@ def test_evaluate_and_predict_make_the_steps_told(certain, images):
         {"loss_weights": [1.0]},
         {"loss_weights": 0},
     ],
-    ids=str,
 )
 def test_losses_and_metrics_of_compile_are_refused(untrained, arguments):
     (name,) = arguments
