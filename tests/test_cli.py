@@ -37,8 +37,8 @@ def small():
     """The default preset, with less of everything: its size is not what is tested here."""
     with pytest.MonkeyPatch.context() as patch:
         less = {
-            "arguments": {"width": 16, "depth": 1},
-            "prior_arguments": {"couplings": 2, "width": 8},
+            "network_arguments": {"width": 16, "depth": 1},
+            "couplings": 2,
         }
         preset = dataclasses.replace(kvae.presets.PRESETS["mlp"], **less)
         patch.setitem(kvae.presets.PRESETS, "mlp", preset)

@@ -206,6 +206,7 @@ def test_how_a_model_was_compiled_is_saved(make_vae, images, tmp_path, arguments
     assert again.get_compile_config() == vae.get_compile_config()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="there it takes a compiler of C++")
 def test_xla_that_was_asked_for_is_saved_for_this_backend_alone(make_vae, images, tmp_path):
     vae = make_vae()

@@ -3,6 +3,7 @@ import os
 import shutil
 import signal
 import stat
+import sys
 
 import keras
 import numpy as np
@@ -299,7 +300,7 @@ def interrupt_in_epoch(monkeypatch, epoch):
             if now == epoch:
                 os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr("kvae.training.train.BetaLogger", Interrupt)
+    monkeypatch.setattr(sys.modules["kvae.training.train"], "BetaLogger", Interrupt)
 
 
 def test_control_c_keeps_the_last_finished_epoch_on_disk(dataset, small, tmp_path, monkeypatch):
@@ -334,7 +335,7 @@ def test_a_loss_that_is_not_finite_says_which_term_and_what_to_do(
             if epoch == 1:
                 self.model.decoder.get_layer("values").bias.assign(np.full(64, np.nan))
 
-    monkeypatch.setattr("kvae.training.train.BetaLogger", Break)
+    monkeypatch.setattr(sys.modules["kvae.training.train"], "BetaLogger", Break)
     with pytest.raises(FloatingPointError, match="reconstruction.*learning rate.*Epoch 1 is kept"):
         train(dataset, tmp_path / "vae.keras")
     assert np.isfinite(kvae.load(tmp_path / "vae.keras").generate(3, seed=0)).all()
