@@ -111,8 +111,7 @@ def test_validation_that_rises_is_warned_of(make_vae, monkeypatch, capsys):
     assert "best at epoch" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("graphs")
-@once
+@pytest.mark.slow
 def test_nothing_is_printed_where_fit_is_silent_or_all_is_well(make_vae, images, capsys):
     warnings = warned(make_vae(likelihood=kvae.Bernoulli("none")), images, 1, verbose=0)
     assert warnings.findings and capsys.readouterr().err == ""

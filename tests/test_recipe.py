@@ -107,7 +107,13 @@ def test_a_recipe_cannot_be_changed():
 
 def test_train_takes_a_preset_or_a_recipe_and_replaces_fields(images, tmp_path):
     data = kvae.data.from_arrays(images)
-    small = {"network_arguments": {"width": 8, "depth": 1}, "latent_dim": 3, "batch_size": 32}
+    small = {
+        "network_arguments": {"width": 8, "depth": 1},
+        "prior": "standard-normal",
+        "couplings": None,
+        "latent_dim": 3,
+        "batch_size": 32,
+    }
     recipe = Recipe(epochs=1, **small)
     out = tmp_path / "vae.keras"
     one = kvae.train(data, recipe, beta=4, out=out, verbose=0)

@@ -10,6 +10,8 @@ from keras import ops
 import kvae
 from kvae.steps.executions import looks_at_batches
 
+slow = pytest.mark.slow
+
 
 def values(variables):
     return [np.array(ops.convert_to_numpy(variable)) for variable in variables]
@@ -114,9 +116,9 @@ class Watches(keras.callbacks.Callback):
     "arguments",
     [
         {"batch_size": 5, "epochs": 2, "validation_data": True},
-        {"batch_size": 8, "epochs": 3, "initial_epoch": 1},
-        {"batch_size": 16, "epochs": 2, "steps_per_epoch": 2},
-        {"batch_size": 5, "epochs": 2, "validation_split": 0.2},
+        pytest.param({"batch_size": 8, "epochs": 3, "initial_epoch": 1}, marks=slow),
+        pytest.param({"batch_size": 16, "epochs": 2, "steps_per_epoch": 2}, marks=slow),
+        pytest.param({"batch_size": 5, "epochs": 2, "validation_split": 0.2}, marks=slow),
     ],
     ids=lambda arguments: list(arguments)[-1],
 )
@@ -252,6 +254,7 @@ def test_a_variable_can_be_set_while_fit_runs(make_vae, images, when):
         np.testing.assert_allclose(terms[2], terms[0] + 5.0 * terms[1], rtol=1e-4)
 
 
+@slow
 def test_steps_can_be_one_and_many_in_turns(make_vae, images):
     vae = make_vae()
     vae.train_on_batch(images[:8])
@@ -366,6 +369,7 @@ def test_what_is_no_plain_array_is_left_to_keras(make_vae, given):
     assert make_vae().fed(given, shuffle=True) == given
 
 
+@slow
 @on_tensorflow
 def test_fits_may_differ_in_what_they_are_given(images):
     vae = kvae.VAE.from_preset("mlp-400", (8, 8, 1))
