@@ -3,7 +3,6 @@
 import keras
 import pytest
 
-
-def once(test):
-    """A test of what knows no backend: quick under TensorFlow, slow under the others."""
-    return test if keras.backend.backend() == "tensorflow" else pytest.mark.slow(test)
+once = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="knows no backend: tested under TensorFlow"
+)

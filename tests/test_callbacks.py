@@ -100,7 +100,7 @@ def test_a_wrong_likelihood_is_warned_of_before_the_first_epoch(make_vae, images
     assert printed.err.count("Before training: ") == 1
 
 
-@pytest.mark.usefixtures("graphs")
+@pytest.mark.slow
 @once
 def test_validation_that_rises_is_warned_of(make_vae, monkeypatch, capsys):
     monkeypatch.setattr("kvae.training.callbacks.watching.SETTLING", 8)

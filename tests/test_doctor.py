@@ -84,7 +84,7 @@ def test_a_collapsed_model_is_told_to_lower_beta(make_vae, dataset):
         assert remedy == "Lower --beta: 1 gives the bound, and it is 100."
 
 
-@pytest.mark.usefixtures("graphs")
+@pytest.mark.slow
 @once
 def test_an_overfit_model_is_told_when_to_stop(make_vae):
     rng = np.random.default_rng(0)
@@ -155,7 +155,7 @@ def test_the_kl_of_latents_of_a_flow_is_that_of_all_images_together(make_vae, ma
     np.testing.assert_allclose(np.sort(found), expected, rtol=1e-4)
 
 
-@pytest.mark.usefixtures("graphs")
+@pytest.mark.slow
 def test_a_flow_is_judged_by_its_own_kl_and_in_its_own_noise(
     make_vae, make_flow, dataset, tmp_path
 ):

@@ -179,7 +179,9 @@ def torch_loader(*arrays):
 
 @exhausted
 @pytest.mark.parametrize("form", [Batches, generator, tf_data, torch_loader])
-@pytest.mark.parametrize("labels", [None, LABELS], ids=["bare", "labelled"])
+@pytest.mark.parametrize(
+    "labels", [pytest.param(None, marks=pytest.mark.slow), LABELS], ids=["bare", "labelled"]
+)
 def test_weights_of_a_data_set_count(certain, images, form, labels):
     if labels is None and form in (tf_data, torch_loader):
         pytest.skip("cannot hold None")
@@ -542,7 +544,11 @@ def moved(vae, images):
     }
 
 
-@pytest.mark.parametrize("again", [True, False], ids=["before compile", "after compile"])
+@pytest.mark.parametrize(
+    "again",
+    [True, pytest.param(False, marks=pytest.mark.slow)],
+    ids=["before compile", "after compile"],
+)
 @pytest.mark.parametrize("frozen, other", [("encoder", "decoder"), ("decoder", "encoder")])
 def test_a_frozen_part_stays_and_stays_frozen_in_its_file(
     make_vae, images, tmp_path, frozen, other, again

@@ -50,6 +50,7 @@ def test_beta_can_be_set_by_a_callback(make_vae, images, moment, of_objective):
     np.testing.assert_allclose(weights, expected[moment], rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_beta_set_in_a_long_fit_is_heard_by_every_kind_of_step(make_vae, images):
     """Compiled, several in one dispatch, recorded: 80 steps of one shape before it is set."""
     vae = make_vae(optimizer=keras.optimizers.SGD(0.0))

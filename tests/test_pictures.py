@@ -248,6 +248,7 @@ def test_traversals_of_a_flow_move_a_latent_over_its_own_spread(
     assert "deviations" in title(figure)
 
 
+@pytest.mark.slow
 @once
 def test_colour_needs_no_special_treatment(coloured, tmp_path):
     images, labels = coloured

@@ -420,6 +420,7 @@ def test_layers_may_be_built_in_the_first_step(images):
     assert vae.prior.stretch.built
 
 
+@slow
 @on_tensorflow
 def test_logs_of_ones_own_step_are_those_of_the_last(images):
     class Told(kvae.VAE):
