@@ -155,7 +155,7 @@ def test_what_is_no_file_of_a_model_is_refused(make_vae, tmp_path):
     (tmp_path / "empty").mkdir()
     says("is not a model of kvae", kvae.load, tmp_path / "encoder.keras")
     says("ends in .keras", kvae.load, tmp_path / "vae.zip")
-    says("is not a .keras file, or is damaged", kvae.load, tmp_path / "empty")
+    says("There is no model at", kvae.load, tmp_path / "empty", kind=FileNotFoundError)
     says("There is no model at", kvae.load, tmp_path / "none", kind=FileNotFoundError)
     for path in (None, 5, b"vae.keras"):
         says("`path` must be the path of a file", kvae.load, path)
@@ -336,3 +336,12 @@ def test_a_configuration_as_text_makes_the_model_again(make_vae):
     again = keras.models.model_from_json(vae.to_json())
     assert type(again) is kvae.VAE and again.card == vae.card
     assert [w.shape for w in again.weights] == [w.shape for w in vae.weights]
+
+
+def test_the_folder_of_a_run_is_no_model_and_hides_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("mnist", "vae"):
+        (tmp_path / name).mkdir()  # as `kvae train --out mnist.keras` leaves it
+    assert kvae.load("mnist", compile=False).card["preset"] == "mlp"
+    with pytest.raises(FileNotFoundError, match="no model at vae"):
+        kvae.load("vae")

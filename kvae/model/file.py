@@ -50,10 +50,10 @@ def load(
             "`custom_objects` must be a dict of names to classes or functions. "
             f"Received: {type(custom_objects).__name__}"
         )
-    if str(path) in SHIPPED and not pathlib.Path(path).exists():
+    if str(path) in SHIPPED and not is_there(pathlib.Path(path)):
         path = path_of(str(path))
     path = pathlib.Path(path)
-    if not path.exists():
+    if not is_there(path):
         raise FileNotFoundError(
             f"There is no model at {path}. Those that come with kvae: {', '.join(SHIPPED)}."
         )
@@ -71,6 +71,11 @@ def load(
     if not isinstance(model, VAE):
         raise ValueError(not_ours(path, kind))
     return model
+
+
+def is_there(path: pathlib.Path) -> bool:
+    """Whether there is a file, or a folder that holds a model: a run's own folder does not."""
+    return path.is_file() or (path / "config.json").is_file()
 
 
 def registered_name(path: pathlib.Path) -> str:
