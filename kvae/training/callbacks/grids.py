@@ -12,7 +12,31 @@ from kvae.files import or_warn
 __all__ = ["ReconstructionGrid", "SampleGrid", "is_due"]
 
 
-class SampleGrid(keras.callbacks.Callback):
+class Grid(keras.callbacks.Callback):
+    """Draws a picture of the model after an epoch.
+
+    Args:
+        folder: Where `epoch-0001.png`, … are written; made where it is missing.
+        every: Epochs between two pictures. The last one of those planned has one too.
+    """
+
+    def __init__(self, folder: str | pathlib.Path, every: int = 1) -> None:
+        super().__init__()
+        self.folder = pathlib.Path(folder)
+        self.every = every
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Draws the picture when it is time."""
+        if is_due(epoch, self.every, self.params):
+            with or_warn():
+                plots.save_picture(self.picture(), self.folder / f"epoch-{epoch + 1:04}.png")
+
+    def picture(self) -> np.ndarray:
+        """The picture of this moment, (height, width, 3), uint8."""
+        raise NotImplementedError
+
+
+class SampleGrid(Grid):
     """Draws a grid of new images after an epoch, from the same latents every time.
 
     Args:
@@ -37,24 +61,16 @@ class SampleGrid(keras.callbacks.Callback):
     def __init__(
         self, folder: str | pathlib.Path, count: int = 100, every: int = 1, seed: int = 0
     ) -> None:
-        super().__init__()
-        self.folder = pathlib.Path(folder)
+        super().__init__(folder, every)
         self.count = count
-        self.every = every
         self.seed = seed
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Draws the grid when it is time."""
-        if is_due(epoch, self.every, self.params):
-            with or_warn():
-                plots.save_picture(self.picture(), self.folder / f"epoch-{epoch + 1:04}.png")
 
     def picture(self) -> np.ndarray:
         """The grid of this moment, (height, width, 3), uint8."""
         return plots.grid(self.model.generate(self.count, seed=self.seed))
 
 
-class ReconstructionGrid(keras.callbacks.Callback):
+class ReconstructionGrid(Grid):
     """Draws given images over their reconstructions after an epoch.
 
     Args:
@@ -76,16 +92,8 @@ class ReconstructionGrid(keras.callbacks.Callback):
     """
 
     def __init__(self, folder: str | pathlib.Path, images: np.ndarray, every: int = 1) -> None:
-        super().__init__()
-        self.folder = pathlib.Path(folder)
+        super().__init__(folder, every)
         self.images = np.asarray(images)
-        self.every = every
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Draws the grid when it is time."""
-        if is_due(epoch, self.every, self.params):
-            with or_warn():
-                plots.save_picture(self.picture(), self.folder / f"epoch-{epoch + 1:04}.png")
 
     def picture(self) -> np.ndarray:
         """The grid of this moment, (height, width, 3), uint8."""
