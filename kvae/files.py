@@ -1,24 +1,34 @@
 """Files: each is written whole or not at all."""
 
 import contextlib
+import functools
 import os
 import pathlib
+import platform
+import secrets
 import shutil
 import stat
 import tempfile
+import time
 import warnings
+import zlib
 from collections.abc import Iterator
 
 __all__ = ["or_warn", "whole"]
+
+MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"  # a folder may be that of several
+A_WEEK = 7 * 24 * 3600  # seconds
 
 
 @contextlib.contextmanager
 def whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """Gives a path to write to, and moves what was written into place once all is there.
 
-    If writing fails (a full disk, Ctrl-C), the former file stays, and nothing half-written. A link
-    is followed, and a file that is written anew keeps its permissions. What is no regular file (a
-    device, a named pipe) is written to, never replaced.
+    If writing fails (a full disk, Ctrl-C, a power cut), the former file stays, and nothing
+    half-written. A symbolic link is followed (of a hard link the other name keeps what it had), and
+    a file that is written anew keeps its permissions. What is no regular file (a device, a named
+    pipe) is written to, never replaced. What a killed process left half-written goes when the next
+    one writes to that folder.
 
     Args:
         path: The file to write. Its folder is made where it is missing.
@@ -40,11 +50,11 @@ def whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         'all of it'
     """
     try:
-        place = pathlib.Path(os.path.realpath(path))
-        if is_regular(place):
-            yield from beside(place)
+        path = pathlib.Path(path)
+        if is_regular(path):
+            yield from beside(pathlib.Path(os.path.realpath(path)), path.suffix)
         else:
-            yield from through(place)
+            yield from through(path)
     except OSError as error:
         raise OSError(f"{path} cannot be written: {error.strerror or error}.") from error
 
@@ -60,20 +70,58 @@ def is_regular(path: pathlib.Path) -> bool:
     return stat.S_ISREG(mode)
 
 
-def beside(path: pathlib.Path) -> Iterator[pathlib.Path]:
+def beside(path: pathlib.Path, suffix: str) -> Iterator[pathlib.Path]:
     """Writes beside a regular file, which is then replaced in one step."""
-    partial = path.with_name(f".partial-{path.name}")
+    partial = path.with_name(f".partial-{MACHINE}-{os.getpid()}-{secrets.token_hex(4)}{suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent)
         if path.exists():
             if not os.access(path, os.W_OK):
                 raise PermissionError("it is read-only")
             partial.touch()
             shutil.copymode(path, partial)
         yield partial
+        on_disk(partial)
         partial.replace(path)
+        on_disk(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def on_disk(path: pathlib.Path) -> None:
+    """Waits until a file, or the names in a folder, would outlive a power cut."""
+    if path.is_dir() and os.name == "nt":
+        return  # where folders cannot be opened
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@functools.cache
+def sweep(folder: pathlib.Path) -> None:
+    """Removes what processes that are dead left half-written in a folder, once."""
+    for partial in folder.glob(".partial-*-*-*"):
+        with contextlib.suppress(OSError, ValueError):  # another's, or gone
+            _, machine, process, _ = partial.name.split("-", 3)
+            is_dead = machine == MACHINE and not is_running(int(process))
+            if is_dead or time.time() - partial.stat().st_mtime > A_WEEK:
+                partial.unlink()
+
+
+def is_running(process: int) -> bool:
+    """Whether there is a process of this number on this machine."""
+    if os.name == "nt":
+        return True  # where to ask is to kill
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # another user's
+    return True
 
 
 def through(path: pathlib.Path) -> Iterator[pathlib.Path]:

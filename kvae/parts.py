@@ -8,9 +8,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
-__all__ = ["Fixed", "Part", "arguments_of", "made"]
+__all__ = [
+    "Fixed",
+    "Part",
+    "arguments_of",
+    "attributes_of_layers",
+    "checked_integer",
+    "made",
+    "positive_integer",
+]
 
 
 class Fixing(type):
@@ -45,12 +54,22 @@ class Fixed(metaclass=Fixing):
         """Refuses what is fixed."""
         if self.is_fixed and name in arguments_of(type(self)) and name not in self.settable:
             if not isinstance(getattr(type(self), name, None), property):
-                kind = type(self).__name__
-                raise AttributeError(
-                    f"`{name}` of {kind} is fixed when it is made: a compiled step would not see "
-                    f"it change. Make another {kind}."
-                )
+                raise AttributeError(fixed(name, type(self).__name__))
         super().__setattr__(name, value)
+
+
+def fixed(name: str, kind: str) -> str:
+    """What is said where somebody assigns to what is fixed."""
+    return (
+        f"`{name}` of {kind} is fixed when it is made: a compiled step would not see it change. "
+        f"Make another {kind}."
+    )
+
+
+@functools.cache
+def attributes_of_layers() -> frozenset[str]:
+    """What every layer of Keras has, such as `trainable` and `dtype_policy`."""
+    return frozenset({*dir(keras.layers.Layer), *vars(keras.layers.Layer())})
 
 
 @functools.cache
@@ -66,10 +85,11 @@ def arguments_of(kind: type) -> frozenset[str]:
 
 
 class Part(Fixed, keras.layers.Layer):
-    """A part of a VAE: a Keras layer whose arguments are fixed, but for those that are settings.
+    """A part of a VAE: a Keras layer that stays as it was made, but for its settings.
 
     A setting is a variable that every step reads, so that it can be assigned to at any time; it is
     no weight: `get_weights`, `load_weights` and what restores the best weights leave it alone.
+    Layers and weights of its own are made in the constructor: `build` is never called.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -77,6 +97,16 @@ class Part(Fixed, keras.layers.Layer):
         self.held: dict[str, Any] = {}
         self.owners: Any = weakref.WeakSet()  # the models that this is a part of
         self.built = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuses all but settings, what is private, and what every Keras layer has."""
+        if self.is_fixed and not name.startswith("_") and name not in attributes_of_layers():
+            if not isinstance(getattr(type(self), name, None), property):
+                kind = type(self).__name__
+                if not hasattr(self, name):
+                    raise AttributeError(f"{kind} has no attribute `{name}`.")
+                raise AttributeError(fixed(name, kind))
+        super().__setattr__(name, value)
 
     def add_setting(self, name: str, value: float) -> keras.Variable:
         """A float32 scalar that is neither trained nor a weight."""
@@ -118,6 +148,18 @@ class Part(Fixed, keras.layers.Layer):
         held = {id(variable) for variable in self.held.values()}
         own = [*self._trainable_variables, *self._non_trainable_variables]
         return [variable for variable in own if id(variable) not in held]
+
+
+def positive_integer(value: Any) -> bool:
+    """Whether the value is an integer of at least 1."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and int(value) >= 1
+
+
+def checked_integer(name: str, value: Any) -> int:
+    """An integer of at least 1, as Python has it, or a ValueError."""
+    if not positive_integer(value):
+        raise ValueError(f"`{name}` must be an integer of at least 1. Received: {name}={value!r}")
+    return int(value)
 
 
 def made(table: Mapping[str, type], what: str, name: str, *given: Any, **arguments: Any) -> Any:

@@ -9,7 +9,7 @@ from kvae.recipe import Recipe
 __all__ = ["PRESETS", "Preset", "get"]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Preset(Recipe):
     """A recipe that is known by a name.
 
@@ -154,7 +154,7 @@ def get(preset: str | Recipe) -> Recipe:
     """
     if isinstance(preset, Recipe):
         return preset
-    if preset not in PRESETS:
+    if not (isinstance(preset, str) and preset in PRESETS):
         near = difflib.get_close_matches(str(preset), PRESETS, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(

@@ -7,7 +7,7 @@ import numbers
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["Recipe"]
+__all__ = ["OWNED", "Recipe"]
 
 
 def setting(default: Any, help: str, **rules: Any) -> Any:
@@ -26,7 +26,7 @@ def setting(default: Any, help: str, **rules: Any) -> Any:
     return dataclasses.field(default=default, metadata={"help": help, **rules})
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Recipe:
     """How a model is built and trained: every setting of a run.
 
@@ -104,7 +104,13 @@ class Recipe:
         0.15, "Share of all updates over which that weight rises from 0.", least=0, option=False
     )
     free_bits: float = setting(0.0, "Nats of each latent that cost nothing in training.", least=0)
-    samples: int = setting(1, "Draws of z for each image.", least=1)
+    samples: int | None = setting(
+        None,
+        "Draws of z for each image.",
+        kind=int,
+        least=1,
+        shown="1, of the importance-weighted bound 10",
+    )
     mean_of_draws: int = setting(
         1,
         "From 2 on, z is the mean of so many draws: no bound, but some published figures are so.",
@@ -168,6 +174,14 @@ class Recipe:
         for field in dataclasses.fields(Recipe):
             object.__setattr__(self, field.name, checked(field, getattr(self, field.name)))
 
+    def __eq__(self, other: Any) -> Any:
+        """Whether all settings are equal; a preset is what its recipe is."""
+        return isinstance(other, Recipe) and self.as_dict() == other.as_dict()
+
+    def __hash__(self) -> int:
+        """Equal recipes have the same."""
+        return hash(repr(self.as_dict()))
+
     def replaced(self, **changes: Any) -> "Recipe":
         """A recipe with other values; None leaves a setting as it is.
 
@@ -203,7 +217,8 @@ class Recipe:
         """Of `kvae.objectives.get`, but for the steps of warm-up, which depend on the data."""
         others = {"free_bits": self.free_bits or None}
         others["mean_of_draws"] = self.mean_of_draws if self.mean_of_draws > 1 else None
-        return {"beta": self.beta, "samples": self.samples, **without_none(others)}
+        others["samples"] = self.samples
+        return {"beta": self.beta, **without_none(others)}
 
     def as_dict(self) -> dict[str, Any]:
         """All values by name, as JSON has them."""
@@ -225,7 +240,7 @@ class Recipe:
         Raises:
             ValueError: If the card has none, or one of a later version of kvae.
         """
-        if not isinstance(card.get("recipe"), Mapping):
+        if not (isinstance(card, Mapping) and isinstance(card.get("recipe"), Mapping)):
             raise ValueError("The model's card has no recipe: kvae.train did not make it.")
         values = dict(card["recipe"])
         unknown = values.keys() - {field.name for field in dataclasses.fields(Recipe)}
@@ -239,6 +254,7 @@ class Recipe:
 
 # What goes with a setting: where that changes, these are no longer of any meaning.
 OWNED: dict[str, dict[str, Any]] = {
+    "objective": {"samples": None},
     "likelihood": {"binarize": None, "scale": None},
     "prior": {"couplings": None},
     "network": {"network_arguments": {}},
@@ -299,10 +315,24 @@ def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+class Arguments(dict):
+    """A dict that cannot be changed, since presets are everybody's."""
+
+    def refuse(self, *_: Any, **__: Any) -> Any:
+        """Says what to do instead."""
+        raise TypeError("A recipe cannot be changed: `recipe.replaced(…)` makes another.")
+
+    __setitem__ = __delitem__ = __ior__ = update = setdefault = pop = popitem = clear = refuse  # type: ignore[assignment]
+
+    def __reduce__(self) -> Any:
+        """For copies and pickles."""
+        return Arguments, (dict(self),)
+
+
 def fixed(value: Any) -> Any:
-    """Plain values with tuples for lists, so that equal recipes are equal."""
+    """Plain values that cannot be changed."""
     if isinstance(value, Mapping):
-        return {name: fixed(part) for name, part in value.items()}
+        return Arguments({name: fixed(part) for name, part in value.items()})
     return tuple(map(fixed, value)) if isinstance(value, (list, tuple)) else value
 
 

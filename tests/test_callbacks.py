@@ -135,6 +135,7 @@ class PressControlC(keras.callbacks.Callback):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.mark.slow
 @once
 def test_control_c_keeps_the_last_finished_epoch(make_vae, images):
     vae = make_vae(optimizer=keras.optimizers.Adam(use_ema=True))

@@ -72,6 +72,7 @@ def test_a_healthy_model_has_no_problem_and_stays_as_it_is(make_vae, dataset):
     assert again.as_dict() == diagnosis.as_dict()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("graphs")
 @once
 def test_a_collapsed_model_is_told_to_lower_beta(make_vae, dataset):

@@ -202,6 +202,7 @@ print(json.dumps([of.observed_hash, elbo.tolist(), *(v.tolist() for v in nll.val
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", OTHERS)
 def test_backends_agree(make_vae, images, tmp_path, backend):
     vae = make_vae()
@@ -374,6 +375,7 @@ def test_arguments_that_cannot_be_are_named(make_vae, dataset, arguments, what):
         kvae.evaluate(make_vae(), dataset, samples=0, **arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("graphs")
 def test_a_model_differs_from_itself_by_nothing_and_from_a_worse_one_by_more(make_vae, dataset):
     first, second = make_vae(), make_vae(beta=0.5)

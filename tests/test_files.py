@@ -1,11 +1,13 @@
 import os
 import stat
+import subprocess
+import sys
 import threading
 
 import numpy as np
 import pytest
 
-from kvae import plots
+from kvae import files, plots
 from kvae.files import whole
 
 PICTURE = np.full((2, 2, 3), 128, "uint8")
@@ -102,3 +104,56 @@ def test_where_nothing_can_be_written_one_line_names_the_file(tmp_path, name):
             partial.write_text("new")
     assert "\n" not in str(caught.value) and "partial" not in str(caught.value)
     assert set(tmp_path.rglob("*")) == before
+
+
+def test_a_link_to_a_name_without_a_suffix_is_written_as_what_it_is_called(tmp_path):
+    link = tmp_path / "m.png"
+    link.symlink_to(tmp_path / "blob")
+    with whole(link) as partial:
+        assert partial.suffix == ".png"
+        partial.write_text("all")
+    assert (tmp_path / "blob").read_text() == "all" and link.is_symlink()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/fd"), reason="this system has no /dev/fd")
+def test_what_is_open_already_is_written_to(tmp_path):
+    reading, writing = os.pipe()
+    try:
+        with whole(f"/dev/fd/{writing}") as partial:
+            partial.write_text("all")
+        assert os.read(reading, 100) == b"all"
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+@pytest.mark.parametrize("length", [249, 255])
+def test_a_name_may_be_as_long_as_names_can_be(tmp_path, length):
+    path = tmp_path / ("ä" * 100 + "a" * (length - 204) + ".png")
+    plots.save_picture(PICTURE, path)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_two_at_once_do_not_write_into_each_other(tmp_path):
+    path = tmp_path / "a.txt"
+    with whole(path) as first, whole(path) as second:
+        assert first != second
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first"
+
+
+def test_what_a_dead_process_left_goes_and_what_a_living_one_writes_stays(tmp_path):
+    dead = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True
+    )
+    left = tmp_path / f".partial-{files.MACHINE}-{int(dead.stdout)}-0123.png"
+    other = tmp_path / f".partial-{files.MACHINE}-{os.getppid()}-0123.png"
+    elsewhere = tmp_path / f".partial-00000000-{int(dead.stdout)}-0123.png"
+    old = tmp_path / ".partial-00000000-1-0123.png"
+    mine = tmp_path / ".partial-of-mine.png"
+    for path in (left, other, elsewhere, old, mine):
+        path.touch()
+    os.utime(old, (0, 0))
+    plots.save_picture(PICTURE, tmp_path / "a.png")
+    assert set(tmp_path.iterdir()) == {other, elsewhere, mine, tmp_path / "a.png"}

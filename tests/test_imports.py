@@ -134,6 +134,7 @@ def test_every_public_class_has_an_example():
             assert ">>>" in getattr(kvae, name).__doc__, name
 
 
+@pytest.mark.slow
 def test_importing_kvae_draws_and_writes_nothing(tmp_path):
     code = """
 import os, random

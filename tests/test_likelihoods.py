@@ -406,7 +406,7 @@ def test_config_round_trip_and_protocol(likelihood, protocol):
         assert getattr(again, argument, None) == getattr(likelihood, argument, None)
 
 
-@pytest.mark.usefixtures("graphs")
+@pytest.mark.slow
 @every_likelihood
 def test_a_model_with_it_trains_and_opens_again(likelihood, images, tmp_path):
     keras.utils.set_random_seed(0)

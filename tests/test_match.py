@@ -189,7 +189,7 @@ def test_a_weight_in_common_is_refused():
     shared = layers.Dense(2, name="shared")
     shared.build((None, 2))
     prior = TiedPrior(2)
-    prior.scale = shared.kernel
+    prior._scale = shared.kernel
     refused(
         "`decoder` and `prior` have the weight 'kernel' in common",
         encoder(),

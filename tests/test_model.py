@@ -33,6 +33,7 @@ def test_z_is_drawn_from_the_posterior(make_vae, images):
     assert abs(noise.std(0) - 1).max() < 5 / np.sqrt(10_000)
 
 
+@pytest.mark.slow
 def test_more_samples_give_the_same_bound_with_less_noise(make_vae, images):
     spread, mean = {}, {}
     for samples in (1, 16):
@@ -375,8 +376,9 @@ def test_more_importance_samples_are_a_tighter_bound_and_the_elbo_stays(make_vae
     assert losses[0] > losses[1] + 0.02 and losses[1] > losses[2] + 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("graphs")
-@pytest.mark.parametrize("beta", [pytest.param(1.0, marks=pytest.mark.slow), 0.5])
+@pytest.mark.parametrize("beta", [1.0, 0.5])
 def test_the_gradient_of_the_importance_weighted_bound_is_its_slope(make_vae, images, beta):
     """The doubly reparameterised gradient, against differences of the bound on the same draws."""
     vae = make_vae(
@@ -460,6 +462,7 @@ def test_sample_weights_scale_free_bits_as_they_scale_the_kl(make_vae, images):
 # From noise to images ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_generator_stays_what_the_model_is_while_that_trains(make_vae, images):
     vae = make_vae(prior=RealNVP(3))
     noise = ops.convert_to_numpy(vae.prior.noise(4, seed=5))

@@ -138,9 +138,78 @@ def test_what_is_no_argument_can_be_set(make_vae):
     vae = make_vae()
     vae.card = {"dataset": "mine"}
     vae.note = "hello"
-    vae.likelihood.note = "hello"
     vae.stop_training = True
-    assert (vae.card["dataset"], vae.note, vae.likelihood.note) == ("mine", "hello", "hello")
+    assert (vae.card["dataset"], vae.note) == ("mine", "hello")
+
+
+@keras.saving.register_keras_serializable("tests")
+class Extra(kvae.ELBO):
+    """Of its own it has `gamma`, which is fixed, and the setting `delta`."""
+
+    scaled = 2.0
+
+    def __init__(self, beta=1.0, gamma=0.0, delta=0.0, trainable=True, **kwargs):
+        super().__init__(beta, trainable=trainable, **kwargs)
+        self.gamma = gamma
+        self.twice = 2 * gamma
+        self.add_setting("delta", delta)
+
+    @property
+    def delta(self):
+        return self.held["delta"]
+
+    @delta.setter
+    def delta(self, value):
+        self.assign_setting("delta", value)
+
+    def loss(self, terms, training=True):
+        return super().loss(terms, training) + self.delta + self.twice
+
+
+@pytest.mark.parametrize(
+    "name", ["gamma", "twice", "scaled", "step", "held", "owners", "loss", "betta"]
+)
+def test_whatever_an_objective_of_ones_own_has_is_fixed_or_heard(name):
+    objective = Extra()
+    before = getattr(objective, name, None)
+    with pytest.raises(AttributeError, match=f"`{name}`"):
+        setattr(objective, name, 3)
+    assert getattr(objective, name, None) == before
+
+
+def test_a_setting_of_ones_own_is_heard_in_the_next_step(make_vae, images):
+    vae = make_vae(objective=Extra())
+    vae.compile(keras.optimizers.SGD(0.0))
+    losses = []
+    for delta in (0.0, 500.0):
+        vae.delta = delta
+        logs = vae.train_on_batch(images, return_dict=True)
+        losses.append(logs["loss"] - logs["reconstruction"] - logs["kl"])
+    np.testing.assert_allclose(losses, [0.0, 500.0], atol=0.1)
+
+
+def test_what_every_layer_has_is_the_models_own(make_vae):
+    vae = make_vae(objective=Extra())
+    vae.trainable = False
+    assert not vae.trainable and not vae.trainable_variables
+
+
+@pytest.mark.parametrize("name", ["free_bits", "mean_of_draws"])
+def test_what_only_another_objective_has_is_refused(make_vae, name):
+    vae = make_vae(objective=kvae.ImportanceWeighted())
+    with pytest.raises(AttributeError, match=f"`{name}`"):
+        setattr(vae, name, 3)
+
+
+def test_an_objective_counts_the_steps_of_one_model(make_vae, images):
+    objective = kvae.ELBO(warmup_steps=4)
+    vae = make_vae(objective=objective)
+    with pytest.raises(ValueError, match="`objective` is that of another model"):
+        make_vae(objective=objective)
+    vae.train_on_batch(images)
+    del vae
+    with pytest.raises(ValueError, match="counts .1 so far.: make one for each model"):
+        make_vae(objective=objective)
 
 
 @pytest.mark.parametrize("kind", [kvae.VAE, kvae.ELBO, kvae.Gaussian, kvae.RealNVP])

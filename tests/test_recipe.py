@@ -1,5 +1,7 @@
+import copy
 import dataclasses
 import json
+import pickle
 
 import pytest
 
@@ -103,6 +105,29 @@ def test_a_setting_that_is_none_is_named_with_its_neighbour():
 def test_a_recipe_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Recipe().beta = 3
+    arguments = PRESETS["mlp"].network_arguments
+    before = dict(arguments)
+    for change in (
+        lambda: arguments.update(width=8),
+        lambda: arguments.pop("width"),
+        lambda: arguments.__setitem__("width", 8),
+    ):
+        with pytest.raises(TypeError, match="`recipe.replaced"):
+            change()
+    assert PRESETS["mlp"].network_arguments == before
+
+
+def test_equal_recipes_are_equal_whatever_their_class():
+    preset = PRESETS["mlp"]
+    for same in (preset.replaced(), copy.deepcopy(preset), pickle.loads(pickle.dumps(preset))):
+        assert same == preset and hash(same) == hash(preset)
+    assert preset != PRESETS["conv"] and preset != "mlp"
+
+
+@pytest.mark.parametrize("card", [None, {}, {"recipe": 3}])
+def test_a_card_without_a_recipe_says_so(card):
+    with pytest.raises(ValueError, match="card has no recipe"):
+        Recipe.from_card(card)
 
 
 def test_train_takes_a_preset_or_a_recipe_and_replaces_fields(images, tmp_path):
@@ -120,5 +145,10 @@ def test_train_takes_a_preset_or_a_recipe_and_replaces_fields(images, tmp_path):
     other = kvae.train(data, "mlp", epochs=1, beta=4, out=out, verbose=0, **small)
     assert Recipe.from_card(one.card) == Recipe.from_card(other.card)
     found = Recipe.from_card(kvae.load(out).card)
-    assert recipe.differences(found) == {"beta": (1.0, 4.0), "precision": (None, "float32")}
+    assert recipe.differences(found) == {
+        "beta": (1.0, 4.0),
+        "precision": (None, "float32"),
+        "binarize": (None, "dynamic"),
+        "samples": (None, 1),
+    }
     assert float(other.beta) == 4.0

@@ -199,6 +199,7 @@ def test_copies_are_detected_and_new_images_are_not():
     assert smooth["nearest_is_training"] == pytest.approx(chance, abs=0.1)
 
 
+@pytest.mark.slow
 @once
 def test_a_classifier_learns_the_classes_of_colour_images_on_the_spot():
     rng = np.random.default_rng(0)

@@ -83,6 +83,7 @@ def trained(make_vae, make_flow, images, tmp_path_factory):
     return vae, tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_saved_model_answers_alike_and_trains_on_in_a_fresh_process(trained, backend):
     _, folder = trained
@@ -90,6 +91,7 @@ def test_a_saved_model_answers_alike_and_trains_on_in_a_fresh_process(trained, b
     assert printed.split() == ["4", "6", "True", "6.0"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_encoder_decoder_and_generator_open_where_kvae_is_not_installed(trained, backend):
     vae, folder = trained

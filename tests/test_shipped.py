@@ -27,6 +27,7 @@ def test_its_card_says_how_to_make_it_and_what_it_was_trained_on(name):
     assert card["test"]["protocol"]["images"] == 10_000
 
 
+@pytest.mark.slow
 def test_some_images_score_about_as_the_card_says(mnist):
     vae = kvae.load("mnist")
     elbo = evaluation.terms(vae, evaluation.posterior(vae, mnist.test[:500])).elbo

@@ -112,13 +112,14 @@ class Watches(keras.callbacks.Callback):
         self.told.append((batch, *logs.values()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
         {"batch_size": 5, "epochs": 2, "validation_data": True},
-        pytest.param({"batch_size": 8, "epochs": 3, "initial_epoch": 1}, marks=slow),
-        pytest.param({"batch_size": 16, "epochs": 2, "steps_per_epoch": 2}, marks=slow),
-        pytest.param({"batch_size": 5, "epochs": 2, "validation_split": 0.2}, marks=slow),
+        {"batch_size": 8, "epochs": 3, "initial_epoch": 1},
+        {"batch_size": 16, "epochs": 2, "steps_per_epoch": 2},
+        {"batch_size": 5, "epochs": 2, "validation_split": 0.2},
     ],
     ids=lambda arguments: list(arguments)[-1],
 )
@@ -152,6 +153,7 @@ def test_the_bar_counts_steps_and_ends_at_the_last(make_vae, images, capsys, ver
         assert not re.search(r" -\d+s", epoch)
 
 
+@pytest.mark.slow
 def test_tensorboard_counts_steps(make_vae, images, tmp_path):
     pytest.importorskip("tensorflow")
     board = keras.callbacks.TensorBoard(tmp_path, update_freq="epoch")
@@ -276,6 +278,7 @@ def test_steps_can_be_one_and_many_in_turns(make_vae, images):
     assert float(vae.step) == before + 6
 
 
+@pytest.mark.slow
 def test_a_callback_can_predict_all_images(make_vae, images):
     class Predicts(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
@@ -298,6 +301,7 @@ def test_every_batch_is_learned_from_not_the_first_again(make_vae):
     assert abs(first[0] - first[1]) > 0.1
 
 
+@pytest.mark.slow
 def test_layers_frozen_in_turns_stay_as_they_are(make_vae, images):
     vae = make_vae()
     for frozen, free in ((vae.encoder, vae.decoder), (vae.decoder, vae.encoder)) * 2:

@@ -139,6 +139,7 @@ def test_the_card_says_what_the_model_is_and_its_figures_can_be_had_again(datase
     assert again == test
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_run(dataset, finished, tmp_path):
     first = finished[0]
     second, other = (
@@ -196,6 +197,18 @@ def test_nonsense_is_refused_and_nothing_is_written(dataset, small, tmp_path, se
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_is_no_data_set_or_says_nothing_is_refused(dataset, small, tmp_path):
+    out = tmp_path / "vae.keras"
+    for given in (dataset.train, None, {"train": dataset.train}):
+        with pytest.raises(ValueError, match="`dataset` must be what kvae.data.load"):
+            kvae.train(given, "small", out=out)
+    with pytest.raises(ValueError, match="There is no preset {}"):
+        kvae.train(dataset, {}, out=out)
+    with pytest.raises(ValueError, match="`verbose` must be"):
+        kvae.train(dataset, "small", out=out, verbose=7)
+    assert list(tmp_path.iterdir()) == []
+
+
 # Each learns in test_likelihoods; a density, without bits, has a test below.
 LIKELIHOODS = [
     pytest.param(name, marks=[] if name == "discretized-logistic" else pytest.mark.slow)
@@ -234,6 +247,7 @@ def test_the_train_figures_are_those_of_the_last_epoch(of_two_draws):
     assert "mean of 2 draws: no bound" in train_figures["protocol"]
 
 
+@pytest.mark.slow
 def test_a_plateau_halves_the_learning_rate(dataset, tmp_path):
     halving = {"schedule": "plateau", "learning_rate": 1e-9, "batch_size": 16}
     vae = kvae.train(dataset, "mlp-200", epochs=8, out=tmp_path / "vae.keras", verbose=0, **halving)
@@ -372,6 +386,7 @@ def test_the_learning_rate_rises_then_falls_to_zero_for_runs_of_any_length(updat
     assert adam.use_ema and 0 <= adam.ema_momentum < 1
 
 
+@pytest.mark.slow
 def test_training_runs_where_tensorflow_is_not_installed(small, dataset, tmp_path):
     if keras.backend.backend() == "tensorflow":
         pytest.skip("TensorFlow is the backend")

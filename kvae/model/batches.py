@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 from keras import tree
 
-__all__ = ["in_batches", "positive_integer"]
+from kvae.parts import checked_integer
+
+__all__ = ["in_batches"]
 
 
 def in_batches(function: Callable[[Any], Any], array: np.ndarray, batch_size: int) -> Any:
     """Applies a function batch by batch, the last one padded, so that one shape is compiled."""
-    if not positive_integer(batch_size):
-        raise ValueError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}")
-    size = min(batch_size, len(array))
+    size = min(checked_integer("batch_size", batch_size), len(array))
     results = None
     for start in range(0, len(array), size):
         batch = array[start : start + size]
@@ -28,8 +28,3 @@ def in_batches(function: Callable[[Any], Any], array: np.ndarray, batch_size: in
         for whole, part in zip(tree.flatten(results), tree.flatten(parts), strict=True):
             whole[start : start + count] = part[:count]
     return results
-
-
-def positive_integer(value: Any) -> bool:
-    """Whether the value is an integer of at least 1."""
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and int(value) >= 1

@@ -4,9 +4,10 @@ from typing import Any
 
 from kvae import likelihoods, objectives, presets, priors
 from kvae.likelihoods import Likelihood
-from kvae.model.match import check_image_shape, check_latent_dim
+from kvae.model.match import check_image_shape
 from kvae.networks import build_decoder, build_encoder
 from kvae.objectives import Objective
+from kvae.parts import checked_integer
 from kvae.priors import Prior
 from kvae.recipe import Recipe
 
@@ -24,9 +25,10 @@ def from_recipe(
 ) -> dict[str, Any]:
     """The arguments of `VAE`, each part as the recipe has it where none is given."""
     recipe = presets.get(preset)
-    latent_dim = recipe.latent_dim if latent_dim is None else latent_dim
     shape = check_image_shape(image_shape)
-    check_latent_dim(latent_dim)
+    if latent_dim is None:
+        latent_dim = recipe.latent_dim
+    latent_dim = checked_integer("latent_dim", latent_dim)
     if likelihood is None:
         likelihood = likelihoods.get(recipe.likelihood, **recipe.likelihood_arguments)
     if prior is None:

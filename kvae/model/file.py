@@ -58,7 +58,7 @@ def load(
             f"There is no model at {path}. Those that come with kvae: {', '.join(SHIPPED)}."
         )
     kind = registered_name(path)
-    if kind.startswith("keras") or not kind:
+    if is_kerass(kind):
         raise ValueError(not_ours(path, kind))
     if not (path.is_dir() or path.suffix == ".keras"):
         raise ValueError(f"The name of a model's file ends in .keras. Received: {path}")
@@ -98,9 +98,14 @@ def registered_name(path: pathlib.Path) -> str:
         raise ValueError(f"{path} is not a .keras file, or is damaged.") from None
 
 
+def is_kerass(kind: str) -> bool:
+    """Whether a class is one of Keras's own, or unknown."""
+    return kind.partition(">")[0].partition(".")[0] in ("keras", "")
+
+
 def not_ours(path: pathlib.Path, kind: str) -> str:
     """What is said of another model."""
-    named = "another Keras model" if kind.startswith("keras") or not kind else kind
+    named = "another Keras model" if is_kerass(kind) else kind
     return f"{path} is not a model of kvae, but {named}; keras.saving.load_model may open it."
 
 

@@ -16,11 +16,13 @@ def upgraded(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration of a model, of whatever format, as this version has it.
 
     Raises:
-        ValueError: If a later version wrote it.
+        ValueError: If a later version wrote it, or it is damaged.
     """
     config = dict(config)
     number = config.pop("format", 0)
-    if not isinstance(number, int) or number > FORMAT:
+    if type(number) is not int or number < 0:
+        raise ValueError(f"The file is damaged: its format is {number!r}, and not a number.")
+    if number > FORMAT:
         raise ValueError(
             f"The file is of format {number}, and this version of kvae reads formats up to "
             f"{FORMAT}. Install a later version."
@@ -33,7 +35,10 @@ def upgraded(config: dict[str, Any]) -> dict[str, Any]:
 def from_0(config: dict[str, Any]) -> dict[str, Any]:
     """Format 0, before 0.1.0 was released: what the objective has stood in the model."""
     taken = ["beta", "warmup_steps", "samples"]
-    kind = {"elbo": "ELBO", "iwae": "ImportanceWeighted"}[config.pop("objective", "elbo")]
+    name = config.pop("objective", "elbo")
+    kind = {"elbo": "ELBO", "iwae": "ImportanceWeighted"}.get(name)
+    if kind is None:
+        raise ValueError(f"The file is damaged: format 0 has no objective {name!r}.")
     if kind == "ELBO":
         taken += ["free_bits", "mean_of_draws"]
     else:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from kvae.model.batches import positive_integer
+from kvae.parts import positive_integer
 
 __all__ = ["check_classes", "checked", "prepared", "prepared_batch", "validation"]
 
@@ -130,13 +130,13 @@ def prepared(
 
 
 def looked_at(data: Any, look: Callable[[Any], Triple]) -> Any:
-    """A data set, after a look at its first batch; a generator, which takes it when it begins."""
+    """A data set, after a look at its first batch; an iterator, which is looked at as it begins."""
     if isinstance(data, keras.utils.PyDataset):
         _, labels, weights = look(data[0])
         return Labelled(data) if labels is None and weights is not None else data
-    if hasattr(data, "gi_frame"):
+    if hasattr(data, "__next__"):
         return with_a_look(data, look)
-    if hasattr(data, "__iter__") and not hasattr(data, "__next__"):
+    if hasattr(data, "__iter__"):
         nothing = object()
         batch = next(iter(data), nothing)
         if batch is nothing:
@@ -146,11 +146,11 @@ def looked_at(data: Any, look: Callable[[Any], Triple]) -> Any:
 
 
 def with_a_look(batches: Iterator, look: Callable[[Any], Any]) -> Iterator:
-    """The batches of a generator, the first of them looked at."""
+    """The batches of an iterator, each a tuple, as Keras wants them; the first is looked at."""
     for i, batch in enumerate(batches):
         if i == 0:
             look(batch)
-        yield batch
+        yield tuple(batch) if isinstance(batch, (list, tuple)) else (batch,)
 
 
 class Labelled(keras.utils.PyDataset):

@@ -1,18 +1,21 @@
 """What Keras offers and a VAE takes: each argument does what Keras says, or is refused."""
 
+import contextlib
 import inspect
 import types
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 
 from kvae.likelihoods import Likelihood
-from kvae.model.batches import positive_integer
-from kvae.model.given import check_classes, checked, prepared, prepared_batch, refusal, validation
+from kvae.model.given import checked, prepared, prepared_batch, refusal, validation
+from kvae.parts import positive_integer
 from kvae.steps import TrainStep
 
 __all__ = ["KerasModel"]
 
+NO_HDF5 = "A VAE is saved as a .keras file: kvae does not read HDF5."
 OWN = ("loss", "loss_weights", "metrics", "weighted_metrics")  # arguments of `compile`
 
 
@@ -41,12 +44,17 @@ class KerasModel(TrainStep):
         steps = given.get("steps_per_execution", 1)
         if not positive_integer(steps):
             raise ValueError(refusal("steps_per_execution", "an integer of at least 1", steps))
+        if int(steps) > 1 and not self.makes_several_steps:
+            raise ValueError(
+                f"On {keras.backend.backend()} Keras makes one step at a time. "
+                + refusal("steps_per_execution", "1", steps)
+            )
         super().compile(**given)
         # Out of sight of Keras. It keeps what it made of "auto", and not whether losses are scaled.
         self.told = types.SimpleNamespace(
             jit_compile=given.get("jit_compile", "auto"),
             auto_scale_loss=given.get("auto_scale_loss", True),
-            frozen=None,
+            trained=None,
         )
 
     def get_compile_config(self) -> dict[str, Any] | None:
@@ -71,22 +79,44 @@ class KerasModel(TrainStep):
         if config.pop("backend", None) != keras.backend.backend():
             if config.get("jit_compile"):
                 config["jit_compile"] = "auto"
-            if not self.makes_several_steps:
-                config["steps_per_execution"] = 1
+        if not self.makes_several_steps:
+            config["steps_per_execution"] = 1
         self.compile(**config)
         if self.optimizer is not None:
             self.optimizer.build(self.trainable_variables)
-            self.told.frozen = self.frozen()
+            self.told.trained = self.trained()
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """`keras.Model.fit`, after a look at the images: their rank, size and range."""
         given = checked(bound(keras.Model.fit, self, x, y, *args, **kwargs))
         self.check_trains()
         classes = given.get("class_weight")
-        check_classes(classes, {}, given.get("sample_weight"))
         given["validation_data"] = validation(self.check, given.get("validation_data"))
         x, y, sample_weight = prepared(self.check, x, y, given.pop("sample_weight", None), classes)
-        return super().fit(**{**given, "x": x, "y": y, "sample_weight": sample_weight})
+        with self.watched(given):
+            return super().fit(**{**given, "x": x, "y": y, "sample_weight": sample_weight})
+
+    @contextlib.contextmanager
+    def watched(self, given: dict[str, Any]) -> Iterator[None]:
+        """Raises out of `fit` where a callback changes what is trained, and no step would see it.
+
+        On PyTorch every step sees it.
+        """
+        if keras.backend.backend() == "torch":
+            yield
+            return
+        watch = StillTrained()
+        watch.set_model(self)
+        given["callbacks"] = given.get("callbacks") or []
+        callbacks = getattr(given["callbacks"], "callbacks", given["callbacks"])
+        callbacks.append(watch)
+        try:
+            yield
+        except Exception:  # of JAX, which says nothing of the cause
+            self.check_still_trained()
+            raise
+        finally:
+            callbacks.remove(watch)
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """`keras.Model.evaluate`, after a look at the images: their rank, size and range."""
@@ -132,11 +162,8 @@ class KerasModel(TrainStep):
         self, filepath: Any, overwrite: bool = True, zipped: bool | None = None, **kwargs: Any
     ) -> None:
         """`keras.Model.save`, but for HDF5, which kvae does not read."""
-        if str(filepath).endswith((".h5", ".hdf5")):
-            raise ValueError(
-                "A VAE is saved as a .keras file: kvae does not read HDF5. "
-                f"Received: filepath={str(filepath)!r}"
-            )
+        if str(filepath).lower().endswith((".h5", ".hdf5")):
+            raise ValueError(NO_HDF5 + f" Received: filepath={str(filepath)!r}")
         super().save(filepath, overwrite=overwrite, zipped=zipped, **kwargs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
@@ -146,8 +173,23 @@ class KerasModel(TrainStep):
             return reduced[0](*reduced[1])
 
     def classes(self) -> dict[str, type]:
-        """The classes that the model is made of, by name."""
-        return {type(layer).__name__: type(layer) for layer in self._flatten_layers()}
+        """The classes that the model is made of and that Keras cannot find, by name.
+
+        Raises:
+            ValueError: If two have one name.
+        """
+        found: dict[str, type] = {}
+        for kind in map(type, self._flatten_layers()):
+            name = kind.__name__
+            known = kind.__module__.split(".")[0] == "keras"
+            if known or keras.saving.get_registered_name(kind) != name:
+                continue
+            if found.setdefault(name, kind) is not kind:
+                raise ValueError(
+                    f"Two classes of the model are called {name!r}, and neither is registered: "
+                    "keras.saving.register_keras_serializable tells them apart."
+                )
+        return found
 
     def check(self, images: Any) -> Any:
         """Raises a ValueError unless these are images that the model takes."""
@@ -172,19 +214,43 @@ class KerasModel(TrainStep):
                 "The model has no trainable weights. Set `trainable = True` on what is to learn, "
                 "and call `compile` again."
             )
-        frozen = self.frozen()
-        if self.told.frozen is None:
-            self.told.frozen = frozen
-        changed = frozen.keys() ^ self.told.frozen.keys()
-        for name in [layer.name for layer in layers if id(layer) in changed][:1]:
+        if self.told.trained is None and all(layer.built for layer in layers):
+            self.told.trained = self.trained()
+        self.check_still_trained()
+
+    def check_still_trained(self) -> None:
+        """Raises a ValueError if the optimizer was made for other weights than are trained now."""
+        if self.told.trained is None:
+            return
+        now = self.trained()
+        changed = now.keys() ^ self.told.trained.keys()
+        for path in [(now | self.told.trained)[one] for one in changed][:1]:
             raise ValueError(
-                f"`trainable` of {name!r} has changed, and the optimizer was made for what was "
-                "trained before: call `compile` again."
+                f"`trainable` of {path!r} has changed, and the optimizer and the step were made "
+                "for what was trained before: call `compile` again, outside of `fit`."
             )
 
-    def frozen(self) -> dict[int, str]:
-        """The names of the layers that are not trained."""
-        return {id(layer): layer.name for layer in self._flatten_layers() if not layer.trainable}
+    def trained(self) -> dict[int, str]:
+        """The paths of the weights that are trained, and of layers whose training has a say.
+
+        Batch normalisation that is frozen goes by what it has seen.
+        """
+        layers = {
+            id(layer): layer.path
+            for layer in self._flatten_layers()
+            if layer.trainable and isinstance(layer, keras.layers.BatchNormalization)
+        }
+        return layers | {id(weight): weight.path for weight in self.trainable_variables}
+
+
+class StillTrained(keras.callbacks.Callback):
+    """Looks, at both ends of an epoch, whether what is trained is what was when `fit` began."""
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Looks."""
+        self.model.check_still_trained()
+
+    on_epoch_end = on_epoch_begin
 
 
 def bound(method: Any, model: keras.Model, *args: Any, **kwargs: Any) -> dict[str, Any]:

@@ -1,15 +1,17 @@
 """Match: whether the parts of a model fit each other, or one line on why not."""
 
+import gc
 from typing import Any
 
 import keras
+from keras import ops
 
 from kvae.likelihoods import Likelihood
-from kvae.model.batches import positive_integer
 from kvae.objectives import Objective
+from kvae.parts import positive_integer
 from kvae.priors import Prior
 
-__all__ = ["check_encoder", "check_image_shape", "check_latent_dim", "check_parts"]
+__all__ = ["check_encoder", "check_image_shape", "check_parts"]
 
 
 def check_parts(
@@ -36,9 +38,22 @@ def check_parts(
     if prior.latent_dim != latent:
         raise ValueError(f"The prior has {prior.latent_dim} latents, the decoder {latent}.")
     objective.check(prior)
+    check_unused(objective)
     check_apart(
         encoder=encoder, decoder=decoder, likelihood=likelihood, prior=prior, objective=objective
     )
+
+
+def check_unused(objective: Objective) -> None:
+    """Raises a ValueError if the objective counts the steps of another model."""
+    if len(objective.owners):
+        gc.collect()  # models are circles
+    steps = int(ops.convert_to_numpy(objective.step))
+    if len(objective.owners) or steps:
+        raise ValueError(
+            f"`objective` is that of another model, whose training steps it counts ({steps} so "
+            "far): make one for each model."
+        )
 
 
 def check_functional(name: str, part: Any) -> None:
@@ -147,16 +162,11 @@ def check_apart(**parts: keras.layers.Layer) -> None:
 
 def check_image_shape(shape: Any) -> tuple[int, int, int]:
     """(height, width, channels), or a ValueError."""
-    if len(tuple(shape)) != 3 or not all(positive_integer(size) for size in shape):
+    sizes = tuple(shape) if hasattr(shape, "__iter__") else ()
+    if len(sizes) != 3 or not all(map(positive_integer, sizes)):
         raise ValueError(
             "`image_shape` must be (height, width, channels), three positive integers. "
-            f"Received: image_shape={tuple(shape)}"
+            f"Received: image_shape={shape!r}"
         )
-    height, width, channels = shape
+    height, width, channels = map(int, shape)
     return height, width, channels
-
-
-def check_latent_dim(latent_dim: Any) -> None:
-    """Raises a ValueError unless it is a number of latents."""
-    if not positive_integer(latent_dim):
-        raise ValueError(f"`latent_dim` must be at least 1. Received: latent_dim={latent_dim}")

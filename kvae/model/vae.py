@@ -16,7 +16,7 @@ from kvae.model.start import start_at_mean
 from kvae.model.verbs import Verbs
 from kvae.noise import normal
 from kvae.objectives import ELBO, Objective, Terms, repeated
-from kvae.parts import Fixed, arguments_of
+from kvae.parts import Fixed, arguments_of, attributes_of_layers
 from kvae.priors import Prior, StandardNormal
 from kvae.recipe import Recipe
 from kvae.version import __version__
@@ -247,11 +247,13 @@ class VAE(Fixed, Verbs):
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Hands on what belongs to a part, which sets it or says why not."""
-        if self.is_fixed and name not in arguments_of(type(self)):
+        if self.is_fixed and name not in arguments_of(type(self)) | attributes_of_layers():
             for part in (self.objective, self.likelihood, self.prior):
                 if name in arguments_of(type(part)):
                     setattr(part, name, value)
                     return
+            if name in arguments_of(ELBO):
+                setattr(self.objective, name, value)  # which says that it has none
         super().__setattr__(name, value)
 
     def start_at_mean(self, images: Any) -> None:

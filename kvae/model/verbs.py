@@ -8,9 +8,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from kvae.model.batches import in_batches, positive_integer
+from kvae.model.batches import in_batches
 from kvae.model.generator import build_generator
 from kvae.model.keras_model import KerasModel
+from kvae.parts import checked_integer
 from kvae.priors import Prior
 
 __all__ = ["Verbs"]
@@ -105,8 +106,7 @@ class Verbs(KerasModel):
         Returns:
             (count, height, width, channels), float32 in [0, 1].
         """
-        if not positive_integer(count):
-            raise ValueError(f"`count` must be at least 1. Received: count={count}")
+        count = checked_integer("count", count)
         if seed is not None and not 0 <= seed < 2**32:
             raise ValueError(f"`seed` must be in 0…2³² − 1. Received: seed={seed}")
         if not (math.isfinite(temperature) and temperature >= 0):

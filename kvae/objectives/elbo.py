@@ -5,8 +5,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from kvae.objectives.objective import Objective, check_integer, checked
+from kvae.objectives.objective import Objective, checked
 from kvae.objectives.terms import Terms
+from kvae.parts import checked_integer
 
 __all__ = ["ELBO"]
 
@@ -60,8 +61,7 @@ class ELBO(Objective):
     ) -> None:
         super().__init__(beta, warmup_steps, samples, **kwargs)
         self.free_bits = checked("free_bits", free_bits)
-        check_integer("mean_of_draws", mean_of_draws)
-        self.mean_of_draws = int(mean_of_draws)
+        self.mean_of_draws = checked_integer("mean_of_draws", mean_of_draws)
 
     def check(self, prior: Any) -> None:
         """The mean of several draws needs a prior whose KL has a closed form."""

@@ -3,10 +3,11 @@
 import math
 from typing import Any
 
+import numpy as np
 from keras import ops
 
 from kvae.objectives.terms import Terms
-from kvae.parts import Part
+from kvae.parts import Part, checked_integer
 
 __all__ = ["Objective"]
 
@@ -15,7 +16,9 @@ class Objective(Part):
     """What training minimises; one of your own defines `loss`.
 
     Register it with `keras.saving.register_keras_serializable`, so that files can hold it; its
-    `get_config` adds its own arguments to those of this class.
+    `get_config` adds its own arguments to those of this class. These are fixed when it is made. One
+    that can be assigned to later is made by `self.add_setting(name, number)`, a variable, and has a
+    property that returns it, with a setter that calls `self.assign_setting(name, number)`.
 
     Args:
         beta: The weight of the KL term; 1 gives the bound on log p(x). It can be assigned to, also
@@ -25,8 +28,8 @@ class Objective(Part):
         samples: Draws of z for each image; all are decoded in one pass.
 
     Attributes:
-        step: The number of training steps made, a variable: of a file and of checkpoints a part,
-            but no weight.
+        step: The number of training steps made, a variable: a part of files, also of those that
+            `save_weights` writes, but no weight.
         mean_of_draws: Of so many draws z is the mean.
 
     Raises:
@@ -56,8 +59,7 @@ class Objective(Part):
         self, beta: float = 1.0, warmup_steps: float = 0, samples: int = 1, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        check_integer("samples", samples)
-        self.samples = int(samples)
+        self.samples = checked_integer("samples", samples)
         self.add_setting("beta", checked("beta", beta))
         self.add_setting("warmup_steps", checked("warmup_steps", warmup_steps))
         self.step = self.add_setting("step", 0)  # the optimizer's JAX would freeze
@@ -125,14 +127,9 @@ class Objective(Part):
 
 def checked(name: str, value: Any) -> float:
     """A number that is finite and not negative, or a ValueError."""
-    number = float(ops.convert_to_numpy(value))
-    if not (math.isfinite(number) and number >= 0):
-        raise ValueError(f"`{name}` must be finite and at least 0. Received: {name}={value}")
-    return number
-
-
-def check_integer(name: str, value: Any) -> None:
-    """Raises a ValueError unless the value is an integer of at least 1."""
-    whole = not isinstance(value, bool) and hasattr(value, "__index__")
-    if not whole or value < 1:
-        raise ValueError(f"`{name}` must be an integer of at least 1. Received: {name}={value}")
+    array = np.asarray(ops.convert_to_numpy(value) if hasattr(value, "shape") else value)
+    if array.shape == () and array.dtype.kind in "iuf":
+        number = float(array)
+        if math.isfinite(number) and number >= 0:
+            return number
+    raise ValueError(f"`{name}` must be finite and at least 0. Received: {name}={value!r}")

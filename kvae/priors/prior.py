@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from kvae.parts import Part
+from kvae.parts import Part, checked_integer
 
 __all__ = ["Prior"]
 
@@ -51,7 +51,7 @@ class Prior(Part):
 
     def __init__(self, latent_dim: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.latent_dim = latent_dim
+        self.latent_dim = checked_integer("latent_dim", latent_dim)
 
     def log_prob(self, z: Any, context: Any = None) -> Any:
         """Log-density of each row of z: (batch, latent) to (batch,), float32, nats."""

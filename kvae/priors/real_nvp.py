@@ -8,6 +8,7 @@ import numpy as np
 from keras import layers, ops
 
 from kvae.networks import blocks
+from kvae.parts import checked_integer
 from kvae.priors.prior import Prior
 
 __all__ = ["RealNVP"]
@@ -66,11 +67,9 @@ class RealNVP(Prior):
                 "A flow couples latents, so `latent_dim` must be at least 2; for one, choose the "
                 f"prior standard-normal. Received: latent_dim={latent_dim}"
             )
-        for name, value in (("couplings", couplings), ("width", width), ("depth", depth)):
-            if value < 1:
-                raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
-        self.width = width
-        self.depth = depth
+        couplings = checked_integer("couplings", couplings)
+        self.width = checked_integer("width", width)
+        self.depth = checked_integer("depth", depth)
         self.bound = bound
         self.couplings = [
             conditioner(mask, width, depth, bound, name=f"coupling_{i + 1}")

@@ -13,7 +13,8 @@ import keras
 import numpy as np
 from keras import tree
 
-KNOWN_PACKAGES = ("keras", "kvae")
+from kvae.steps.fingerprint import KNOWN_PACKAGES
+
 MOST_BYTES = 2**25  # of images that are handed over at once
 
 

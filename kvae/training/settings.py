@@ -1,16 +1,17 @@
 """Settings: what a recipe comes to on a data set: images, epochs, model, optimizer."""
 
 import contextlib
+import inspect
 import math
 from collections.abc import Iterator
 from typing import Any
 
 import keras
 
-from kvae import objectives
+from kvae import likelihoods, objectives, priors
 from kvae.data import Dataset, reduced, resized
 from kvae.model import VAE
-from kvae.recipe import Recipe
+from kvae.recipe import OWNED, Recipe
 
 __all__ = ["built", "completed", "default_epochs", "optimizer", "precision", "prepared", "updates"]
 
@@ -19,9 +20,21 @@ ENOUGH_UPDATES = 3_000
 
 def completed(recipe: Recipe, dataset: Dataset) -> Recipe:
     """The recipe of a run on this data set, as `prepared` returned it, with nothing left open."""
+    parts = {
+        "likelihood": likelihoods.LIKELIHOODS,
+        "prior": priors.PRIORS,
+        "objective": objectives.OBJECTIVES,
+    }
+    chosen = {}
+    for part, classes in parts.items():
+        arguments = inspect.signature(classes[getattr(recipe, part)]).parameters
+        for name in OWNED[part]:
+            if getattr(recipe, name) is None and name in arguments:
+                chosen[name] = arguments[name].default
     return recipe.replaced(
         epochs=recipe.epochs or default_epochs(len(dataset.train), recipe.batch_size),
         precision=recipe.precision or keras.config.dtype_policy().name,
+        **chosen,
     )
 
 

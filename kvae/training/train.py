@@ -83,6 +83,7 @@ def train(
         >>> kvae.Recipe.from_card(vae.card).beta
         4.0
     """
+    checked(dataset, verbose)
     recipe = presets.get(preset).replaced(**settings)
     dataset = prepared(dataset, recipe)
     recipe = completed(recipe, dataset)
@@ -114,6 +115,17 @@ def train(
             f"{run.outcome(watch.keep.finished)}"
         )
     return vae
+
+
+def checked(dataset: Any, verbose: Any) -> None:
+    """Raises a ValueError unless there is a data set, and `fit` knows how much to say."""
+    if not isinstance(dataset, Dataset):
+        raise ValueError(
+            "`dataset` must be what kvae.data.load or kvae.data.from_arrays returned. "
+            f"Received: {type(dataset).__name__}"
+        )
+    if verbose not in ("auto", 0, 1, 2):
+        raise ValueError(f'`verbose` must be "auto", 0, 1 or 2. Received: verbose={verbose!r}')
 
 
 class Watch:
@@ -197,7 +209,7 @@ def opening(dataset: Dataset, vae: VAE, recipe: Recipe) -> str:
     """What a user should know before the first epoch."""
     parts = ", ".join(f"{count:,} {part}" for part, count in vae.card["images"].items())
     size = "×".join(map(str, dataset.image_shape))
-    draws = f", {recipe.samples} draws of z" if recipe.samples > 1 else ""
+    draws = f", {vae.samples} draws of z" if vae.samples > 1 else ""
     draws += f", objective {recipe.objective}" if recipe.objective != "elbo" else ""
     return (
         f"Data: {dataset.source}; {parts} images of {size}\n"
