@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from .command import Command, backend_option, ends_in, import_quietly
+from .command import Command, FiniteRange, backend_option, ends_in, import_quietly
 from .settings import settings_options
 
 PRESETS = (
@@ -19,6 +19,8 @@ PRESETS = (
     "resnet",
     "binary-14",
 )
+# Options that change nothing of the model.
+OF_THE_MOMENT = ("backend", "data_dir", "quiet", "out", "resume", "checkpoint_minutes")
 # The settings of a recipe that have an option, in the order of help; --epochs comes first.
 SETTINGS = (
     "batch_size",
@@ -75,6 +77,19 @@ SETTINGS = (
     show_default=True,
     help="Whether the file has the optimizer's state, to train further: two thirds of its size.",
 )
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with the run that was stopped or killed under this name, as if it had not been; "
+    "what is not given is as it was. A new one begins where there is none.",
+)
+@click.option(
+    "--checkpoint-minutes",
+    type=FiniteRange(min=0, min_open=True),
+    default=5.0,
+    show_default=True,
+    help="Minutes between two checkpoints within an epoch; there is one after each epoch too.",
+)
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @click.pass_context
 def train(
@@ -83,6 +98,8 @@ def train(
     data_dir: str | None,
     quiet: bool,
     out: str,
+    preset: str,
+    resume: bool,
     **settings: Any,
 ) -> None:
     """Train a VAE; save the model, its history, and pictures of what it learns.
@@ -97,15 +114,26 @@ def train(
 
     import kvae
 
+    former = kvae.training.Run(out).facts() if resume else None
+    recipe: Any = preset
+    if former is not None:
+        dataset = dataset or former["card"]["origin"] or former["card"]["dataset"]
+        given = ctx.get_parameter_source("preset") == click.core.ParameterSource.COMMANDLINE
+        recipe = preset if given else kvae.Recipe.from_card(former)
     images = kvae.data.load(dataset, data_dir)
     if images.notice:
         click.echo(images.notice, err=True)
     with contextlib.redirect_stdout(sys.stderr):
+        command = command_line(ctx, images.name, keras.backend.backend())
+        if former is not None:
+            command = former["card"]["command"] or command
         vae = kvae.train(
             images,
+            recipe,
             out=out,
+            resume=resume,
             verbose=0 if quiet else "auto",
-            notes={"command": command_line(ctx, images.name, keras.backend.backend())},
+            notes={"command": command},
             **settings,
         )
     click.echo(figures("Train", vae.card["train"]))
@@ -124,7 +152,7 @@ def command_line(ctx: click.Context, dataset: str, backend: str) -> str:
     for option in ctx.command.params:
         name = option.name or ""
         given = ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
-        if given and name not in ("backend", "data_dir", "quiet", "out"):
+        if given and name not in OF_THE_MOMENT:
             value = ctx.params[name]
             flag = max(option.opts if value is not False else option.secondary_opts, key=len)
             words.append(flag if isinstance(value, bool) else f"{flag} {shlex.quote(str(value))}")

@@ -1,6 +1,7 @@
 """Files: each is written whole or not at all."""
 
 import contextlib
+import errno
 import functools
 import os
 import pathlib
@@ -14,7 +15,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 
-__all__ = ["or_warn", "whole"]
+__all__ = ["locked", "or_warn", "whole"]
 
 MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"  # a folder may be that of several
 A_WEEK = 7 * 24 * 3600  # seconds
@@ -131,6 +132,55 @@ def through(path: pathlib.Path) -> Iterator[pathlib.Path]:
         yield partial
         with partial.open("rb") as source, path.open("wb") as target:
             shutil.copyfileobj(source, target)
+
+
+@contextlib.contextmanager
+def locked(path: pathlib.Path) -> Iterator[None]:
+    """Holds a lock that no other process has while this one holds it, and a dead one never.
+
+    Args:
+        path: Of the lock's file, which is made, and is gone afterwards.
+
+    Raises:
+        BlockingIOError: If another process holds it.
+        OSError: If the file cannot be made.
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            lock(descriptor)
+            # The one who held it may have removed the file between these two lines.
+            if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+                break
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+    try:
+        yield
+    finally:
+        if os.name == "nt":  # where what is open cannot be removed
+            os.close(descriptor)
+        path.unlink(missing_ok=True)
+        if os.name != "nt":
+            os.close(descriptor)
+
+
+def lock(descriptor: int) -> None:
+    """Locks an open file, or raises a BlockingIOError."""
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+            raise BlockingIOError(error.errno, "another process has it") from error
+        # A file system without locks: better none than no training.
 
 
 @contextlib.contextmanager

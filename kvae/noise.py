@@ -6,7 +6,35 @@ from typing import Any
 import keras
 from keras import ops
 
-__all__ = ["normal", "uniform"]
+__all__ = ["StepSeeds", "normal", "uniform"]
+
+OF_STEPS = 0x2545F491  # tells the noise of training from that of all else
+MOST_DRAWS = 64  # of a step
+
+
+class StepSeeds(keras.random.SeedGenerator):
+    """The seeds of one training step: a function of a generator's seed, the step, and how many.
+
+    So what a step draws does not depend on what else was drawn before, and a run that goes on draws
+    what it would have. Each call of the model has a new one; it has no state of its own.
+
+    Args:
+        generator: Whose seed it takes; it stays as it is.
+        step: The number of training steps made, a variable.
+    """
+
+    def __init__(self, generator: keras.random.SeedGenerator, step: Any) -> None:
+        self.of = generator
+        self.first = step
+        self.drawn = 0
+
+    def next(self, ordered: bool = True) -> Any:
+        """Two words that no other step has, as a generator's state is."""
+        dtype = keras.backend.standardize_dtype(self.of.state.dtype)
+        seed = ops.bitwise_xor(ops.convert_to_tensor(self.of.state)[0], OF_STEPS)
+        number = ops.cast(self.first, dtype) * MOST_DRAWS + self.drawn
+        self.drawn += 1
+        return ops.stack([ops.cast(seed, dtype), ops.cast(number, dtype)])
 
 
 def uniform(shape: tuple, seed: Any) -> Any:

@@ -1,5 +1,6 @@
 import os
 import pathlib
+import signal
 
 import numpy as np
 import pytest
@@ -13,11 +14,23 @@ os.environ.setdefault(
     "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 )
 
+USUAL_SIGNALS = {
+    "SIGINT": signal.default_int_handler,
+    "SIGTERM": signal.SIG_DFL,
+    "SIGHUP": signal.SIG_DFL,
+}
 SHARED = pathlib.Path(__file__).parents[1].parent / "shared" / "data" / "tfds"
 
 
 def pytest_configure(config):
-    """Lets JAX keep what it compiled, for all tests of all processes."""
+    """Lets JAX keep what it compiled, for all tests of all processes; and lets signals arrive.
+
+    A process that a script starts in the background ignores some, and kvae lets that be so.
+    """
+    for name, usual in USUAL_SIGNALS.items():
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
     if getattr(config, "cache", None) is not None:
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("jax")))
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")

@@ -1,8 +1,6 @@
 import contextlib
 import dataclasses
 import importlib.metadata
-import json
-import os
 import pathlib
 import shutil
 import signal
@@ -132,6 +130,7 @@ def test_the_options_of_train_are_the_fields_of_the_recipe():
     """Each setting that has an option, once, with its default, its range and its line of help."""
     options = {option.name: option for option in COMMAND.commands["train"].params}
     others = {"dataset", "data_dir", "preset", "backend", "out", "keep_optimizer", "quiet"}
+    others |= {"resume", "checkpoint_minutes"}
     fields = {field.name: field for field in dataclasses.fields(kvae.Recipe)}
     wanted = {name for name, field in fields.items() if field.metadata["option"]}
     given = COMMAND.commands["train"].make_context("train", [], resilient_parsing=True).params
@@ -352,19 +351,3 @@ def test_control_c_exits_with_130_and_keeps_a_whole_model(bars, in_folder):
     assert stdout == ""
     assert "is kept in saved_models/vae.keras" in stderr.splitlines()[-1]
     assert kvae.load("saved_models/vae.keras").card["epochs"] >= 50
-
-
-@pytest.mark.slow
-def test_mnist_is_the_default_where_it_is_at_hand(mnist_dir, in_folder):
-    code = f"import sys; sys.argv[1:] = ['train', '--epochs', '1', '--batch-size', '5000']\n{START}"
-    process = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "TFDS_DATA_DIR": str(mnist_dir)},
-        capture_output=True,
-        text=True,
-    )
-    assert process.returncode == 0, process.stderr
-    assert "55,000 train, 5,000 validation, 10,000 test images of 28×28×1" in process.stderr
-    card = kvae.load("saved_models/vae.keras").card
-    assert card["dataset"] == "mnist" and len(card["class_names"]) == 10
-    json.dumps(card)

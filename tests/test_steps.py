@@ -32,7 +32,7 @@ def test_a_step_does_not_see_the_gradients_of_the_one_before(make_vae, make_flow
     moved = []
     for _ in range(2):
         before = values(vae.trainable_variables)
-        vae.seed_generator.state.assign([2, 0])
+        vae.step.assign(0.0)  # the noise of a step is a function of its number
         vae.train_on_batch(images)
         after = values(vae.trainable_variables)
         moved.append([abs(b - a).max() for a, b in zip(before, after, strict=True)])
@@ -297,7 +297,7 @@ def test_every_batch_is_learned_from_not_the_first_again(make_vae):
     dark, bright = (np.full(shape, value, "uint8") for value in (0, 255))
     first = [vae.train_on_batch(batch)[0] for batch in (dark, bright)]
     again = [vae.train_on_batch(batch)[0] for batch in (dark, bright)]
-    np.testing.assert_allclose(first, again, rtol=0.02)
+    np.testing.assert_allclose(first, again, rtol=0.05)
     assert abs(first[0] - first[1]) > 0.1
 
 

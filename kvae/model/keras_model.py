@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+from keras import ops
 
 from kvae.likelihoods import Likelihood
 from kvae.model.given import checked, prepared, prepared_batch, refusal, validation
@@ -24,6 +25,8 @@ class KerasModel(TrainStep):
 
     encoder: keras.Model
     likelihood: Likelihood
+    seed_generator: keras.random.SeedGenerator
+    step: Any
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -117,6 +120,12 @@ class KerasModel(TrainStep):
             raise
         finally:
             callbacks.remove(watch)
+
+    def order_key(self) -> list[int]:
+        """What the order of images in an epoch is made of: the seed, and the steps made before."""
+        seed = ops.convert_to_numpy(self.seed_generator.state)[0]
+        step = int(ops.convert_to_numpy(self.step)) - self.executions.made
+        return [int(seed) % 2**32, step]
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """`keras.Model.evaluate`, after a look at the images: their rank, size and range."""

@@ -14,7 +14,7 @@ from kvae.model.format import FORMAT, upgraded
 from kvae.model.match import check_encoder, check_parts
 from kvae.model.start import start_at_mean
 from kvae.model.verbs import Verbs
-from kvae.noise import normal
+from kvae.noise import StepSeeds, normal
 from kvae.objectives import ELBO, Objective, Terms, repeated
 from kvae.parts import Fixed, arguments_of, attributes_of_layers
 from kvae.priors import Prior, StandardNormal
@@ -172,10 +172,11 @@ class VAE(Fixed, Verbs):
             `log_variance` (batch, latent), `z` (batch · samples, latent) and `parameters` (batch ·
             samples, …) as the decoder gives them; an image's samples follow each other.
         """
-        observed = self.likelihood.observe(images, self.seed_generator)
+        seeds = StepSeeds(self.seed_generator, self.step) if training else self.seed_generator
+        observed = self.likelihood.observe(images, seeds)
         mean, log_variance = self.encoder(observed, training=training)
         mean, log_variance = ops.cast(mean, "float32"), ops.cast(log_variance, "float32")
-        z = self.draw(mean, log_variance)
+        z = self.draw(mean, log_variance, seeds)
         parameters = ops.cast(self.decoder(z, training=training), "float32")
         return {
             "observed": observed,
@@ -185,11 +186,11 @@ class VAE(Fixed, Verbs):
             "parameters": parameters,
         }
 
-    def draw(self, mean: Any, log_variance: Any) -> Any:
+    def draw(self, mean: Any, log_variance: Any, seeds: Any) -> Any:
         """Draws z, reparameterised: (batch · samples, latent), float32."""
         samples = self.objective.samples
         mean, log_variance = repeated(mean, samples), repeated(log_variance, samples)
-        noise = normal(ops.shape(mean), self.seed_generator)
+        noise = normal(ops.shape(mean), seeds)
         if self.objective.mean_of_draws > 1:
             noise = noise / math.sqrt(self.objective.mean_of_draws)
         return mean + ops.exp(0.5 * log_variance) * noise

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras import tree
 
+from kvae.steps.feed import Feed, arrays_of
 from kvae.steps.fingerprint import KNOWN_PACKAGES
 
 MOST_BYTES = 2**25  # of images that are handed over at once
@@ -28,6 +29,7 @@ class Executions(keras.Model):
     """
 
     most_steps = 1  # that pay where there are no convolutions
+    feeds_all = False  # whether to feed what is not shuffled too
     makes_several_steps = True  # whether Keras takes `steps_per_execution` above 1
     steps_per_execution: int  # as Keras has it
     train_function: Any
@@ -35,7 +37,9 @@ class Executions(keras.Model):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # Out of sight of Keras. The functions are by how many steps they make.
-        self.executions = types.SimpleNamespace(ahead=1, undisturbed=False, functions={})
+        self.executions = types.SimpleNamespace(
+            ahead=1, undisturbed=False, functions={}, made=0, logs={}, batch_size=None
+        )
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         """`keras.Model.fit`, with as many steps in one dispatch as pay."""
@@ -44,8 +48,10 @@ class Executions(keras.Model):
         former = (now.ahead, now.undisturbed)
         now.ahead = self.best_steps(given) if self.compiled else 1
         now.undisturbed = undisturbed(given)
+        given = self.fed(given, shuffle=True)
+        now.batch_size = given["x"].batch_size if isinstance(given.get("x"), Feed) else None
         try:
-            return super().fit(**self.fed(given, shuffle=True))
+            return super().fit(**given)
         finally:
             now.ahead, now.undisturbed = former
 
@@ -59,9 +65,47 @@ class Executions(keras.Model):
         given = inspect.signature(super().predict).bind(*args, **kwargs).arguments
         return super().predict(**self.fed(given))
 
+    def order_key(self) -> list[int]:
+        """What the order of images in the epoch that begins is a function of."""
+        return [0]
+
     def fed(self, given: dict, shuffle: bool = False) -> dict:
-        """Arguments of `fit`, `evaluate` or `predict`, arrays as the backend takes them best."""
+        """Arguments of `fit`, `evaluate` or `predict`, with arrays in a feed of our own.
+
+        Keras keeps what it has a way of its own with: `steps_per_epoch`, weights of classes, a
+        shuffle within batches; and arrays that are not NumPy's.
+        """
+        given = dict(given)
+        if self.distributed() or "_use_cached_eval_dataset" in given:
+            return given
+        given = with_validation_apart(given)
+        batch_size = given.get("batch_size") or 32
+        validation = given.get("validation_data")
+        if self.feeds_all and validation is not None and not given.get("validation_steps"):
+            parts = validation if isinstance(validation, (tuple, list)) else (validation,)
+            arrays = arrays_of(*parts)
+            if arrays is not None:
+                size = given.get("validation_batch_size") or batch_size
+                given["validation_data"] = self.feed(arrays, size)
+        shuffle = given.get("shuffle", shuffle)
+        left_to_keras = any(given.get(name) for name in ("steps", "steps_per_epoch"))
+        left_to_keras = left_to_keras or given.get("class_weight") is not None
+        arrays = arrays_of(*map(given.get, ("x", "y", "sample_weight")))
+        if arrays is None or left_to_keras or shuffle == "batch":
+            return given
+        if shuffle or self.feeds_all:
+            given["x"] = self.feed(arrays, batch_size, self.order_key if shuffle else None)
+            taken = ("y", "sample_weight", "batch_size")
+            given = {name: value for name, value in given.items() if name not in taken}
         return given
+
+    def feed(self, arrays: tuple, batch_size: int, key: Any = None) -> Feed:
+        """Batches of arrays as the backend takes them."""
+        return Feed(arrays, batch_size, key)
+
+    def distributed(self) -> bool:
+        """Whether Keras alone may feed, since several devices share a batch."""
+        return False
 
     def settle(self) -> None:
         """Puts the state of a running `fit` back into the variables, so that they can be set."""
@@ -79,6 +123,25 @@ class Executions(keras.Model):
             super().make_train_function()
             functions[steps] = self.train_function
         self.train_function = functions[steps]
+        if self.executions.made:
+            self.train_function = self.without_what_is_made(functions[steps])
+
+    def without_what_is_made(self, function: Any) -> Any:
+        """A train function that passes over the steps of an epoch that a former run has made.
+
+        So many as `executions.made` says; their logs are `executions.logs`.
+        """
+
+        def step(*given: Any) -> Any:
+            if not self.executions.made:
+                return function(*given)
+            self.executions.made -= 1
+            *state, batches = given  # a state on JAX, an iterator but on PyTorch
+            if not isinstance(batches, list):
+                next(batches)
+            return (self.executions.logs, *state) if state else self.executions.logs
+
+        return step
 
     def several_steps_function(self, most: int) -> Any:
         """A train function that makes up to `most` steps in one dispatch; None: as Keras does."""
@@ -107,6 +170,22 @@ class Executions(keras.Model):
         batch_bytes = batch_size * math.prod(x.shape[1:]) * itemsize
         batches = math.ceil(x.shape[0] / batch_size)
         return max(1, min(self.most_steps, batches, MOST_BYTES // batch_bytes))
+
+
+def with_validation_apart(given: dict) -> dict:
+    """Arguments of `fit`, with the last share of arrays as validation data where it asks for it."""
+    names = ("x", "y", "sample_weight")
+    arrays = arrays_of(*map(given.get, names))
+    split = given.get("validation_split")
+    if not split or arrays is None or given.get("validation_data") is not None:
+        return given
+    first = math.floor(len(arrays[0]) * (1 - split))
+    if first in (0, len(arrays[0])):
+        return given  # Keras says what is wrong
+    parts = {name: array[:first] for name, array in zip(names, arrays, strict=False)}
+    rest = tuple(array[first:] for array in arrays)
+    given = {name: value for name, value in given.items() if name != "validation_split"}
+    return {**given, **parts, "validation_data": rest}
 
 
 # Callbacks of Keras that have a method for batches and need not see every one: always, or where

@@ -35,6 +35,19 @@ class TrainStep(Executions):
         """What to give `compile(jit_compile=...)`: Keras chooses well here."""
         return "auto"
 
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        """`keras.Model.fit`, after which weights and their averages have arrays of their own.
+
+        Keras gives the model the averages themselves, and the next step would use up both.
+        """
+        try:
+            return super().fit(*args, **kwargs)
+        finally:
+            optimizer: Any = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+            if getattr(optimizer, "use_ema", False) and optimizer.built:
+                for average in optimizer._model_variables_moving_average:
+                    average.assign(np.array(average))
+
     def train_step(self, state: Any, data: Any) -> Any:
         """Maps the state and one batch to the running metrics and the new state."""
         trainable, non_trainable, optimizer_state, metrics_state = state

@@ -1,10 +1,8 @@
 """The training step on TensorFlow."""
 
-import math
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import tree
 
@@ -16,12 +14,14 @@ from kvae.steps.executions import (
     of_one_shape,
     shapes,
 )
+from kvae.steps.feed import Feed, in_floatx
 
 
 class TrainStep(Executions):
     """A model whose `train_step` differentiates `compute_loss` with TensorFlow."""
 
     most_steps = 16
+    feeds_all = True
 
     def best_jit_compile(self) -> bool | str:
         """What to give `compile(jit_compile=...)`.
@@ -53,35 +53,9 @@ class TrainStep(Executions):
                 self.optimizer.build(self.trainable_variables)
         return super().make_train_function(force)
 
-    def fed(self, given: dict, shuffle: bool = False) -> dict:
-        """Arguments of `fit`, `evaluate` or `predict`, with arrays as data sets of our own.
-
-        Those that Keras makes of arrays wait at the end of each epoch, often for as long as it
-        took, until a thread of TensorFlow's that tunes them wakes up; and with a seed set they give
-        the images in the same order in every epoch.
-        """
-        given = dict(given)
-        if self.distributed() or "_use_cached_eval_dataset" in given:
-            return given
-        batch_size = given.get("batch_size") or 32
-        validation = given.get("validation_data")
-        if isinstance(validation, (tuple, list, np.ndarray)) and not given.get("validation_steps"):
-            size = given.get("validation_batch_size") or batch_size
-            parts = (validation,) if isinstance(validation, np.ndarray) else validation
-            given["validation_data"] = data_set(parts, size) or validation
-        shuffle = given.get("shuffle", shuffle)
-        left_to_keras = any(
-            given.get(name) for name in ("validation_split", "steps", "steps_per_epoch")
-        )
-        if not (left_to_keras or shuffle == "batch" or given.get("class_weight") is not None):
-            data = data_set(map(given.get, ("x", "y", "sample_weight")), batch_size, shuffle)
-            if data is not None:
-                given["x"] = data
-                taken = ("y", "sample_weight", "batch_size")
-                given = {name: value for name, value in given.items() if name not in taken}
-                if "shuffle" in given or shuffle:
-                    given["shuffle"] = False  # else Keras warns that the data set does it
-        return given
+    def feed(self, arrays: tuple, batch_size: int, key: Any = None) -> Feed:
+        """Batches of arrays as data sets of our own."""
+        return TensorFlowFeed(arrays, batch_size, key)
 
     def distributed(self) -> bool:
         """Whether several devices share a batch."""
@@ -101,8 +75,8 @@ class TrainStep(Executions):
             size = str(shapes(batches[0]))
             if kind not in steps:
                 steps[kind] = self.traced(batches[0])
-            if len(batches) == 1 and (kind, size) not in loops:
-                # Mostly the last of an epoch, and short: not worth XLA's compiling.
+            if len(batches) == 1 and self.is_short(batches[0], (kind, size) in loops):
+                # Mostly the last of an epoch: not worth XLA's compiling.
                 return [steps[kind](*tensors(batches[0]))]
             if (kind, size) not in loops:
                 loops[kind, size] = self.loop(steps[kind], most)
@@ -130,6 +104,15 @@ class TrainStep(Executions):
             return logs
 
         return one_step if self.steps_per_execution == 1 else as_many_as_told
+
+    def is_short(self, batch: Any, compiled: bool) -> bool:
+        """Whether a batch is the short one of a feed, or, of another data set, one of a kind.
+
+        Of a feed it does not depend on what was before, so that a run that goes on has the same
+        rounding.
+        """
+        size = self.executions.batch_size
+        return not compiled if size is None else tensors(batch)[0].shape[0] != size
 
     def traced(self, batch: Any) -> Any:
         """`train_step` as a function of the tensors of such a batch, of any size."""
@@ -181,38 +164,34 @@ def described(part: Any) -> tuple | None:
     return None if part is None else (part.dtype.name, tuple(part.shape[1:]))
 
 
-def data_set(arrays: Any, batch_size: int, shuffle: bool = False) -> tf.data.Dataset | None:
-    """Batches of NumPy arrays of one length, shuffled anew in each epoch; None of anything else."""
-    arrays = list(arrays)
-    while arrays and arrays[-1] is None:
-        arrays.pop()
-    fit = all(isinstance(array, np.ndarray) and array.dtype.kind in "buif" for array in arrays)
-    lengths = {len(array) for array in arrays} if fit else ()
-    if len(lengths) != 1 or 0 in lengths:
-        return None
-    (count,) = lengths
-    floats = keras.config.floatx()
-    with tf.device("cpu"):
-        arrays = tuple(
-            tf.convert_to_tensor(array.astype(floats, copy=False) if kind == "f" else array)
-            for array in arrays
-            for kind in [array.dtype.kind]
-        )
+class TensorFlowFeed(Feed):
+    """A feed as a data set of TensorFlow.
 
-    def row_numbers(seed: Any) -> Any:
-        order = tf.range(count)
-        if shuffle:
-            order = tf.random.experimental.stateless_shuffle(order, seed)
-        starts = tf.data.Dataset.range(0, count, batch_size)
-        return starts.map(lambda start: order[start : start + batch_size])
+    Those that Keras makes of arrays wait at the end of each epoch, often for as long as it took,
+    until a thread of TensorFlow's that tunes them wakes up.
+    """
 
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    seeds = tf.data.Dataset.random(rerandomize_each_iteration=True).batch(2).take(1)
-    # The arrays go from step to step: what a function captures lives until garbage is collected.
-    pairs = tf.data.Dataset.zip(
-        (seeds.flat_map(row_numbers), tf.data.Dataset.from_tensors(arrays).repeat())
-    )
-    batches = pairs.map(lambda rows, arrays: tuple(tf.gather(array, rows) for array in arrays))
-    batches = batches.apply(tf.data.experimental.assert_cardinality(math.ceil(count / batch_size)))
-    return batches.prefetch(2).with_options(options)
+    def __init__(self, arrays: tuple, batch_size: int, key: Any = None) -> None:
+        super().__init__(arrays, batch_size, key)
+        with tf.device("cpu"):
+            self.order = tf.Variable(self.rows, trainable=False)
+
+    def on_epoch_begin(self) -> None:
+        """Puts the images in the order of this epoch."""
+        super().on_epoch_begin()
+        self.order.assign(self.rows)
+
+    def get_tf_dataset(self) -> tf.data.Dataset:
+        """The data set, whose order is anew in each epoch."""
+        size = self.batch_size
+        with tf.device("cpu"):
+            arrays = tuple(tf.convert_to_tensor(in_floatx(array)) for array in self.arrays)
+        starts = tf.data.Dataset.range(0, len(self.arrays[0]), size)
+        rows = starts.map(lambda start: self.order[start : start + size])
+        # The arrays go from step to step: what a function captures lives on for a while.
+        pairs = tf.data.Dataset.zip((rows, tf.data.Dataset.from_tensors(arrays).repeat()))
+        batches = pairs.map(lambda rows, arrays: tuple(tf.gather(array, rows) for array in arrays))
+        batches = batches.apply(tf.data.experimental.assert_cardinality(self.num_batches))
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        return batches.prefetch(2).with_options(options)

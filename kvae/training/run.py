@@ -1,87 +1,161 @@
 """Runs: the files that training leaves, where they go, and how a former run is kept."""
 
+import contextlib
 import csv
 import math
 import os
 import pathlib
 import shutil
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 
 from kvae.drawing import charts, plots
-from kvae.files import or_warn, whole
+from kvae.files import locked, or_warn, whole
+from kvae.training.checkpoint import Checkpoint
 
 __all__ = ["Run"]
+
+LONGEST_NAME = 255  # bytes
 
 
 class Run:
     """The files of one training run.
 
     `NAME.keras` is the model; beside it the folder `NAME` has `history.csv`, `latents.csv`,
-    `curves.png`, `samples/`, `samples.gif` and `reconstructions/`. What a former run left under the
-    same name is moved aside, to the first free of `NAME-1`, `NAME-2`, …; `former` then says where.
+    `curves.png`, `samples/`, `samples.gif`, `reconstructions/` and `checkpoint.npz`. Until the
+    model is saved for the first time all of it is in a hidden folder, so that what a former run
+    left under the same name stays there; then that is moved aside, to the first free of `NAME-1`,
+    `NAME-2`, …; `former` says where.
+
+    As a context it keeps other processes from this name.
 
     Args:
         out: The `.keras` file to write.
-        needs: The size of the model's file, in bytes.
         optimizer: Whether the file has the optimizer's state.
+
+    Attributes:
+        folder: Where files are written now.
 
     Raises:
         ValueError: If `out` does not end in `.keras`.
+        OSError: As a context, if it cannot be written, or another process trains it.
     """
 
-    def __init__(self, out: str | os.PathLike, needs: int = 0, optimizer: bool = True) -> None:
+    def __init__(self, out: str | os.PathLike, optimizer: bool = True) -> None:
         self.model = pathlib.Path(out)
         if self.model.suffix != ".keras":
             raise ValueError(f"The model's file must end in .keras. Received: {out}")
-        self.needs = needs
         self.optimizer = optimizer
-        self.folder = self.model.with_name(self.model.stem)
-        self.samples = self.folder / "samples"
-        self.reconstructions = self.folder / "reconstructions"
+        self.place = self.model.with_name(self.model.stem)
+        self.hidden = self.model.with_name(f".{self.model.stem}.new")
+        self.folder = self.hidden
         self.former: pathlib.Path | None = None
         self.saved = 0
+        self.held = contextlib.ExitStack()
 
-    def begin(self) -> None:
-        """Moves a former run aside and makes the folder, or says at once why it cannot be."""
-        for path, right in (
-            (self.folder, self.is_a_runs_folder),
-            (self.model, pathlib.Path.is_file),
-        ):
+    def __enter__(self) -> "Run":
+        """Looks whether the place is free, and holds it."""
+        for path, right in ((self.place, is_a_runs_folder), (self.model, pathlib.Path.is_file)):
             if path.exists() and not right(path):
                 raise ValueError(
                     f"{path} is in the way, and nothing that training left. Choose another name "
                     "for the model."
                 )
-        try:
+        with self.named_errors():
+            made = not self.model.parent.exists()
             self.model.parent.mkdir(parents=True, exist_ok=True)
-            free = shutil.disk_usage(self.model.parent).free
-            if free < 2 * self.needs:
-                raise OSError(
-                    f"{free / 1e6:.0f} MB are free on its disk, and the model and its pictures "
-                    f"need about {2 * self.needs / 1e6:.0f} MB"
-                )
-            if self.model.exists() or (self.folder / "history.csv").exists():
-                self.former = free_name(self.folder)
-                move(self.folder, self.model, to=self.former)
-            self.folder.mkdir(exist_ok=True)
+            if made:
+                self.held.callback(remove_if_empty, self.model.parent)
+            try:
+                self.held.enter_context(locked(self.model.with_name(f".{self.model.stem}.lock")))
+            except BlockingIOError:
+                raise OSError("another process is training it") from None
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        """Lets it go."""
+        self.held.close()
+
+    @contextlib.contextmanager
+    def named_errors(self) -> Iterator[None]:
+        """Makes one line of an OSError."""
+        try:
+            yield
         except OSError as error:
             reason = error.strerror or error
             raise OSError(
                 f"{self.model} cannot be written: {reason}. Choose another place."
             ) from error
 
-    @staticmethod
-    def is_a_runs_folder(path: pathlib.Path) -> bool:
-        """Whether a folder is one that training left, or empty."""
-        return path.is_dir() and ((path / "history.csv").is_file() or not any(path.iterdir()))
+    @property
+    def samples(self) -> pathlib.Path:
+        """The folder of the sample grids."""
+        return self.folder / "samples"
+
+    @property
+    def reconstructions(self) -> pathlib.Path:
+        """The folder of the grids of reconstructions."""
+        return self.folder / "reconstructions"
+
+    @property
+    def checkpoint(self) -> pathlib.Path:
+        """The file of the state, from which a run goes on."""
+        return self.folder / "checkpoint.npz"
+
+    def is_under_way(self) -> bool:
+        """Whether a new run was stopped here before it took the place of a former one."""
+        return (self.hidden / self.checkpoint.name).is_file()
+
+    def stopped(self) -> Checkpoint | None:
+        """The state of the run that was stopped here last, to go on from; None if there is none."""
+        for folder in (self.hidden, self.place):
+            if (folder / self.checkpoint.name).is_file():
+                self.folder = folder
+                return Checkpoint.read(self.checkpoint)
+        return None
+
+    def facts(self) -> dict[str, Any] | None:
+        """What is known of the run that was stopped or has ended here, or None.
+
+        `recipe`, and `card` with what its data are called and the command that began it.
+        """
+        former = self.stopped()
+        return None if former is None else former.facts
+
+    def begin(self, needs: int) -> None:
+        """Makes the folder, or says at once why it cannot be.
+
+        Args:
+            needs: The size of the model's file, in bytes.
+        """
+        with self.named_errors():
+            free = shutil.disk_usage(self.model.parent).free
+            if free < 3 * needs:
+                raise OSError(
+                    f"{free / 1e6:.0f} MB are free on its disk, and the model, its state and its "
+                    f"pictures need about {3 * needs / 1e6:.0f} MB"
+                )
+            if self.folder == self.hidden and not self.checkpoint.exists():
+                shutil.rmtree(self.hidden, ignore_errors=True)
+            self.folder.mkdir(exist_ok=True)
+
+    def take_place(self) -> None:
+        """Moves a former run aside, and this one to where it belongs."""
+        if self.folder == self.place:
+            return
+        remove_if_empty(self.place)
+        if self.model.exists() or self.place.exists():
+            self.former = free_name(self.place)
+            move(self.place, self.model, to=self.former)
+        self.hidden.rename(self.place)
+        self.folder = self.place
 
     def undo(self) -> None:
-        """Takes back `begin`, for a run that finished no epoch."""
-        shutil.rmtree(self.folder)
-        if self.former is not None:
-            move(self.former, beside(self.former), to=self.folder)
-            self.former = None
+        """Takes back `begin`, for a run of which nothing is to stay."""
+        if self.folder == self.hidden and not self.checkpoint.exists():
+            shutil.rmtree(self.hidden)
 
     def save(
         self,
@@ -113,8 +187,12 @@ class Run:
         last = {name: round(float(columns[name][-1]), 3) for name in history.history}
         vae.card |= {"epochs": finished, "last_epoch": last}
         try:
-            with whole(self.model) as partial:
+            first = self.folder / "model.keras"
+            with whole(self.model if self.folder == self.place else first) as partial:
                 (vae if self.optimizer else vae.uncompiled()).save(partial)
+            if self.folder != self.place:
+                self.take_place()
+                (self.folder / first.name).rename(self.model)
             self.saved = finished
             write_columns(columns, self.folder / "history.csv")
             write_columns(latents, self.folder / "latents.csv")
@@ -135,7 +213,30 @@ class Run:
         """One sentence on what is kept."""
         if finished:
             return f"Epoch {finished} is kept in {self.model}."
+        if self.checkpoint.exists():
+            return "No epoch was finished."
         return "No epoch was finished, so nothing was written."
+
+
+# All that a run leaves in its folder.
+FILES = {
+    *("history.csv", "latents.csv", "curves.png", "samples.gif", "checkpoint.npz", "model.keras"),
+    *("samples", "reconstructions"),
+}
+
+
+def is_a_runs_folder(path: pathlib.Path) -> bool:
+    """Whether a folder is one that training left, or empty."""
+    if not path.is_dir():
+        return False
+    names = {entry.name for entry in path.iterdir() if not entry.name.startswith(".partial-")}
+    return names <= FILES or "history.csv" in names
+
+
+def remove_if_empty(folder: pathlib.Path) -> None:
+    """Removes a folder in which there is nothing."""
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def write_columns(columns: dict[str, list], path: pathlib.Path) -> None:
@@ -150,7 +251,9 @@ def free_name(folder: pathlib.Path) -> pathlib.Path:
     """The first of `NAME-1`, `NAME-2`, … under which there is neither a folder nor a model."""
     number = 1
     while True:
-        name = folder.with_name(f"{folder.name}-{number}")
+        end = f"-{number}"
+        most = LONGEST_NAME - len(f"{end}.keras")
+        name = folder.with_name(os.fsdecode(os.fsencode(folder.name)[:most]) + end)
         if not name.exists() and not beside(name).exists():
             return name
         number += 1

@@ -1,34 +1,21 @@
 """Training: from a data set to a trained, saved model with its history and pictures."""
 
-import math
 import os
 import platform
 import time
 from typing import Any
 
-import keras
-
 from kvae import presets
 from kvae.data import Dataset
 from kvae.evaluation import device, test_figures, train_figures
-from kvae.model import VAE
+from kvae.model import VAE, load
 from kvae.recipe import Recipe
-from kvae.training.callbacks import (
-    AveragedWeights,
-    BetaLogger,
-    KeepLastEpoch,
-    LatentKL,
-    ReconstructionGrid,
-    SampleGrid,
-    Warnings,
-)
+from kvae.training.checkpoint import Checkpoint, fingerprint
 from kvae.training.run import Run
 from kvae.training.settings import built, completed, prepared
+from kvae.training.watch import Watch
 
 __all__ = ["train"]
-
-MOST_GRIDS = 20
-MOST_LATENT_ROWS = 200
 
 
 def train(
@@ -37,6 +24,8 @@ def train(
     *,
     out: str | os.PathLike = "saved_models/vae.keras",
     keep_optimizer: bool = True,
+    resume: bool = False,
+    checkpoint_minutes: float = 5.0,
     notes: dict[str, Any] | None = None,
     verbose: str | int = "auto",
     **settings: Any,
@@ -54,6 +43,12 @@ def train(
         out: The `.keras` file to write; see `Run` for what else is written, and where.
         keep_optimizer: Whether the file has the optimizer's state, twice the size of the weights,
             so that training can go on from it.
+        resume: Whether to go on with the run of this recipe, on these images, that was stopped or
+            killed under this name, so that it ends as if it had not been, bit for bit on the same
+            backend and device; a new one begins where there is none. With more `epochs` than it
+            had, schedules go on as in a run of so many from where they now are.
+        checkpoint_minutes: Minutes between two checkpoints in an epoch; there is one after each
+            epoch too, unless that would take more than a fiftieth of the time.
         notes: What else the model's card should say; plain values, as JSON has them.
         verbose: As for `keras.Model.fit`.
         **settings: Fields of `kvae.Recipe` to replace, such as `epochs=10, beta=4`; None leaves one
@@ -65,6 +60,7 @@ def train(
     Raises:
         ValueError: If an argument is not what it should be.
         KeyboardInterrupt: After Ctrl-C; its message says which epoch is kept, and where.
+        SystemExit: After SIGTERM or SIGHUP, in the same way.
         FloatingPointError: If the loss becomes NaN or infinite; the last good epoch is kept.
         OSError: If `out` cannot be written.
 
@@ -88,32 +84,28 @@ def train(
     dataset = prepared(dataset, recipe)
     recipe = completed(recipe, dataset)
     vae = built(recipe, dataset)
-    vae.card |= {**card(dataset, recipe), **(notes or {})}
-    size = (16 if keep_optimizer else 4) * vae.count_params()
-    run = Run(out, needs=size, optimizer=keep_optimizer)
-    watch = Watch(vae, recipe, dataset, run)
-    run.begin()
-    with watch.keep:
-        try:
-            if verbose:
-                print(opening(dataset, vae, recipe))
-            if run.former:
-                print(f"The former {run.folder.name} was moved aside, to {run.former}")
-            fit(vae, recipe, dataset, watch, verbose)
-        except BaseException:
-            # Stopped in the middle of a step, Keras may fail with errors that say nothing.
-            if not watch.keep.interrupted:
-                raise
-        finally:
-            watch.end()
-    if watch.keep.interrupted:
-        raise KeyboardInterrupt(f"Interrupted. {run.outcome(watch.keep.finished)}")
-    if watch.keep.broken:
-        raise FloatingPointError(
-            f"Training stopped, because {' and '.join(watch.keep.broken)} became NaN or infinite. "
-            f"Try a learning rate below {recipe.learning_rate:g}. "
-            f"{run.outcome(watch.keep.finished)}"
-        )
+    with Run(out, optimizer=keep_optimizer) as run:
+        if resume and is_finished(run, recipe):
+            print(f"{run.model} is finished: {recipe.epochs} epochs. More epochs train it on.")
+            return load(run.model)
+        former = stopped(run, recipe, dataset) if resume else None
+        vae.card |= {**card(dataset, recipe), **(notes or {})}
+        run.begin(needs=(16 if keep_optimizer else 4) * vae.count_params())
+        watch = Watch(vae, recipe, dataset, run, checkpoint_minutes)
+        if verbose:
+            print(opening(dataset, vae, recipe))
+        if former is not None:
+            print(watch.go_on(former))
+        with watch.keep:
+            try:
+                fit(vae, recipe, dataset, watch, verbose)
+            except BaseException:
+                # Stopped in the middle of a step, Keras may fail with errors that say nothing.
+                if not watch.keep.interrupted:
+                    raise
+            finally:
+                watch.end()
+    watch.say_what_stopped_it()
     return vae
 
 
@@ -128,59 +120,55 @@ def checked(dataset: Any, verbose: Any) -> None:
         raise ValueError(f'`verbose` must be "auto", 0, 1 or 2. Received: verbose={verbose!r}')
 
 
-class Watch:
-    """What looks on while a model trains, and sees to its files.
+def is_finished(run: Run, recipe: Recipe) -> bool:
+    """Whether this run has come to its end."""
+    if not run.model.is_file() or run.is_under_way():
+        return False
+    card = load(run.model, compile=False).card
+    done = card.get("epochs") == recipe.epochs and "test" in card
+    return done and Recipe.from_card(card) == recipe
 
-    Args:
-        vae: The model.
-        recipe: The recipe.
-        dataset: The images.
-        run: The files.
+
+def stopped(run: Run, recipe: Recipe, dataset: Dataset) -> Checkpoint | None:
+    """The state of the run that was stopped here; None, and a word, if there is none.
+
+    Raises:
+        ValueError: If it is of another recipe or of other images.
     """
-
-    def __init__(self, vae: VAE, recipe: Recipe, dataset: Dataset, run: Run) -> None:
-        epochs = recipe.epochs or 1
-        every = math.ceil(epochs / MOST_GRIDS)
-        self.vae = vae
-        self.run = run
-        self.history = keras.callbacks.History()
-        self.latents = LatentKL(dataset.validation, every=math.ceil(epochs / MOST_LATENT_ROWS))
-        self.keep = KeepLastEpoch(self.save)
-        self.callbacks = [
-            AveragedWeights(),  # first, so that all that follow see the average
-            BetaLogger(),
-            self.history,
-            self.latents,
-            Warnings(self.latents),
-            SampleGrid(run.samples, every=every, seed=recipe.seed),
-            ReconstructionGrid(run.reconstructions, dataset.validation[:50], every=every),
-            self.keep,
-        ]
-        if recipe.schedule == "plateau":
-            halving = keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=2)
-            self.callbacks.append(halving)
-
-    def save(self, finished: int) -> None:
-        """Writes the model and its histories as they are after so many epochs."""
-        self.run.save(self.vae, self.history, self.latents.history, finished)
-
-    def end(self) -> None:
-        """Puts the last good epoch back and saves it; where there is none, nothing stays."""
-        self.keep.restore()
-        if self.keep.finished:
-            self.save(self.keep.finished)
-            self.run.animate(self.keep.finished)
-        else:
-            self.run.undo()
+    former = run.stopped()
+    if former is None:
+        if run.model.exists():
+            raise ValueError(
+                f"{run.model} was trained without keeping a state to go on from. Train anew, "
+                "without --resume, or under another name."
+            )
+        print(f"There is no run to go on with at {run.model}: a new one begins.")
+        return None
+    changed = Recipe.from_card(former.facts).differences(recipe)
+    was, epochs = changed.pop("epochs", (recipe.epochs, recipe.epochs))
+    if changed or epochs < was:
+        changed |= {"epochs": (was, epochs)} if epochs < was else {}
+        each = ", ".join(f"{name} {old!r}, not {new!r}" for name, (old, new) in changed.items())
+        raise ValueError(
+            f"The run that was stopped has another recipe: {each}. Go on with its own, or train "
+            "anew, without --resume."
+        )
+    if former.facts["data"] != fingerprint(dataset):
+        raise ValueError(
+            "The run that was stopped was trained on other images. Go on with them, or train anew, "
+            "without --resume."
+        )
+    return former
 
 
 def fit(vae: VAE, recipe: Recipe, dataset: Dataset, watch: Watch, verbose: str | int) -> None:
     """Trains the model; where all went well, its card gets the figures."""
-    started = time.perf_counter()
+    started = time.perf_counter() - watch.seconds
     vae.fit(
         dataset.train,
         batch_size=recipe.batch_size,
         epochs=recipe.epochs,
+        initial_epoch=watch.keep.finished,
         verbose=verbose,
         callbacks=watch.callbacks,
         validation_data=(dataset.validation,),

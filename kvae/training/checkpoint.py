@@ -1,0 +1,122 @@
+"""Checkpoints: the whole state of a run, so that one that was killed goes on bit for bit."""
+
+import json
+import pathlib
+import zipfile
+import zlib
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from kvae.data import Dataset
+from kvae.files import whole
+
+__all__ = ["Checkpoint", "fingerprint"]
+
+FORMAT = 1
+FACTS = "facts"  # the array that holds, as JSON, what is no array
+
+
+class Checkpoint:
+    """What a run needs to go on: every variable, and where it was.
+
+    A `.npz` file without a line of code in it: the variables by their number, and facts as JSON.
+
+    Args:
+        values: Of the variables, in the order of `variables_of`.
+        facts: Of the run, as JSON has them.
+    """
+
+    def __init__(self, values: list[np.ndarray], facts: dict[str, Any]) -> None:
+        self.values = values
+        self.facts = facts
+
+    @classmethod
+    def of(
+        cls, vae: keras.Model, raw: list[np.ndarray] | None, facts: dict[str, Any]
+    ) -> "Checkpoint":
+        """The state as it is now.
+
+        Args:
+            vae: The model, with its optimizer.
+            raw: The trained weights, where the model has the average of them; None: its own.
+            facts: Of the run.
+        """
+        values = {id(one): ops.convert_to_numpy(one) for one in variables_of(vae)}
+        if raw is not None:
+            for variable, value in zip(vae.trainable_variables, raw, strict=True):
+                values[id(variable)] = value
+        return cls(list(values.values()), facts)
+
+    def write(self, path: pathlib.Path) -> None:
+        """Writes it, whole or not at all.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        facts = np.frombuffer(json.dumps({"format": FORMAT, **self.facts}).encode(), "uint8")
+        arrays: dict[str, Any] = {str(i): value for i, value in enumerate(self.values)}
+        arrays[FACTS] = facts
+        with whole(path) as partial, partial.open("wb") as file:
+            np.savez(file, **arrays)
+
+    @classmethod
+    def read(cls, path: pathlib.Path) -> "Checkpoint":
+        """Reads what `write` wrote.
+
+        Raises:
+            ValueError: If it is damaged, or of a later version of kvae.
+        """
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                facts = json.loads(arrays[FACTS].tobytes())
+                values = [arrays[str(i)] for i in range(len(arrays.files) - 1)]
+            number = facts.pop("format")
+        except (OSError, ValueError, KeyError, AttributeError, EOFError, zipfile.BadZipFile):
+            raise ValueError(
+                f"{path} is damaged, so the run cannot go on. Train anew, without --resume."
+            ) from None
+        if number != FORMAT:
+            raise ValueError(
+                f"{path} is of format {number}, and this version of kvae has {FORMAT}."
+            )
+        return cls(values, facts)
+
+    def restore(self, vae: keras.Model) -> None:
+        """Gives a model, built and compiled by the same recipe, its state.
+
+        Raises:
+            ValueError: If it is the state of another model.
+        """
+        if not vae.optimizer.built:
+            vae.optimizer.build(vae.trainable_variables)
+        variables = variables_of(vae)
+        shapes = [tuple(value.shape) for value in self.values]
+        if shapes != [tuple(variable.shape) for variable in variables]:
+            raise ValueError("The checkpoint is that of another model. Train anew.")
+        for variable, value in zip(variables, self.values, strict=True):
+            variable.assign(value)
+
+    def restore_metrics(self, vae: keras.Model) -> None:
+        """Gives a model the sums that its metrics had, which Keras sets to zero in `fit`."""
+        metrics = {id(variable) for variable in vae.metrics_variables}
+        for variable, value in zip(variables_of(vae), self.values, strict=True):
+            if id(variable) in metrics:
+                variable.assign(value)
+
+
+def variables_of(vae: keras.Model) -> list[keras.Variable]:
+    """All that has a state: weights, settings, random states, metrics, the optimizer."""
+    every = [*vae.variables, *vae.metrics_variables, *vae.optimizer.variables]
+    return list({id(variable): variable for variable in every}.values())
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """What tells whether images are the same, in the same order: of training and validation."""
+    number = 0
+    for images in (dataset.train, dataset.validation):
+        number = zlib.crc32(repr((images.shape, images.dtype.name)).encode(), number)
+        number = zlib.crc32(np.ascontiguousarray(images).data, number)
+    return f"{number:08x}"

@@ -1,0 +1,212 @@
+"""Watch: what looks on while a model trains, and sees to its files."""
+
+import math
+import sys
+import time
+from typing import Any
+
+import keras
+
+from kvae.data import Dataset
+from kvae.model import VAE
+from kvae.recipe import Recipe
+from kvae.training.callbacks import (
+    AveragedWeights,
+    BetaLogger,
+    KeepLastEpoch,
+    LatentKL,
+    ReconstructionGrid,
+    SampleGrid,
+    Warnings,
+)
+from kvae.training.callbacks.averages import copied
+from kvae.training.checkpoint import Checkpoint, fingerprint
+from kvae.training.run import Run
+
+__all__ = ["Watch"]
+
+MOST_GRIDS = 20
+MOST_LATENT_ROWS = 200
+
+
+class Watch:
+    """What looks on while a model trains, and sees to its files.
+
+    Args:
+        vae: The model.
+        recipe: The recipe.
+        dataset: The images.
+        run: The files.
+        checkpoint_minutes: Minutes between two checkpoints in an epoch.
+
+    Attributes:
+        callbacks: Of `fit`.
+        seconds: That `fit` took before the run was stopped.
+    """
+
+    def __init__(
+        self, vae: VAE, recipe: Recipe, dataset: Dataset, run: Run, checkpoint_minutes: float = 5.0
+    ) -> None:
+        epochs = recipe.epochs or 1
+        every = math.ceil(epochs / MOST_GRIDS)
+        self.vae = vae
+        self.recipe = recipe
+        self.run = run
+        self.seconds = 0.0
+        self.started = time.perf_counter()
+        self.images = fingerprint(dataset)
+        self.history = keras.callbacks.History()
+        self.averages = AveragedWeights()
+        self.latents = LatentKL(dataset.validation, every=math.ceil(epochs / MOST_LATENT_ROWS))
+        self.warnings = Warnings(self.latents)
+        self.samples = SampleGrid(run.samples, every=every, seed=recipe.seed)
+        self.reconstructions = ReconstructionGrid(
+            run.reconstructions, dataset.validation[:50], every=every
+        )
+        self.keep = KeepLastEpoch(self.save, self.checkpoint, minutes=checkpoint_minutes)
+        self.plateau = keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=2)
+        self.callbacks = [
+            self.averages,  # first, so that all that follow see the average
+            BetaLogger(),
+            self.history,
+            self.latents,
+            self.warnings,
+            self.samples,
+            self.reconstructions,
+            *([self.plateau] if recipe.schedule == "plateau" else []),
+            self.keep,  # last, so that what it keeps is all there is
+        ]
+
+    def save(self, finished: int) -> None:
+        """Writes the model and its histories as they are after so many epochs."""
+        known = self.run.former
+        self.run.save(self.vae, self.history, self.latents.history, finished)
+        self.samples.folder = self.run.samples
+        self.reconstructions.folder = self.run.reconstructions
+        if self.run.former != known:
+            print(f"The former {self.run.place.name} was moved aside, to {self.run.former}")
+
+    def checkpoint(self, finished: int, made: int) -> None:
+        """Writes the state, after so many epochs and so many steps of the next one."""
+        facts = {
+            "recipe": self.recipe.as_dict(),
+            "card": {name: self.vae.card.get(name) for name in ("origin", "dataset", "command")},
+            "data": self.images,
+            "backend": keras.backend.backend(),
+            "seconds": self.seconds + time.perf_counter() - self.started,
+            "finished": finished,
+            "made": made,
+            "logs": plain(self.vae.get_metrics_result()) if made else {},
+            "history": plain(self.history.history),
+            "latents": plain(self.latents.history),
+            "losses": plain([self.warnings.losses, self.warnings.validation_losses]),
+            "plateau": self.plateau_state(),
+        }
+        try:
+            Checkpoint.of(self.vae, self.averages.own, facts).write(self.run.checkpoint)
+        except OSError as error:
+            raise OSError(f"{error} {self.run.outcome(self.run.saved)}") from error
+
+    def plateau_state(self) -> dict[str, Any]:
+        """How long the loss has stalled, where the learning rate follows that."""
+        if self.recipe.schedule != "plateau":
+            return {}
+        return plain({name: getattr(self.plateau, name) for name in PLATEAU})
+
+    def go_on(self, former: Checkpoint) -> str:
+        """Takes up the state of a run that was stopped; returns a word on it."""
+        facts = former.facts
+        warmup_steps = float(keras.ops.convert_to_numpy(self.vae.warmup_steps))
+        former.restore(self.vae)
+        self.vae.objective.warmup_steps = warmup_steps  # another where there are more epochs now
+        self.seconds = facts["seconds"]
+        self.keep.finished = self.run.saved = facts["finished"]
+        self.vae.executions.made, self.vae.executions.logs = facts["made"], facts["logs"]
+        self.callbacks.append(Resumed(self, former))
+        if not facts["made"]:  # what is kept, as at the end of an epoch, is the average
+            for callback in (self.averages, self.keep):
+                callback.set_model(self.vae)
+            self.averages.lend()
+            self.keep.kept = [copied(variable) for variable in self.keep.state()]
+        before = Recipe.from_card(facts)
+        update = int(keras.ops.convert_to_numpy(self.vae.step))
+        epochs = f"{facts['finished']} of {before.epochs} epochs"
+        text = f"Going on at update {update:,}, after {epochs}."
+        if facts["backend"] != keras.backend.backend():
+            text += f" It was trained on {facts['backend']} so far, whose last bits differ."
+        if self.recipe.epochs != before.epochs:
+            text += (
+                f" The learning rate, and what else follows the course of a run, goes on as in one "
+                f"of {self.recipe.epochs} epochs from here; it is not what that would have come to."
+            )
+        return text
+
+    def end(self) -> None:
+        """Puts the last good epoch back and saves it; where there is none, nothing stays."""
+        self.keep.restore()
+        if self.keep.kept:
+            self.save(self.keep.finished)
+            self.run.animate(self.keep.finished)
+            if not self.run.optimizer and self.keep.finished == self.recipe.epochs:
+                self.run.checkpoint.unlink(missing_ok=True)
+        else:
+            self.run.undo()
+
+    def say_what_stopped_it(self) -> None:
+        """Raises where the run did not come to its end."""
+        outcome = self.run.outcome(self.run.saved)
+        if self.keep.interrupted:
+            text = f"Interrupted. {outcome}"
+            if self.run.checkpoint.exists():
+                text += " With --resume (in Python resume=True) the run goes on."
+            number = int(self.keep.interrupted)
+            if number == 2:  # Ctrl-C
+                raise KeyboardInterrupt(text)
+            print(text, file=sys.stderr)
+            raise SystemExit(128 + number)
+        if self.keep.broken:
+            raise FloatingPointError(
+                f"Training stopped, because {' and '.join(self.keep.broken)} became NaN or "
+                f"infinite. Try a learning rate below {self.recipe.learning_rate:g}. {outcome}"
+            )
+
+
+class Resumed(keras.callbacks.Callback):
+    """Gives callbacks and metrics their state, once `fit` has cleared it.
+
+    Args:
+        watch: Whose callbacks these are.
+        former: The state of the run that was stopped.
+    """
+
+    def __init__(self, watch: Watch, former: Checkpoint) -> None:
+        super().__init__()
+        self.watch = watch
+        self.former = former
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """The callbacks'."""
+        facts, watch = self.former.facts, self.watch
+        watch.history.epoch = list(range(facts["finished"]))
+        watch.history.history = facts["history"]
+        watch.latents.history = facts["latents"]
+        watch.warnings.losses, watch.warnings.validation_losses = facts["losses"]
+        for name, value in facts["plateau"].items():
+            setattr(watch.plateau, name, value)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """The metrics', where the run was stopped within an epoch."""
+        if self.former.facts["made"] and epoch == self.former.facts["finished"]:
+            self.former.restore_metrics(self.model)
+
+
+PLATEAU = ("wait", "best", "cooldown_counter")
+
+
+def plain(value: Any) -> Any:
+    """Numbers as JSON has them."""
+    if isinstance(value, dict):
+        return {name: plain(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(part) for part in value]
+    return value if isinstance(value, int) else float(keras.ops.convert_to_numpy(value))

@@ -1,0 +1,247 @@
+"""A run that was stopped or killed goes on as if it had not been, bit for bit."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import kvae
+from kvae.training.callbacks import KeepLastEpoch
+from kvae.training.run import Run
+
+SETTINGS = {"epochs": 4, "batch_size": 16, "latent_dim": 3, "verbose": 0}
+EMA = {"use_ema": True, "ema_momentum": 0.9}
+SIGNALS = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    return kvae.data.from_arrays(rng.integers(0, 256, (203, 8, 8, 1)).astype("uint8"))
+
+
+def train(data, out, preset="mlp-400", **settings):
+    recipe = kvae.presets.get(preset).replaced(network_arguments={"widths": (8,)})
+    return kvae.train(data, recipe, out=out, **{**SETTINGS, **settings})
+
+
+def state(vae):
+    variables = [*vae.variables, *vae.optimizer.variables]
+    return [np.array(ops.convert_to_numpy(variable)) for variable in variables]
+
+
+def assert_same_run(one, other):
+    for name in ("history.csv", "latents.csv", "samples.gif"):
+        assert (other / "vae" / name).read_bytes() == (one / "vae" / name).read_bytes(), name
+    models = [kvae.load(folder / "vae.keras") for folder in (one, other)]
+    assert models[0].card["test"] == models[1].card["test"]
+    for left, right in zip(*map(state, models), strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def stop_at(monkeypatch, epoch, batch, name="SIGINT"):
+    """Sends this process a signal at a batch of an epoch, both counted from 0."""
+
+    class Stops(KeepLastEpoch):
+        def on_epoch_begin(self, now, logs=None):
+            super().on_epoch_begin(now, logs)
+            self.epoch = now
+
+        def on_train_batch_begin(self, now, logs=None):
+            if (self.epoch, now) == (epoch, batch):
+                os.kill(os.getpid(), getattr(signal, name))
+                time.sleep(0.01)
+            super().on_train_batch_begin(now, logs)
+
+    monkeypatch.setattr(sys.modules["kvae.training.watch"], "KeepLastEpoch", Stops)
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    """A run that nothing stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    train(data, folder / "vae.keras")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("epoch", "batch"),
+    [pytest.param(0, 0, marks=pytest.mark.slow), (0, 7), (2, 8)],
+)
+def test_a_run_that_was_stopped_goes_on_bit_for_bit(
+    data, whole, tmp_path, monkeypatch, epoch, batch
+):
+    with monkeypatch.context() as patch:
+        stop_at(patch, epoch, batch)
+        with pytest.raises(KeyboardInterrupt, match="With --resume .* the run goes on"):
+            train(data, tmp_path / "vae.keras")
+    assert (tmp_path / "vae.keras").exists() == (epoch > 0)
+    train(data, tmp_path / "vae.keras", resume=True)
+    assert_same_run(whole, tmp_path)
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("preset", "settings"),
+    [
+        ("mlp-400", {"averaged": 0.2}),
+        ("mlp-400", {"schedule": "plateau", "learning_rate": 0.05}),
+        ("mlp-400", {"objective": "iwae", "samples": 3}),
+        ("mlp-400", {"prior": "real-nvp", "precision": "mixed_bfloat16"}),
+    ],
+    ids=["average", "plateau", "iwae", "mixed"],
+)
+def test_every_kind_of_run_goes_on_bit_for_bit(data, tmp_path, monkeypatch, preset, settings):
+    one, other = tmp_path / "one", tmp_path / "other"
+    train(data, one / "vae.keras", preset, **settings)
+    for epoch, batch in ((1, 5), (3, 0)):
+        with monkeypatch.context() as patch:
+            stop_at(patch, epoch, batch)
+            with pytest.raises(KeyboardInterrupt):
+                train(data, other / "vae.keras", preset, resume=True, **settings)
+    train(data, other / "vae.keras", preset, resume=True, **settings)
+    assert_same_run(one, other)
+
+
+@pytest.mark.parametrize("name", [name for name in SIGNALS if name != "SIGINT"])
+def test_other_signals_are_as_a_first_ctrl_c(data, tmp_path, monkeypatch, capsys, name):
+    stop_at(monkeypatch, 1, 3, name)
+    with pytest.raises(SystemExit) as caught:
+        train(data, tmp_path / "vae.keras")
+    assert caught.value.code == 128 + getattr(signal, name)
+    assert "Epoch 1 is kept" in capsys.readouterr().err
+    assert kvae.load(tmp_path / "vae.keras").card["epochs"] == 1
+
+
+def test_a_signal_that_is_ignored_stays_so(monkeypatch):
+    former = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with KeepLastEpoch(lambda finished: None) as keep:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN and not keep.interrupted
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+def test_what_is_finished_says_so_and_more_epochs_go_on(data, whole, tmp_path, capsys):
+    before = (whole / "vae.keras").stat().st_mtime_ns
+    vae = train(data, whole / "vae.keras", resume=True)
+    assert "is finished: 4 epochs" in capsys.readouterr().out and vae.card["epochs"] == 4
+    assert (whole / "vae.keras").stat().st_mtime_ns == before
+    train(data, tmp_path / "vae.keras", epochs=1)
+    longer = train(data, tmp_path / "vae.keras", epochs=2, resume=True)
+    assert "goes on as in one of 2 epochs from here" in capsys.readouterr().out
+    assert longer.card["epochs"] == 2 and int(ops.convert_to_numpy(longer.step)) == 2 * 11
+
+
+def test_another_recipe_and_other_images_are_refused(data, whole):
+    for settings, what in (
+        ({"beta": 3.0}, "beta 1.0, not 3.0"),
+        ({"epochs": 3}, "epochs 4, not 3"),
+    ):
+        with pytest.raises(ValueError, match=f"has another recipe: {what}"):
+            train(data, whole / "vae.keras", resume=True, **settings)
+    others = kvae.data.from_arrays(255 - np.concatenate([data.train, data.validation, data.test]))
+    with pytest.raises(ValueError, match="trained on other images"):
+        train(others, whole / "vae.keras", resume=True, epochs=5)
+
+
+def test_where_there_is_no_run_a_new_one_begins(data, tmp_path, capsys):
+    train(data, tmp_path / "vae.keras", epochs=1, resume=True)
+    assert "a new one begins" in capsys.readouterr().out
+    (tmp_path / "vae" / "checkpoint.npz").unlink()
+    with pytest.raises(ValueError, match="without keeping a state to go on from"):
+        train(data, tmp_path / "vae.keras", epochs=2, resume=True)
+
+
+def test_a_damaged_checkpoint_says_so(data, tmp_path):
+    train(data, tmp_path / "vae.keras", epochs=1)
+    path = tmp_path / "vae" / "checkpoint.npz"
+    for content in (b"", b"text", path.read_bytes()[:1000]):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="is damaged, so the run cannot go on"):
+            train(data, tmp_path / "vae.keras", epochs=2, resume=True)
+
+
+def test_two_runs_of_one_name_are_one_too_many(tmp_path):
+    with Run(tmp_path / "vae.keras"):
+        with pytest.raises(OSError, match="another process is training it"):
+            Run(tmp_path / "vae.keras").__enter__()
+        with Run(tmp_path / "other.keras"):
+            pass
+    with Run(tmp_path / "vae.keras"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("optimizer", [{}, EMA], ids=["plain", "average"])
+@pytest.mark.parametrize("split", [0.0, 0.25], ids=["all", "split"])
+def test_keras_s_own_checkpoints_go_on_bit_for_bit(make_vae, data, tmp_path, optimizer, split):
+    def made():
+        vae = make_vae(optimizer=keras.optimizers.Adam(1e-2, **optimizer))
+        return vae
+
+    def fit(vae, *callbacks, **arguments):
+        arguments |= {"batch_size": 16, "verbose": 0, "validation_split": split}
+        vae.fit(data.train, callbacks=list(callbacks), **arguments)
+        return [np.array(ops.convert_to_numpy(weight)) for weight in vae.weights]
+
+    class Stops(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+    expected = fit(made(), epochs=4)
+    path = tmp_path / "vae.keras"
+    fit(made(), keras.callbacks.ModelCheckpoint(str(path)), epochs=2)
+    found = {"ModelCheckpoint": fit(kvae.load(path), epochs=4, initial_epoch=2)}
+    backup = str(tmp_path / "backup")
+    with pytest.raises(KeyboardInterrupt):
+        fit(made(), keras.callbacks.BackupAndRestore(backup), Stops(), epochs=4)
+    found["Backup"] = fit(made(), keras.callbacks.BackupAndRestore(backup), epochs=4)
+    for weights in found.values():
+        for left, right in zip(weights, expected, strict=True):
+            np.testing.assert_array_equal(left, right)
+
+
+def test_each_epoch_has_an_order_of_its_own_which_the_seed_decides(make_vae, data):
+    orders = []
+    for _ in range(2):
+        vae = make_vae()
+        seen = []
+        for _ in range(2):
+            seen.append(np.random.default_rng(vae.order_key()).permutation(50).tolist())
+            vae.fit(data.train, batch_size=16, verbose=0)
+        assert seen[0] != seen[1]
+        orders.append(seen)
+    assert orders[0] == orders[1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="kills")
+def test_a_run_that_is_killed_at_any_moment_goes_on_bit_for_bit(tmp_path):
+    """SIGKILL, five times, at random moments."""
+    command = [sys.executable, "-m", "kvae_cli", "train", "--dataset", "digits", "--quiet"]
+    command += ["--preset", "mlp-400", "--epochs", "40", "--backend", keras.backend.backend()]
+
+    def run(name, *more):
+        (tmp_path / name).mkdir(exist_ok=True)
+        out = str(tmp_path / name / "vae.keras")
+        return subprocess.Popen([*command, "--out", out, *more], stderr=subprocess.DEVNULL)
+
+    assert run("one").wait() == 0
+    rng = np.random.default_rng(int(time.time()))
+    for _ in range(5):
+        process = run("other", "--resume")
+        time.sleep(rng.uniform(4, 12))
+        process.kill()
+        process.wait()
+    assert run("other", "--resume").wait() == 0
+    assert_same_run(tmp_path / "one", tmp_path / "other")
