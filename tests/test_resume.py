@@ -72,7 +72,7 @@ def whole(data, tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("epoch", "batch"),
-    [pytest.param(0, 0, marks=pytest.mark.slow), (0, 7), (2, 8)],
+    [(0, 0), (0, 7), (2, 8)],
 )
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(
     data, whole, tmp_path, monkeypatch, epoch, batch
