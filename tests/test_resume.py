@@ -181,6 +181,7 @@ def test_two_runs_of_one_name_are_one_too_many(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", [{}, EMA], ids=["plain", "average"])
 @pytest.mark.parametrize("split", [0.0, 0.25], ids=["all", "split"])
 def test_keras_s_own_checkpoints_go_on_bit_for_bit(make_vae, data, tmp_path, optimizer, split):
