@@ -16,7 +16,6 @@ from kvae.steps import TrainStep
 
 __all__ = ["KerasModel"]
 
-NO_HDF5 = "A VAE is saved as a .keras file: kvae does not read HDF5."
 OWN = ("loss", "loss_weights", "metrics", "weighted_metrics")  # arguments of `compile`
 
 
@@ -172,7 +171,10 @@ class KerasModel(TrainStep):
     ) -> None:
         """`keras.Model.save`, but for HDF5, which kvae does not read."""
         if str(filepath).lower().endswith((".h5", ".hdf5")):
-            raise ValueError(NO_HDF5 + f" Received: filepath={str(filepath)!r}")
+            raise ValueError(
+                "A VAE is saved as a .keras file: kvae does not read HDF5. "
+                f"Received: filepath={str(filepath)!r}"
+            )
         super().save(filepath, overwrite=overwrite, zipped=zipped, **kwargs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:

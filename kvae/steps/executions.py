@@ -45,15 +45,15 @@ class Executions(keras.Model):
         """`keras.Model.fit`, with as many steps in one dispatch as pay."""
         given = inspect.signature(super().fit).bind(*args, **kwargs).arguments
         now = self.executions
-        former = (now.ahead, now.undisturbed)
+        former = (now.ahead, now.undisturbed, now.batch_size)
         now.ahead = self.best_steps(given) if self.compiled else 1
         now.undisturbed = undisturbed(given)
-        given = self.fed(given, shuffle=True)
-        now.batch_size = given["x"].batch_size if isinstance(given.get("x"), Feed) else None
         try:
+            given = self.fed(given, shuffle=True)
+            now.batch_size = given["x"].batch_size if isinstance(given.get("x"), Feed) else None
             return super().fit(**given)
         finally:
-            now.ahead, now.undisturbed = former
+            now.ahead, now.undisturbed, now.batch_size = former
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """`keras.Model.evaluate`."""

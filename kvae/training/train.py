@@ -85,9 +85,9 @@ def train(
     recipe = completed(recipe, dataset)
     vae = built(recipe, dataset)
     with Run(out, optimizer=keep_optimizer) as run:
-        if resume and is_finished(run, recipe):
+        if resume and (done := finished(run, recipe)) is not None:
             print(f"{run.model} is finished: {recipe.epochs} epochs. More epochs train it on.")
-            return load(run.model)
+            return done
         former = stopped(run, recipe, dataset) if resume else None
         vae.card |= {**card(dataset, recipe), **(notes or {})}
         run.begin(needs=(16 if keep_optimizer else 4) * vae.count_params())
@@ -120,13 +120,13 @@ def checked(dataset: Any, verbose: Any) -> None:
         raise ValueError(f'`verbose` must be "auto", 0, 1 or 2. Received: verbose={verbose!r}')
 
 
-def is_finished(run: Run, recipe: Recipe) -> bool:
-    """Whether this run has come to its end."""
+def finished(run: Run, recipe: Recipe) -> VAE | None:
+    """The model of this run, if that has come to its end."""
     if not run.model.is_file() or run.is_under_way():
-        return False
-    card = load(run.model, compile=False).card
-    done = card.get("epochs") == recipe.epochs and "test" in card
-    return done and Recipe.from_card(card) == recipe
+        return None
+    vae = load(run.model)
+    done = vae.card.get("epochs") == recipe.epochs and "test" in vae.card
+    return vae if done and Recipe.from_card(vae.card) == recipe else None
 
 
 def stopped(run: Run, recipe: Recipe, dataset: Dataset) -> Checkpoint | None:

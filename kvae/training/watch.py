@@ -1,6 +1,7 @@
 """Watch: what looks on while a model trains, and sees to its files."""
 
 import math
+import signal
 import sys
 import time
 from typing import Any
@@ -27,6 +28,7 @@ __all__ = ["Watch"]
 
 MOST_GRIDS = 20
 MOST_LATENT_ROWS = 200
+PLATEAU = ("wait", "best", "cooldown_counter")  # the state of Keras's callback
 
 
 class Watch:
@@ -160,7 +162,7 @@ class Watch:
             if self.run.checkpoint.exists():
                 text += " With --resume (in Python resume=True) the run goes on."
             number = int(self.keep.interrupted)
-            if number == 2:  # Ctrl-C
+            if number == signal.SIGINT:
                 raise KeyboardInterrupt(text)
             print(text, file=sys.stderr)
             raise SystemExit(128 + number)
@@ -198,9 +200,6 @@ class Resumed(keras.callbacks.Callback):
         """The metrics', where the run was stopped within an epoch."""
         if self.former.facts["made"] and epoch == self.former.facts["finished"]:
             self.former.restore_metrics(self.model)
-
-
-PLATEAU = ("wait", "best", "cooldown_counter")
 
 
 def plain(value: Any) -> Any:

@@ -37,10 +37,8 @@ class AveragedWeights(keras.callbacks.Callback):
             self.own = None
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Keras has given the model the average; on JAX the two then share arrays, so copy them."""
+        """Keras has given the model the average, for good."""
         self.own = None
-        for average in self.averages():
-            average.assign(copied(average))
 
     def averages(self) -> list:
         """The optimizer's averages, in the order of the model's trainable variables."""

@@ -132,7 +132,7 @@ class KeepLastEpoch(keras.callbacks.Callback):
         self.raise_if_interrupted()
 
     def is_time(self, seconds: float) -> bool:
-        """Whether the last checkpoint is so long ago; within an epoch the first one waits too."""
+        """Whether the last checkpoint, or the beginning, is so long ago, and another is cheap."""
         if self.checkpoint is None:
             return False
         return time.monotonic() - self.checked_at > max(seconds, self.cost / SHARE)
