@@ -200,6 +200,15 @@ def test_a_long_run_is_saved_on_the_way(make_vae, images):
     assert saved == [1, 2, 3]
 
 
+@once
+def test_the_state_is_written_before_the_model_that_is_to_go_on_from_it(make_vae, images):
+    written = []
+    keep = KeepLastEpoch(written.append, lambda finished, made: written.append("state"))
+    with keep:
+        make_vae().fit(images, epochs=1, verbose=0, callbacks=[keep])
+    assert written == ["state", 1]
+
+
 def test_keras_callbacks_work(make_vae, images, tmp_path):
     vae = make_vae()
     history = vae.fit(

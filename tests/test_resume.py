@@ -1,6 +1,7 @@
 """A run that was stopped or killed goes on as if it had not been, bit for bit."""
 
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -70,10 +71,7 @@ def whole(data, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(
-    ("epoch", "batch"),
-    [(0, 0), (0, 7), (2, 8)],
-)
+@pytest.mark.parametrize(("epoch", "batch"), [(0, 0), (0, 7), (2, 8)])
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(
     data, whole, tmp_path, monkeypatch, epoch, batch
 ):
@@ -128,6 +126,12 @@ def test_a_signal_that_is_ignored_stays_so(monkeypatch):
             assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN and not keep.interrupted
     finally:
         signal.signal(signal.SIGTERM, former)
+
+
+def test_a_plateau_is_watched_from_before_the_first_epoch_has_ended(data, tmp_path, monkeypatch):
+    stop_at(monkeypatch, 0, 3)
+    with pytest.raises(KeyboardInterrupt, match="With --resume"):
+        train(data, tmp_path / "vae.keras", schedule="plateau")
 
 
 def test_what_is_finished_says_so_and_more_epochs_go_on(data, whole, tmp_path, capsys):
@@ -226,23 +230,10 @@ def test_each_epoch_has_an_order_of_its_own_which_the_seed_decides(make_vae, dat
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.name == "nt", reason="kills")
-def test_a_run_that_is_killed_at_any_moment_goes_on_bit_for_bit(tmp_path):
-    """SIGKILL, five times, at random moments."""
-    command = [sys.executable, "-m", "kvae_cli", "train", "--dataset", "digits", "--quiet"]
-    command += ["--preset", "mlp-400", "--epochs", "40", "--backend", keras.backend.backend()]
-
-    def run(name, *more):
-        (tmp_path / name).mkdir(exist_ok=True)
-        out = str(tmp_path / name / "vae.keras")
-        return subprocess.Popen([*command, "--out", out, *more], stderr=subprocess.DEVNULL)
-
-    assert run("one").wait() == 0
-    rng = np.random.default_rng(int(time.time()))
-    for _ in range(5):
-        process = run("other", "--resume")
-        time.sleep(rng.uniform(4, 12))
-        process.kill()
-        process.wait()
-    assert run("other", "--resume").wait() == 0
-    assert_same_run(tmp_path / "one", tmp_path / "other")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills processes that it forks")
+def test_runs_that_are_killed_at_random_moments_go_on_bit_for_bit():
+    script = pathlib.Path(__file__).parent / "faults" / "kills.py"
+    command = [sys.executable, str(script), "--kills", "3", "--seed", str(int(time.time()))]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "every run bit-equal" in done.stdout

@@ -124,11 +124,12 @@ class Run:
         former = self.stopped()
         return None if former is None else former.facts
 
-    def begin(self, needs: int) -> None:
+    def begin(self, needs: int, anew: bool = True) -> None:
         """Makes the folder, or says at once why it cannot be.
 
         Args:
             needs: The size of the model's file, in bytes.
+            anew: Whether this is not a run that goes on.
         """
         with self.named_errors():
             free = shutil.disk_usage(self.model.parent).free
@@ -137,7 +138,7 @@ class Run:
                     f"{free / 1e6:.0f} MB are free on its disk, and the model, its state and its "
                     f"pictures need about {3 * needs / 1e6:.0f} MB"
                 )
-            if self.folder == self.hidden and not self.checkpoint.exists():
+            if anew:
                 shutil.rmtree(self.hidden, ignore_errors=True)
             self.folder.mkdir(exist_ok=True)
 
@@ -214,7 +215,7 @@ class Run:
         if finished:
             return f"Epoch {finished} is kept in {self.model}."
         if self.checkpoint.exists():
-            return "No epoch was finished."
+            return "No model was saved yet."
         return "No epoch was finished, so nothing was written."
 
 

@@ -90,7 +90,8 @@ def train(
             return done
         former = stopped(run, recipe, dataset) if resume else None
         vae.card |= {**card(dataset, recipe), **(notes or {})}
-        run.begin(needs=(16 if keep_optimizer else 4) * vae.count_params())
+        size = (16 if keep_optimizer else 4) * vae.count_params()
+        run.begin(needs=size, anew=former is None)
         watch = Watch(vae, recipe, dataset, run, checkpoint_minutes)
         if verbose:
             print(opening(dataset, vae, recipe))

@@ -122,7 +122,8 @@ class Watch:
         former.restore(self.vae)
         self.vae.objective.warmup_steps = warmup_steps  # another where there are more epochs now
         self.seconds = facts["seconds"]
-        self.keep.finished = self.run.saved = facts["finished"]
+        self.keep.finished = facts["finished"]
+        self.run.saved = 0 if self.run.is_under_way() else facts["finished"]
         self.vae.executions.made, self.vae.executions.logs = facts["made"], facts["logs"]
         self.callbacks.append(Resumed(self, former))
         if not facts["made"]:  # what is kept, as at the end of an epoch, is the average
@@ -203,9 +204,11 @@ class Resumed(keras.callbacks.Callback):
 
 
 def plain(value: Any) -> Any:
-    """Numbers as JSON has them."""
+    """Numbers, or None, as JSON has them."""
     if isinstance(value, dict):
         return {name: plain(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(part) for part in value]
-    return value if isinstance(value, int) else float(keras.ops.convert_to_numpy(value))
+    if value is None or isinstance(value, int):
+        return value
+    return float(keras.ops.convert_to_numpy(value))

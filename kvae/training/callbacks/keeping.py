@@ -124,11 +124,12 @@ class KeepLastEpoch(keras.callbacks.Callback):
         self.kept, self.finished = now, epoch + 1
         self.first_step = self.steps()
         last = self.finished == self.params.get("epochs")
+        # First the state, so that there is no moment with a model that could not go on.
+        if last or self.interrupted or self.is_time(self.cost / SHARE):
+            self.make_checkpoint()
         if time.monotonic() - self.saved_at > self.seconds:
             self.save(self.finished)
             self.saved_at = time.monotonic()
-        if last or self.interrupted or self.is_time(self.cost / SHARE):
-            self.make_checkpoint()
         self.raise_if_interrupted()
 
     def is_time(self, seconds: float) -> bool:
