@@ -2,13 +2,14 @@
 
     python tests/faults/kills.py --backend jax --kills 100
 
-Of ten kills three come while files are written, the others at any time; SIGKILL, SIGTERM and SIGINT
-take turns. After each kill every file must be whole, and no checkpoint may be lost; after the last
-one of a run all must be, bit for bit, as without. Processes are forked from one that has imported
-the backend and done nothing with it, so that a kill takes seconds.
+Of ten kills three or more come while files are written, the others at any time; SIGKILL, SIGTERM
+and SIGINT take turns. After each kill every file must be whole, and no checkpoint may be lost; in
+the end all must be, bit for bit, as in a run that was left alone. Processes are forked from one
+that has imported the backend and done nothing with it, so that a kill takes seconds.
 """
 
 import argparse
+import collections
 import json
 import os
 import pathlib
@@ -23,6 +24,7 @@ import zipfile
 import numpy as np
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+KILLED = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, 128 + signal.SIGTERM, 130)
 KINDS = {  # what is trained: settings of the recipe
     "plain": {},
     "average": {"averaged": 0.2},
@@ -31,195 +33,216 @@ KINDS = {  # what is trained: settings of the recipe
 }
 EPOCHS = 25
 KILLS_A_RUN = 5  # at most
-SAVING = 0.3  # the share of kills that come while files are written
+SAVING = 0.4  # the share of kills that are meant for the middle of a write
 
 
-def child(work, log):
-    """Runs a function in a forked process, which writes to a log; returns its number."""
-    number = os.fork()
-    if number:
-        return number
-    code = 70
-    try:
-        for one in SIGNALS[1:]:
-            signal.signal(one, signal.default_int_handler if one == 2 else signal.SIG_DFL)
-        with open(log, "w") as file:
-            os.dup2(file.fileno(), 1)
-            os.dup2(file.fileno(), 2)
-            work()
-        code = 0
-    except KeyboardInterrupt:
-        code = 130
-    except SystemExit as error:
-        code = error.code
-    except BaseException:
-        with open(log, "a") as file:
-            traceback.print_exc(file=file)
-    os._exit(code)
-
-
-def train(kind, out, resume):
+def train(kind, out, resume=False):
     """A small run on the digits, which makes checkpoints often."""
     import kvae
 
     recipe = kvae.presets.get("mlp-400").replaced(network_arguments={"widths": (32,)}, latent_dim=4)
-    kvae.train(
-        kvae.data.load("digits"),
-        recipe,
-        out=out,
-        resume=resume,
-        checkpoint_minutes=0.001,
-        verbose=0,
-        epochs=EPOCHS,
-        **KINDS[kind],
-    )
+    settings = {"verbose": 0, "checkpoint_minutes": 0.001, "epochs": EPOCHS, **KINDS[kind]}
+    kvae.train(kvae.data.load("digits"), recipe, out=out, resume=resume, **settings)
 
 
-def killed_while_saving(number, which, share, log):
-    """Arms this process: it dies in its `which`-th write, after a share of the usual time."""
-    from kvae.training.callbacks.keeping import KeepLastEpoch
+class Child:
+    """A function in a forked process.
 
-    made = 0
-    usual = {"save": 0.5, "checkpoint": 0.01}
+    Args:
+        function: Called there with the arguments.
+        log: The file for what the process says.
+    """
 
-    def armed(name):
-        former = getattr(KeepLastEpoch, name)
+    def __init__(self, function, *arguments, log):
+        self.log = log
+        self.process = os.fork()
+        if not self.process:
+            os._exit(self.run(function, arguments))
 
-        def write(self, *arguments):
-            nonlocal made
-            made += 1
+    def run(self, function, arguments):
+        """In the new process: its exit code."""
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        with self.log.open("w") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        try:
+            function(*arguments)
+        except KeyboardInterrupt:
+            return 130
+        except SystemExit as error:
+            return error.code
+        except BaseException:
+            traceback.print_exc()
+            sys.stderr.flush()
+            return 70
+        return 0
+
+    def wait(self, expected=(0,)):
+        """How it ended: its exit code, or the signal's number below zero."""
+        code = os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
+        if code not in expected:
+            raise SystemExit(f"Exit code {code}: {self.log.read_text()[-3000:]}")
+        return code
+
+
+class Writes:
+    """Kills this process in the midst of a write.
+
+    Args:
+        number: The signal.
+        which: In which write, counted from 1.
+        share: After which share of the time that such a write took last.
+        mark: A file that says that it came to that.
+    """
+
+    def __init__(self, number, which, share, mark):
+        self.number, self.which, self.share, self.mark = number, which, share, mark
+        self.usual = {"save": 0.5, "checkpoint": 0.01}  # seconds
+        self.made = 0
+        self.writing = False
+
+    def watch(self):
+        """Sees to it that all that training writes goes by here."""
+        from kvae.training import watch
+
+        class Watched(watch.KeepLastEpoch):
+            def __init__(keep, save, checkpoint, **arguments):
+                super().__init__(
+                    self.watched("save", save), self.watched("checkpoint", checkpoint), **arguments
+                )
+                keep.seconds = 1.0
+
+        watch.KeepLastEpoch = Watched
+
+    def watched(self, name, write):
+        """The same function, in which the process may be killed."""
+
+        def watched(*arguments):
+            self.made += 1
             begun = time.perf_counter()
-            running = [True]
-
-            def kill():
-                if running[0]:
-                    log.write_text(name)
-                    os.kill(os.getpid(), number)
-
-            timer = threading.Timer(share * usual[name], kill)
-            if made == which:
+            timer = threading.Timer(self.share * self.usual[name], self.kill)
+            self.writing = True
+            if self.made == self.which:
                 timer.start()
-            result = former(self, *arguments)
-            running[0] = False
+            write(*arguments)
+            self.writing = False
             timer.cancel()
-            usual[name] = time.perf_counter() - begun
-            return result
+            self.usual[name] = time.perf_counter() - begun
 
-        setattr(KeepLastEpoch, name, write)
+        return watched
 
-    # Instances have `save` and `checkpoint` as attributes: so what calls them is wrapped.
-    former = KeepLastEpoch.__init__
+    def kill(self):
+        """Kills, if the write is still under way."""
+        if self.writing:
+            self.mark.touch()
+            os.kill(os.getpid(), self.number)
 
-    def init(self, save, checkpoint=None, seconds=30.0, minutes=5.0):
-        former(self, None, None, seconds=1.0, minutes=minutes)
-        self.own = {"save": save, "checkpoint": checkpoint}
-        del self.save, self.checkpoint
 
-    KeepLastEpoch.__init__ = init
-    KeepLastEpoch.save = lambda self, *arguments: self.own["save"](*arguments)
-    KeepLastEpoch.checkpoint = lambda self, *arguments: self.own["checkpoint"](*arguments)
-    for name in usual:
-        armed(name)
+class Campaign:
+    """Runs that are killed, in a folder.
+
+    Args:
+        folder: For all files.
+        kills: How many at least.
+        seed: Of the moments.
+    """
+
+    def __init__(self, folder, kills, seed):
+        self.folder = folder
+        self.kills = kills
+        self.rng = np.random.default_rng(seed)
+        self.log = folder / "log"
+        self.mark = folder / "in-a-write"
+        self.ended = collections.Counter()
+        self.saving = 0
+        self.seconds = {}  # that a run takes that is left alone
+
+    @property
+    def done(self):
+        """The number of kills so far."""
+        return self.ended.total()
+
+    def run(self):
+        """All runs; their number."""
+        runs = 0
+        while self.done < self.kills:
+            kind = list(KINDS)[runs % len(KINDS)]
+            if kind not in self.seconds:
+                begun = time.perf_counter()
+                Child(train, kind, self.folder / kind / "vae.keras", log=self.log).wait()
+                self.seconds[kind] = time.perf_counter() - begun
+            folder = self.folder / f"{kind}-{runs}"
+            self.killed(kind, folder)
+            Child(same, self.folder / kind, folder, log=self.log).wait()
+            runs += 1
+        return runs
+
+    def killed(self, kind, folder):
+        """One run, killed some times and in the end left to finish."""
+        at = (0, 0)
+        code, kills = None, min(KILLS_A_RUN, self.kills - self.done)
+        while code != 0:
+            number = SIGNALS[self.done % len(SIGNALS)]
+            self.mark.unlink(missing_ok=True)
+            writes = None
+            if kills and self.rng.random() < SAVING:
+                which, share = int(self.rng.integers(1, 6)), self.rng.random()
+                writes = Writes(number, which, share, self.mark)
+            child = Child(resumed, kind, folder / "vae.keras", writes, log=self.log)
+            if kills and writes is None:
+                time.sleep(self.rng.uniform(0, 0.7 * self.seconds[kind]))
+                os.kill(child.process, number)
+            code = child.wait((0, *KILLED) if kills else (0,))
+            now = progress(folder)
+            if now < at:
+                raise SystemExit(f"{kind}: the state went back from {at} to {now}")
+            at = now
+            if code != 0:
+                kills -= 1
+                self.ended[code] += 1
+                self.saving += self.mark.exists()
+
+
+def resumed(kind, out, writes):
+    """A run that goes on, with or without a kill in the midst of a write."""
+    if writes is not None:
+        writes.watch()
+    train(kind, out, resume=True)
 
 
 def progress(folder):
-    """Where the checkpoint is: (epoch, step in it); all files beside it must be whole."""
-    found = (0, 0)
+    """Where the state of a run is: (epochs, steps since); raises unless its files are whole."""
     for model in folder.rglob("*.keras"):
         if not model.name.startswith(".partial"):
             with zipfile.ZipFile(model) as archive:
                 assert archive.testzip() is None, model
-    for path in (folder / "vae", folder / ".vae.new"):
-        if (path / "checkpoint.npz").is_file():
-            with np.load(path / "checkpoint.npz") as arrays:
-                assert all(arrays[name].dtype != object for name in arrays.files)
-                facts = json.loads(arrays["facts"].tobytes())
-            found = max(found, (facts["finished"], facts["made"]))
+    found = (0, 0)
+    for path in folder.rglob("checkpoint.npz"):
+        with np.load(path) as arrays:
+            assert all(arrays[name].dtype != object for name in arrays.files)
+            facts = json.loads(arrays["facts"].tobytes())
+        found = max(found, (facts["finished"], facts["made"]))
     return found
 
 
 def same(one, other):
     """Raises unless two runs left the same."""
+    import keras
+
     import kvae
 
     for name in ("history.csv", "latents.csv", "samples.gif"):
         assert (other / "vae" / name).read_bytes() == (one / "vae" / name).read_bytes(), name
+    assert not list(other.glob(".*")), list(other.glob(".*"))
     models = [kvae.load(folder / "vae.keras") for folder in (one, other)]
     assert models[0].card["test"] == models[1].card["test"]
-    values = [[np.asarray(one) for one in (*m.get_weights(), *optimizer(m))] for m in models]
-    for left, right in zip(*values, strict=True):
-        np.testing.assert_array_equal(left, right)
-
-
-def optimizer(model):
-    """The optimizer's state, as arrays."""
-    import keras
-
-    return [keras.ops.convert_to_numpy(variable) for variable in model.optimizer.variables]
-
-
-def waited(number):
-    """How a process ended: its exit code, or the signal's number below zero."""
-    return os.waitstatus_to_exitcode(os.waitpid(number, 0)[1])
-
-
-def campaign(backend, kills, seed):
-    """Kills runs, and prints how it went; raises where one was not as it should be."""
-    rng = np.random.default_rng(seed)
-    ended, saving, begun = {}, 0, time.perf_counter()
-    with tempfile.TemporaryDirectory() as place:
-        place = pathlib.Path(place)
-        said, log = place / "said", place / "log"
-        usual = {}
-        for kind in list(KINDS)[: -(-kills // KILLS_A_RUN)]:
-            start = time.perf_counter()
-            whole = place / kind / "vae.keras"
-            assert waited(child(lambda: train(kind, whole, False), said)) == 0, said.read_text()
-            usual[kind] = time.perf_counter() - start
-        done = 0
-        runs = 0
-        while done < kills:
-            kind = list(KINDS)[runs % len(KINDS)]
-            folder = place / f"{kind}-{runs}"
-            out, at, left = folder / "vae.keras", (0, 0), min(KILLS_A_RUN, kills - done)
-            while True:
-                number = SIGNALS[done % 3]
-                log.unlink(missing_ok=True)
-                in_write = rng.random() < SAVING + 0.1
-                which, share = int(rng.integers(1, 6)), rng.uniform(0, 1)
-
-                def work():
-                    if left and in_write:
-                        killed_while_saving(number, which, share, log)
-                    train(kind, out, True)
-
-                process = child(work, said)
-                if left and not in_write:
-                    time.sleep(rng.uniform(0, 0.7 * usual[kind]))
-                    os.kill(process, number)
-                code = waited(process)
-                if code not in ((0, 130, 143, -9, -15, -2) if left else (0,)):
-                    raise SystemExit(f"{kind}, seed {seed}, {code}: {said.read_text()[-3000:]}")
-                now = progress(folder)
-                assert now >= at, f"lost: {at}, then {now}"
-                at = now
-                if code == 0:
-                    break
-                done += 1
-                left = max(left - 1, 0)
-                saving += log.exists()
-                ended[code] = ended.get(code, 0) + 1
-            if waited(child(lambda: same(place / kind, folder), said)):
-                raise SystemExit(f"{kind}, seed {seed}: another run. {said.read_text()[-3000:]}")
-            runs += 1
-    minutes = (time.perf_counter() - begun) / 60
-    print(
-        f"{backend}: {done} kills of {runs} runs, {saving} while saving; ended by {ended}; "
-        f"nothing torn, nothing lost, every run bit-equal; {minutes:.1f} min"
-    )
+    for left, right in zip(*([*m.variables, *m.optimizer.variables] for m in models), strict=True):
+        np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (left, right)), left.path)
 
 
 def main():
+    """Reads the options, and prints how it went."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backend", default=os.environ.get("KERAS_BACKEND", "tensorflow"))
     parser.add_argument("--kills", type=int, default=100)
@@ -229,8 +252,16 @@ def main():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import kvae  # noqa: F401  once, for all that are forked
 
-    campaign(arguments.backend, arguments.kills, arguments.seed)
+    begun = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        campaign = Campaign(pathlib.Path(folder), arguments.kills, arguments.seed)
+        runs = campaign.run()
+    print(
+        f"{arguments.backend}: {campaign.done} kills of {runs} runs, {campaign.saving} of them in "
+        f"a write, ended by {dict(campaign.ended)}: nothing torn, nothing lost, every run "
+        f"bit-equal; {(time.perf_counter() - begun) / 60:.1f} min"
+    )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
