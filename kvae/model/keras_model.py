@@ -139,7 +139,8 @@ class KerasModel(TrainStep):
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """`keras.Model.predict`, after a look at the images: their rank, size and range."""
         given = checked(bound(keras.Model.predict, self, x, *args, **kwargs))
-        return super().predict(**{**given, "x": prepared(self.check, x)[0]})
+        with self.alone():
+            return super().predict(**{**given, "x": prepared(self.check, x)[0]})
 
     def train_on_batch(
         self,
@@ -164,7 +165,8 @@ class KerasModel(TrainStep):
 
     def predict_on_batch(self, x: Any) -> Any:
         """`keras.Model.predict_on_batch`, after a look at the images."""
-        return super().predict_on_batch(prepared_batch(self.check, x)[0])
+        with self.alone():
+            return super().predict_on_batch(prepared_batch(self.check, x)[0])
 
     def save(
         self, filepath: Any, overwrite: bool = True, zipped: bool | None = None, **kwargs: Any

@@ -151,19 +151,22 @@ class Verbs(KerasModel):
         return self._encode_observed_batch(ops.convert_to_numpy(self.likelihood.observe(images)))
 
     def _encode_observed_batch(self, observed: np.ndarray) -> list[np.ndarray]:
-        outputs = self.encoder.predict_on_batch(observed)
+        with self.alone():
+            outputs = self.encoder.predict_on_batch(observed)
         return [ops.convert_to_numpy(output).astype("float32") for output in outputs]
 
     def _generate_batch(self, noise: np.ndarray) -> np.ndarray:
-        if self.kept.generator is None:
-            try:
-                self.kept.generator = self.generator()
-            except Exception:  # a prior of one's own that is not made of stock layers
-                self.kept.generator = False
-        if not self.kept.generator:
-            return self._decode_batch(ops.convert_to_numpy(self.prior.from_noise(noise)))
-        return ops.convert_to_numpy(self.kept.generator.predict_on_batch(noise))
+        with self.alone():
+            if self.kept.generator is None:
+                try:
+                    self.kept.generator = self.generator()
+                except Exception:  # a prior of one's own that is not made of stock layers
+                    self.kept.generator = False
+            if not self.kept.generator:
+                return self._decode_batch(ops.convert_to_numpy(self.prior.from_noise(noise)))
+            return ops.convert_to_numpy(self.kept.generator.predict_on_batch(noise))
 
     def _decode_batch(self, latents: np.ndarray) -> np.ndarray:
-        parameters = self.decoder.predict_on_batch(latents)
-        return ops.convert_to_numpy(self.likelihood.mean(parameters))
+        with self.alone():
+            parameters = self.decoder.predict_on_batch(latents)
+            return ops.convert_to_numpy(self.likelihood.mean(parameters))

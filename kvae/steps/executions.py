@@ -2,6 +2,7 @@
 
 import collections
 import collections.abc
+import contextlib
 import inspect
 import itertools
 import math
@@ -106,6 +107,10 @@ class Executions(keras.Model):
     def distributed(self) -> bool:
         """Whether Keras alone may feed, since several devices share a batch."""
         return False
+
+    def alone(self) -> contextlib.AbstractContextManager[Any]:
+        """While one thread is in it, no other is, where the backend's predictions need that."""
+        return contextlib.nullcontext()
 
     def settle(self) -> None:
         """Puts the state of a running `fit` back into the variables, so that they can be set."""

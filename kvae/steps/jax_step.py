@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import threading
 from typing import Any
 
 import jax
@@ -34,6 +35,18 @@ class TrainStep(Executions):
     def best_jit_compile(self) -> bool | str:
         """What to give `compile(jit_compile=...)`: Keras chooses well here."""
         return "auto"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.executions.lock = threading.RLock()
+
+    def alone(self) -> Any:
+        """One thread at a time.
+
+        Keras's predictions use up the arrays of the weights, and give back others of the same
+        content; in between another thread finds "Array has been deleted".
+        """
+        return self.executions.lock
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         """`keras.Model.fit`, after which weights and their averages have arrays of their own.
