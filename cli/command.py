@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 BACKENDS = ("tensorflow", "jax", "torch")
+LONGEST = 1_000  # characters of a message
 
 
 class Command(click.Command):
@@ -33,7 +34,9 @@ class Command(click.Command):
                 "--backend."
             ) from error
         except (ValueError, OSError, ImportError, FloatingPointError) as error:
-            raise click.ClickException(" ".join(str(error).split())) from error
+            from kvae.printable import printable
+
+            raise click.ClickException(printable(error, LONGEST)) from error
 
 
 class FiniteRange(click.FloatRange):

@@ -1,20 +1,29 @@
 """File: a model of kvae loaded, or one line on why it cannot be."""
 
-import json
 import os
 import pathlib
 import re
-import zipfile
 from typing import Any
 
 import keras
+import numpy as np
+from keras import ops
 
+from kvae.model.archive import Archive, no_more_weights_than
 from kvae.model.vae import VAE
+from kvae.printable import printable
 from kvae.shipped import SHIPPED, path_of
 
 __all__ = ["load"]
 
 # What Keras says, however deep inside, of a class or a function of the user's.
+FAILED = re.compile(r"message for object (.+?):\s*\n+(.+?)\s*(?:\n\n|$)", re.DOTALL)
+BROKEN = re.compile(r"<class '[\w.]*?(\w+)'> could not be deserialized")
+DEEPEST = re.compile(
+    r"^(?:Exception encountered|Error when deserializing .*?): *(.*)$", re.MULTILINE
+)
+LONGEST = 300  # characters of what Keras says
+SPARE = 1_000  # weights, and values in them, that a file may do without: such as settings
 UNKNOWN = re.compile(r"Could not locate (class|function) '([^']+)'")
 
 
@@ -57,19 +66,23 @@ def load(
         raise FileNotFoundError(
             f"There is no model at {path}. Those that come with kvae: {', '.join(SHIPPED)}."
         )
-    kind = registered_name(path)
-    if is_kerass(kind):
-        raise ValueError(not_ours(path, kind))
     if not (path.is_dir() or path.suffix == ".keras"):
         raise ValueError(f"The name of a model's file ends in .keras. Received: {path}")
+    with Archive(path) as archive:
+        kind = registered_name(archive.config)
+        if is_kerass(kind):
+            raise ValueError(not_ours(path, kind))
+        values, arrays = archive.weights()
     try:
-        model = keras.saving.load_model(
-            path, custom_objects=custom_objects, compile=compile, safe_mode=safe_mode
-        )
+        with no_more_weights_than(2 * values + SPARE, 2 * arrays + SPARE):
+            model = keras.saving.load_model(
+                path, custom_objects=custom_objects, compile=compile, safe_mode=safe_mode
+            )
     except Exception as error:  # whatever a damaged archive sets off inside Keras
         raise ValueError(f"{path} cannot be loaded: {reason_of(error)}") from error
     if not isinstance(model, VAE):
         raise ValueError(not_ours(path, kind))
+    check_finite(model, path)
     return model
 
 
@@ -78,24 +91,24 @@ def is_there(path: pathlib.Path) -> bool:
     return path.is_file() or (path / "config.json").is_file()
 
 
-def registered_name(path: pathlib.Path) -> str:
-    """The class of the model in a file, or in a folder (`save(..., zipped=False)`).
-
-    Returns:
-        Such as "kvae>VAE", or "keras" where it is one of Keras's own.
+def check_finite(model: VAE, path: pathlib.Path) -> None:
+    """Raises unless all that is learned is a number.
 
     Raises:
-        ValueError: If it is not what Keras writes.
+        ValueError: If it is not.
     """
-    try:
-        if path.is_dir():
-            config = json.loads((path / "config.json").read_bytes())
-        else:
-            with zipfile.ZipFile(path) as archive:
-                config = json.loads(archive.read("config.json"))
-        return str(config.get("registered_name") or config.get("module") or "")
-    except (zipfile.BadZipFile, OSError, KeyError, ValueError, AttributeError):
-        raise ValueError(f"{path} is not a .keras file, or is damaged.") from None
+    for variable in model.variables:
+        value = ops.convert_to_numpy(variable).astype("float32")
+        if not np.isfinite(value).all():
+            raise ValueError(
+                f"{path} cannot be used: {printable(variable.path)} has values that are NaN or "
+                "infinite."
+            )
+
+
+def registered_name(config: dict[str, Any]) -> str:
+    """The class of a model: such as "kvae>VAE", or "keras" where it is one of Keras's own."""
+    return printable(config.get("registered_name") or config.get("module") or "")
 
 
 def is_kerass(kind: str) -> bool:
@@ -125,4 +138,12 @@ def reason_of(error: Exception) -> str:
             "it holds a Lambda layer, which runs Python code of the file. If you trust where it "
             "comes from, load it with safe_mode=False."
         )
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+    deepest = DEEPEST.findall(str(error))
+    if deepest and deepest[-1]:
+        kinds = BROKEN.findall(str(error))
+        return printable(": ".join([*kinds[-1:], deepest[-1]]), LONGEST)
+    failed = FAILED.search(str(error))
+    if failed:
+        return printable(f"{failed[1]}: {failed[2]}", LONGEST)
+    first = next(iter(str(error).splitlines()), "")
+    return printable(first, LONGEST) or type(error).__name__

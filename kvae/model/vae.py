@@ -10,6 +10,7 @@ from keras import ops
 
 from kvae.likelihoods import Bernoulli, Likelihood
 from kvae.model.build import from_recipe
+from kvae.model.card import checked_card
 from kvae.model.format import FORMAT, upgraded
 from kvae.model.match import check_encoder, check_parts
 from kvae.model.start import start_at_mean
@@ -112,12 +113,12 @@ class VAE(Fixed, Verbs):
         self.kept = types.SimpleNamespace(generator=None)
 
         self.card = {
+            "backend": keras.backend.backend(),
+            "versions": {"kvae": __version__, "keras": keras.__version__},
+            **checked_card(card),
             "image_shape": list(self.image_shape),
             "latent_dim": self.latent_dim,
             "protocol": self.likelihood.protocol,
-            "backend": keras.backend.backend(),
-            "versions": {"kvae": __version__, "keras": keras.__version__},
-            **(card or {}),
         }
         self.built = True
 

@@ -1,0 +1,83 @@
+"""Limits: how much memory there is, so that what cannot fit is refused before it is tried."""
+
+import os
+import pathlib
+import sys
+
+__all__ = ["available_memory", "check_memory", "described"]
+
+MEMINFO = pathlib.Path("/proc/meminfo")
+# Of a control group, such as a container's: the limit, what is used, and how much of that is a
+# cache of files, which gives way. Version 2, then version 1.
+GROUPS = (
+    (pathlib.Path("/sys/fs/cgroup"), "memory.max", "memory.current", "inactive_file"),
+    (
+        pathlib.Path("/sys/fs/cgroup/memory"),
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        "total_inactive_file",
+    ),
+)
+
+
+def available_memory() -> int:
+    """The bytes of main memory that a process can still have.
+
+    What the machine has available, or less where a control group, such as a container's, has a
+    lower limit; `sys.maxsize` where nothing says how much there is.
+    """
+    return min([memory_of_the_machine(), *(left_in_group(*group) for group in GROUPS)])
+
+
+def check_memory(size: int, what: str, cure: str) -> None:
+    """Refuses what would need more memory than there is.
+
+    Args:
+        size: Bytes that it would need.
+        what: What would need them, the subject of the message.
+        cure: The way out, a sentence.
+
+    Raises:
+        ValueError: If there is less.
+    """
+    available = available_memory()
+    if size > available:
+        raise ValueError(
+            f"{what} would need {described(size)} of memory, and {described(available)} are "
+            f"available. {cure}"
+        )
+
+
+def described(size: int) -> str:
+    """A number of bytes for a person: 3.2 GiB."""
+    if size < 2**20:
+        return f"{size:,} bytes"
+    for unit, power in (("MiB", 20), ("GiB", 30), ("TiB", 40)):
+        if size < 2 ** (power + 10):
+            return f"{size / 2**power:.1f} {unit}"
+    return "more than 1,000 TiB"
+
+
+def memory_of_the_machine() -> int:
+    """Bytes available, or all that there are where the system does not say that."""
+    try:
+        for line in MEMINFO.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # Windows has no sysconf
+        return sys.maxsize
+
+
+def left_in_group(folder: pathlib.Path, limit: str, usage: str, cache: str) -> int:
+    """Bytes that a control group leaves; `sys.maxsize` where there is none, or no limit."""
+    try:
+        most = int((folder / limit).read_text())
+        used = int((folder / usage).read_text())
+        counts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        return max(0, most - used + int(counts.get(cache, 0)))
+    except (OSError, ValueError):  # "max": no limit
+        return sys.maxsize

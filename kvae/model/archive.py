@@ -1,0 +1,279 @@
+"""Archive: a look at a model's file before Keras reads any of it, so that none can do harm.
+
+A file from a stranger may be made to use up memory or time. So sizes are looked at first: those
+that the archive declares, those of the configuration's tree, and those that HDF5 declares. Then
+Keras may build the model, which must not have more weights than the file holds.
+"""
+
+import contextlib
+import errno
+import io
+import json
+import math
+import pathlib
+import threading
+import zipfile
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import h5py
+import keras
+
+from kvae.limits import available_memory, described
+
+__all__ = ["Archive", "no_more_weights_than"]
+
+METADATA, CONFIG, WEIGHTS = "metadata.json", "config.json", "model.weights.h5"
+MOST_BYTES = {METADATA: 2**20, CONFIG: 2**24}
+MOST_OF_DIRECTORY = 2**20  # bytes that the archive's list of members may have
+PACKED = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+ENCRYPTED = 0x1  # a flag of a member
+SMALL = 2**28  # bytes that may be packed as tightly as they like
+TIGHTEST = 20  # how many times larger what is not small may become: weights hardly pack at all
+DEEPEST = 100  # levels of the configuration; those of kvae have 13
+MOST_OBJECTS = 5_000  # layers and other objects in it; the largest preset of kvae has 646
+MOST_DATASETS = 50_000
+TURN = threading.RLock()  # of the thread that loads a model
+
+
+class Archive:
+    """The file of a model, or the folder that `save(..., zipped=False)` makes.
+
+    Args:
+        path: A regular file or a folder.
+
+    Raises:
+        ValueError: If it is not what Keras writes.
+        OSError: If it cannot be read.
+    """
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self.path = path
+        self.archive: zipfile.ZipFile | None = None
+        self.held = contextlib.ExitStack()
+        self.config: dict[str, Any] = {}
+
+    def __enter__(self) -> "Archive":
+        """Opens it and reads the configuration."""
+        try:
+            with self.named_errors():
+                if not self.path.is_dir():
+                    file = self.held.enter_context(self.path.open("rb"))
+                    reader = Cautious(file, MOST_OF_DIRECTORY)
+                    self.archive = zipfile.ZipFile(reader)  # type: ignore[arg-type]
+                    reader.most = None
+                self.config = checked_config(self.read(CONFIG))
+        except BaseException:
+            self.held.close()
+            raise
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        """Closes it."""
+        self.held.close()
+
+    @contextlib.contextmanager
+    def named_errors(self) -> Iterator[None]:
+        """Makes one line of whatever a damaged archive sets off."""
+        try:
+            yield
+        except Refused as error:
+            raise ValueError(f"{self.path} cannot be loaded: {error}.") from None
+        except OSError as error:
+            if error.strerror and error.errno != errno.EINVAL:  # a seek to nowhere
+                raise OSError(f"{self.path} cannot be read: {error.strerror}.") from error
+            raise ValueError(f"{self.path} is not a .keras file, or is damaged.") from None
+        except Exception:  # whatever a damaged archive sets off in zipfile, json and h5py
+            raise ValueError(f"{self.path} is not a .keras file, or is damaged.") from None
+
+    def read(self, name: str) -> bytes:
+        """A member of bounded size, whole."""
+        if self.size(name) > MOST_BYTES[name]:
+            raise Refused(f"its {name} has {described(self.size(name))}")
+        if self.archive is None:
+            return (self.path / name).read_bytes()
+        return self.archive.read(self.member(name))
+
+    def size(self, name: str) -> int:
+        """What a member has when it is unpacked, in bytes."""
+        if self.archive is None:
+            path = self.path / name
+            if not path.is_file():
+                raise Refused(f"it has no {name}")
+            return path.stat().st_size
+        return self.member(name).file_size
+
+    def member(self, name: str) -> zipfile.ZipInfo:
+        """A member of the archive, which must be packed as Keras packs it."""
+        assert self.archive is not None
+        found = [member for member in self.archive.infolist() if member.filename == name]
+        if len(found) != 1:
+            raise Refused(f"it has {len(found) or 'no'} {name}")
+        (member,) = found
+        if member.flag_bits & ENCRYPTED:
+            raise Refused("it is encrypted")
+        if member.compress_type not in PACKED:
+            raise Refused(f"its {name} is packed in a way that Keras does not use")
+        if member.file_size > max(SMALL, TIGHTEST * member.compress_size):
+            raise Refused(
+                f"its {name} would unpack from {described(member.compress_size)} to "
+                f"{described(member.file_size)}"
+            )
+        return member
+
+    def weights(self) -> tuple[int, int]:
+        """Looks at the weights; returns how many values they are, and in how many arrays.
+
+        Raises:
+            ValueError: If they are damaged, too many for the memory, or refer to other files.
+            OSError: If they cannot be read.
+        """
+        with self.named_errors():
+            self.check_members()
+            size = self.size(WEIGHTS)
+            if 2 * size > available_memory():
+                raise Refused(
+                    f"its weights have {described(size)}, and {described(available_memory())} of "
+                    "memory are available"
+                )
+            if self.archive is None:
+                return declared(self.path / WEIGHTS)
+            return declared(io.BytesIO(self.archive.read(self.member(WEIGHTS))))
+
+    def check_members(self) -> None:
+        """Raises where an archive has other members than Keras writes for a model of kvae."""
+        self.read(METADATA)
+        if self.archive is not None:
+            names = {member.filename for member in self.archive.infolist()}
+            if strange := names - {METADATA, CONFIG, WEIGHTS}:
+                raise Refused(f"it has {len(strange)} members that a model of kvae has not")
+
+
+class Refused(Exception):
+    """Why a file is not opened, as a part of a sentence."""
+
+
+class Cautious(io.RawIOBase):
+    """A file of which at most so much is read at once, while the list of members is.
+
+    Args:
+        file: To read from.
+        most: Bytes; None: any number.
+    """
+
+    def __init__(self, file: BinaryIO, most: int | None) -> None:
+        super().__init__()
+        self.file = file
+        self.most = most
+
+    def read(self, size: int = -1) -> bytes:
+        """Reads, or refuses."""
+        if self.most is None:
+            return self.file.read(size)
+        content = self.file.read(self.most + 1 if size < 0 else min(size, self.most + 1))
+        if len(content) > self.most:
+            raise Refused("it has too many members")
+        return content
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """As of any file."""
+        return self.file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """As of any file."""
+        return self.file.tell()
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+
+def checked_config(content: bytes) -> dict[str, Any]:
+    """The configuration, whose tree must be of bounded depth and size."""
+    config = json.loads(content)
+    if not isinstance(config, dict):
+        raise Refused(f"its {CONFIG} holds no configuration")
+    objects, level = 0, [config]
+    for _ in range(DEEPEST):
+        below: list[Any] = []
+        for part in level:
+            objects += isinstance(part, dict) and "class_name" in part
+            inner = part.values() if isinstance(part, dict) else part
+            below += [one for one in inner if isinstance(one, (dict, list))]
+        level = below
+    if level:
+        raise Refused(f"its configuration has more than {DEEPEST} levels")
+    if objects > MOST_OBJECTS:
+        raise Refused(f"its configuration has {objects:,} objects, and may have {MOST_OBJECTS:,}")
+    return config
+
+
+def declared(file: pathlib.Path | BinaryIO) -> tuple[int, int]:
+    """What an HDF5 file declares: values, arrays. All must be there, as plain numbers."""
+    values = arrays = 0
+    with h5py.File(file, "r") as store:
+        groups = [(store, 0)]
+        while groups:
+            group, depth = groups.pop()
+            if depth > DEEPEST:
+                raise Refused(f"its weights are in more than {DEEPEST} levels")
+            for name in group:
+                arrays += 1
+                if arrays > MOST_DATASETS:
+                    raise Refused(f"its weights are more than {MOST_DATASETS:,} arrays")
+                if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                    raise Refused("its weights refer to other files or places")
+                found = group[name]
+                if isinstance(found, h5py.Group):
+                    groups.append((found, depth + 1))
+                else:
+                    values += checked_dataset(found)
+    return values, arrays
+
+
+def checked_dataset(dataset: Any) -> int:
+    """The number of values of an array that is there as a whole, and is read as it is."""
+    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiub":
+        raise Refused("its weights are not all numbers")
+    plist = dataset.id.get_create_plist()
+    if dataset.external or dataset.is_virtual:
+        raise Refused("its weights refer to other files or places")
+    size = math.prod(dataset.shape or (1,)) * dataset.dtype.itemsize
+    if plist.get_nfilters() or dataset.id.get_storage_size() < size:
+        raise Refused("its weights are larger than the file")
+    return math.prod(dataset.shape or (1,))
+
+
+@contextlib.contextmanager
+def no_more_weights_than(values: int, arrays: int) -> Iterator[None]:
+    """Lets the layers that this thread makes have so many weights, and no more.
+
+    Before a configuration is built nobody can say how large its layers become, and Keras makes
+    weights through one method alone.
+
+    Args:
+        values: In all weights together.
+        arrays: The number of weights.
+
+    Raises:
+        ValueError: Where a layer would have more.
+    """
+    owner, left = threading.get_ident(), {"values": values, "arrays": arrays}
+    with TURN:
+        own = keras.layers.Layer.add_weight
+
+        def add_weight(layer: Any, shape: Any = None, *args: Any, **kwargs: Any) -> Any:
+            if threading.get_ident() == owner:
+                left["values"] -= math.prod(shape or (1,))
+                left["arrays"] -= 1
+                if min(left.values()) < 0:
+                    raise ValueError(
+                        f"The layer {layer.name!r} would have more weights than the file."
+                    )
+            return own(layer, shape, *args, **kwargs)
+
+        keras.layers.Layer.add_weight = add_weight
+        try:
+            yield
+        finally:
+            keras.layers.Layer.add_weight = own

@@ -1,0 +1,73 @@
+"""Cards: what a file says of its model, in plain values of the kinds that kvae writes."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from kvae.printable import printable
+
+__all__ = ["checked_card"]
+
+LONGEST = 2_000  # characters of a text
+DEEPEST = 20  # levels of values in values
+# What kvae itself writes and reads, and what each may be. All else is the user's.
+KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    **dict.fromkeys(
+        ("dataset", "origin", "source", "preset", "backend", "device", "python"),
+        ((str,), "a text"),
+    ),
+    "command": ((str,), "a text"),
+    "class_names": ((list, tuple), "a list of texts"),
+    **dict.fromkeys(
+        ("versions", "images", "recipe", "last_epoch", "train", "test"), ((dict,), "a dict")
+    ),
+    "epochs": ((int,), "an integer"),
+    "fit_seconds": ((int, float), "a number"),
+}
+
+
+def checked_card(card: Any) -> dict[str, Any]:
+    r"""The same card, its texts fit to be shown; None has nothing to say.
+
+    Args:
+        card: A dict of names to plain values, as JSON has them. It may come from a stranger.
+
+    Raises:
+        ValueError: If it is no dict, or what kvae writes is of another kind than it writes.
+
+    Example:
+        >>> checked_card({"dataset": "photos", "by": ["me\n"]})
+        {'dataset': 'photos', 'by': ['me']}
+    """
+    if card is None:
+        return {}
+    if not isinstance(card, Mapping):
+        raise ValueError(f"A model's card must be a dict. Received: {type(card).__name__}")
+    card = plain(card)
+    for name, (kinds, what) in KINDS.items():
+        value = card.get(name)
+        if value is None:
+            continue
+        fits = isinstance(value, kinds) and not isinstance(value, bool)
+        if name == "class_names":
+            fits = fits and all(isinstance(one, str) for one in value)
+        if isinstance(value, float):
+            fits = fits and math.isfinite(value)
+        if not fits:
+            raise ValueError(
+                f"{name!r} of the model's card must be {what}. Received: {printable(value, 60)}"
+            )
+    return card
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """A value with all its texts made printable; what it holds too deep is left out."""
+    if depth > DEEPEST:
+        return None
+    if isinstance(value, str):
+        return printable(value, LONGEST)
+    if isinstance(value, Mapping):
+        return {printable(name): plain(part, depth + 1) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(part, depth + 1) for part in value]
+    return value
