@@ -6,11 +6,13 @@ import importlib.machinery
 import logging
 import math
 import os
+import re
 import sys
 from typing import Any
 
 import click
 
+OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|RESOURCE_EXHAUSTED", re.I)
 BACKENDS = ("tensorflow", "jax", "torch")
 LONGEST = 1_000  # characters of a message
 
@@ -32,6 +34,13 @@ class Command(click.Command):
             raise click.ClickException(
                 f"The backend {name} is not installed: pip install {name}, or choose another with "
                 "--backend."
+            ) from error
+        except (MemoryError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            if isinstance(error, RuntimeError) and not OUT_OF_MEMORY.search(reason):
+                raise
+            raise click.ClickException(
+                f"The memory is too small: choose fewer images, draws or latents. ({reason})"
             ) from error
         except (ValueError, OSError, ImportError, FloatingPointError) as error:
             from kvae.printable import printable

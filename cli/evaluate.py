@@ -90,9 +90,10 @@ def evaluate(
         vae = vaes[first]
         train = kvae.data.fitted(Images(vae, dataset, data_dir, split).data.train, vae.image_shape)
         cells, _ = kvae.evaluation.beside_neighbours(vae.generate(10, seed), train)
-        kvae.plots.save_picture(kvae.plots.grid(cells, columns=6), neighbours)
-        text = f"{neighbours}: 10 samples, each beside the 5 training images nearest to it"
-        click.echo(text, err=as_json)
+        columns = len(cells) // 10
+        kvae.plots.save_picture(kvae.plots.grid(cells, columns), neighbours)
+        nearest = f"the {columns - 1} training images" if columns > 2 else "the training image"
+        click.echo(f"{neighbours}: 10 samples, each beside {nearest} nearest to it", err=as_json)
 
 
 def as_plain(found: dict[str, Any], differences: dict[str, dict]) -> str:
@@ -121,12 +122,12 @@ def sentence(difference: dict) -> str:
     if not difference["comparable"]:
         return f"not comparable: {difference['why']}"
     names = {"negative_elbo": "−ELBO", "nll": "−log p(x)"}
-    parts = [
-        f"{title} {difference[name]['difference']:+.3f} nats per image, 95 % interval "
-        f"{difference[name]['low']:+.3f} to {difference[name]['high']:+.3f}"
-        for name, title in names.items()
-        if difference[name]
-    ]
+    parts = []
+    for name, title in names.items():
+        if found := difference[name]:
+            parts.append(f"{title} {found['difference']:+.3f} nats per image")
+            if found["low"] is not None:
+                parts[-1] += f", 95 % interval {found['low']:+.3f} to {found['high']:+.3f}"
     if not difference["nll"]:
         parts.append("−log p(x) not comparable: the numbers of draws differ")
     return f"{'; '.join(parts)} (paired)"

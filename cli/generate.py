@@ -84,11 +84,11 @@ def generate(
     Example: kvae generate --rows 4 --columns 8 --out grid.png
     """
     path = pathlib.Path(out)
-    if like and class_names:
+    if like is not None and class_names:
         raise click.UsageError("--like and --class exclude each other.")
     if separate and path.suffix != ".png":
         raise click.UsageError(f"--separate writes .png files. Received: --out {out}")
-    if beside and (like or class_names or separate or path.suffix != ".png"):
+    if beside and (like is not None or class_names or separate or path.suffix != ".png"):
         raise click.UsageError("--beside is for a .png of draws from the prior.")
     if len(class_names) > 1 or "all" in class_names:
         if rows:
@@ -107,7 +107,7 @@ def generate(
 
     seed = random.randrange(2**31) if seed is None else seed
     source, what = Images(vae, dataset, data_dir, split), "new images"
-    if like:
+    if like is not None:
         images = kvae.like(vae, source.image(like), count, seed, temperature)
         what += f" like {like}"
     elif class_names:

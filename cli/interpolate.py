@@ -76,7 +76,13 @@ def interpolate(
         ways = ", ".join(f"{one} to {other}" for one, other in zip(start, end, strict=True))
         what = f"{len(start)} {path} path{'s' * (len(start) > 1)}: {ways}"
     else:
+        vae.check_room(rows * steps)
         images, labels = source.sample(10_000, seed)
+        if len(images) < 2:
+            raise click.ClickException(
+                f"Paths between images take at least 2, and there is one of {source.what}. Take "
+                "another --split, or name ends with --start and --end."
+            )
         ends = pairs(images, labels, rows)
         what = f"{len(ends[0])} {path} paths between {source.what}"
     images = kvae.interpolate(vae, ends[0], ends[1], steps, path)
@@ -95,7 +101,7 @@ def pairs(images: Any, labels: Any, count: int) -> Any:
     import numpy as np
 
     starts = np.arange(count) % len(images)
-    ends = (starts + count) % len(images)
+    ends = (starts + (count % len(images) or 1)) % len(images)
     if labels is not None and len(np.unique(labels)) > 1:
         for i, start in enumerate(starts):
             later = (np.arange(len(images)) + ends[i]) % len(images)

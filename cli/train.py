@@ -161,15 +161,17 @@ def command_line(ctx: click.Context, dataset: str, backend: str) -> str:
 
 def figures(part: str, card: dict) -> str:
     """The train or test figures of a card, in words."""
+    from kvae.evaluation.text import with_error
+
     how = card["protocol"]
     if isinstance(how, dict):
         how = (
             f"{how['images']:,} images, {how['observation']}, one draw of z an image, "
             f"seed {how['seed']}"
         )
-    error = f" ± {card['standard_error']['elbo']:.2f}" if "standard_error" in card else ""
+    bound = with_error(-card["elbo"], card.get("standard_error", {}).get("elbo"))
     lines = [
-        f"{part}: -ELBO {-card['elbo']:.2f}{error} nats per image = reconstruction "
+        f"{part}: -ELBO {bound} nats per image = reconstruction "
         f"{card['reconstruction']:.2f} + KL {card['kl']:.2f} ({how})"
     ]
     if "bits_per_dimension" in card and "8-bit" in how:

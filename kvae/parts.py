@@ -16,10 +16,16 @@ __all__ = [
     "Part",
     "arguments_of",
     "attributes_of_layers",
+    "check_seed",
+    "check_temperature",
     "checked_integer",
+    "is_integer",
     "made",
     "positive_integer",
 ]
+
+
+HOTTEST = 1e6  # a temperature; noise times more leaves float32
 
 
 class Fixing(type):
@@ -150,9 +156,14 @@ class Part(Fixed, keras.layers.Layer):
         return [variable for variable in own if id(variable) not in held]
 
 
+def is_integer(value: Any) -> bool:
+    """Whether the value is an integer, Python's or NumPy's."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
 def positive_integer(value: Any) -> bool:
     """Whether the value is an integer of at least 1."""
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and int(value) >= 1
+    return is_integer(value) and int(value) >= 1
 
 
 def checked_integer(name: str, value: Any) -> int:
@@ -160,6 +171,22 @@ def checked_integer(name: str, value: Any) -> int:
     if not positive_integer(value):
         raise ValueError(f"`{name}` must be an integer of at least 1. Received: {name}={value!r}")
     return int(value)
+
+
+def check_seed(seed: Any) -> None:
+    """Raises a ValueError unless all that draws takes it."""
+    if not (is_integer(seed) and 0 <= seed < 2**32):
+        raise ValueError(f"`seed` must be an integer in 0…2³² − 1. Received: seed={seed!r}")
+
+
+def check_temperature(temperature: Any) -> None:
+    """Raises a ValueError unless noise can be multiplied by it."""
+    numeric = isinstance(temperature, (int, float, np.number)) and not isinstance(temperature, bool)
+    if not (numeric and 0 <= temperature <= HOTTEST):  # NaN is not
+        raise ValueError(
+            f"`temperature` must be finite and at least 0, and {HOTTEST:,.0f} at most. "
+            f"Received: temperature={temperature!r}"
+        )
 
 
 def made(table: Mapping[str, type], what: str, name: str, *given: Any, **arguments: Any) -> Any:

@@ -9,6 +9,11 @@ from typing import Any
 
 __all__ = ["OWNED", "Recipe"]
 
+# Where a setting has no bound of its own: no run is so long, and float32 holds the square root of
+# a number well beyond.
+MOST = {int: 10**12, float: 1e30}
+LONGEST = 200  # letters of a value in a message
+
 
 def setting(default: Any, help: str, **rules: Any) -> Any:
     """A field of the recipe.
@@ -79,7 +84,7 @@ class Recipe:
         "a fixed number.",
         kind=str,
         choices=("pixel", "shared"),
-        above=0,
+        above=1e-6,
         varies=True,
         shown="pixel",
     )
@@ -263,7 +268,7 @@ OWNED: dict[str, dict[str, Any]] = {
 
 def checked(field: dataclasses.Field, value: Any) -> Any:
     """The value of a setting, or a ValueError that says what it should be."""
-    rules = field.metadata
+    rules: Mapping[str, Any] = field.metadata
     kind, choices = rules["kind"], rules.get("choices")
     if value is None and "None" in str(field.type):
         return None
@@ -271,22 +276,32 @@ def checked(field: dataclasses.Field, value: Any) -> Any:
         return fixed(value)
     if kind is bool and isinstance(value, bool):
         return value
-    if choices and value in choices:
+    if choices and isinstance(value, str) and value in choices:
         return value
     if (kind in (int, float) or "above" in rules) and is_number(value, whole=kind is int):
-        number = int(value) if kind is int else float(value)
-        low, high = rules.get("least", number), rules.get("most", number)
-        if low <= number <= high and number > rules.get("above", -math.inf):
-            return number
+        low, high = rules.get("least", -math.inf), most(rules)
+        if low <= value <= high and value > rules.get("above", -math.inf):
+            return int(value) if kind is int else float(value)
     if kind is str and not choices and isinstance(value, str):
         return value
-    raise ValueError(f"`{field.name}` must be {described(rules)}. Received: {field.name}={value!r}")
+    if is_number(value, whole=False) and value > most(rules):
+        rules = {**rules, "most": most(rules)}
+    came = repr(value)
+    came = came if len(came) <= LONGEST else f"{came[:LONGEST]}…"
+    raise ValueError(f"`{field.name}` must be {described(rules)}. Received: {field.name}={came}")
+
+
+def most(rules: Mapping[str, Any]) -> float:
+    """The largest number that a setting may be."""
+    return rules.get("most", MOST[int if rules["kind"] is int else float])
 
 
 def is_number(value: Any, whole: bool) -> bool:
     """Whether the value is a finite number, or an integer."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return False
+    if isinstance(value, numbers.Integral):  # which may be too large for a float
+        return True
     return math.isfinite(value) and (not whole or value == math.floor(value))
 
 
@@ -304,8 +319,8 @@ def described(rules: Mapping[str, Any]) -> str:
     if rules["kind"] in (int, float) or "above" in rules:
         noun = "an integer" if rules["kind"] is int else "a finite number"
         bounds = [f"of at least {rules['least']}"] if "least" in rules else []
-        bounds += [f"at most {rules['most']}"] if "most" in rules else []
         bounds += [f"above {rules['above']}"] if "above" in rules else []
+        bounds += [f"at most {rules['most']}"] if "most" in rules else []
         ways.append(f"{noun} {' and '.join(bounds)}".strip())
     return " or ".join(ways)
 

@@ -12,9 +12,11 @@ from kvae.data.files import (
     read_digits,
     read_idx_folder,
     read_image_folder,
-    read_numpy_file,
     read_pictures,
+    visible,
 )
+from kvae.data.guarded import shown
+from kvae.data.numpy_files import NUMPY, read_numpy_file
 from kvae.data.sizes import fitted
 from kvae.data.tfds import read_tfds
 
@@ -47,7 +49,8 @@ def load(
         Images in three splits; see `from_arrays` for how missing splits are made.
 
     Raises:
-        ValueError: If the name is not known or the data are not what they should be.
+        ValueError: If the name is not known, or the data are not what they should be, or would not
+            fit the memory that is available.
         FileNotFoundError: If there is no such file or folder.
         ConnectionError: If the data must be downloaded, but there is no network.
         OSError: If the download fails.
@@ -64,9 +67,9 @@ def load(
             notice = f"{error} Until then, scikit-learn's digits of 8×8 pixels stand in for MNIST."
             return dataclasses.replace(load("digits"), notice=notice)
     name = os.fspath(dataset)
-    path = pathlib.Path(name).expanduser()
-    if name != "digits" and path.exists():
-        return dataclasses.replace(read(name, data_dir), origin=str(path.resolve()))
+    if name != "digits" and path_of(name).exists():
+        path = os.path.realpath(path_of(name))
+        return dataclasses.replace(read(name, data_dir), origin=path)
     return dataclasses.replace(read(name, data_dir), origin=name)
 
 
@@ -74,13 +77,18 @@ def read(name: str, data_dir: str | os.PathLike | None) -> Dataset:
     """Picks the reader for a name or path."""
     if name == "digits":
         return read_digits()
-    path = pathlib.Path(name).expanduser()
+    path = path_of(name)
     if path.is_dir() and not (path / "history.csv").exists():  # else it is what training left
-        if any(IDX_NAME.fullmatch(file.name) for file in path.iterdir()):
+        if any(IDX_NAME.fullmatch(file.name) for file in visible(path)):
             return read_idx_folder(path)
         return read_image_folder(path)
-    if path.is_file():
+    if path.exists() and not path.is_dir():
         return read_numpy_file(path)
-    if TFDS_NAME.fullmatch(name) and path.suffix not in (".npz", ".npy", *PICTURES):
+    if TFDS_NAME.fullmatch(name) and path.suffix not in (*NUMPY, *PICTURES):
         return read_tfds(name, data_dir)
-    raise FileNotFoundError(f"There is no file or folder {path}. {CHOICES}")
+    raise FileNotFoundError(f"There is no file or folder {shown(path)}. {CHOICES}")
+
+
+def path_of(name: str) -> pathlib.Path:
+    """A path, `~` as the home folder; `~nobody`, of a user that there is not, stays as it is."""
+    return pathlib.Path(os.path.expanduser(name))

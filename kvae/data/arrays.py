@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from kvae.printable import printable
+
 __all__ = ["Dataset", "from_arrays", "reduced", "resized"]
 
 CHOICES = (
@@ -13,6 +15,7 @@ CHOICES = (
     "images or IDX files, or 'digits'."
 )
 SPLITS = ("train", "validation", "test")
+FOLDERS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,7 +80,7 @@ def from_arrays(
         train_labels: (count,) or (count, 1), integers from 0 on.
         validation_labels: As `train_labels`, for `validation`.
         test_labels: As `train_labels`, for `test`.
-        class_names: The name of label 0, of label 1, ….
+        class_names: The name of label 0, of label 1, …; what cannot be shown becomes U+FFFD.
         name: A short name for the data set.
         source: Where the images came from, in a phrase for a person.
 
@@ -92,6 +95,8 @@ def from_arrays(
         >>> images.train.shape, len(images.validation), len(images.test)
         ((81, 28, 28, 1), 9, 10)
     """
+    name, source = printable(name), printable(source, most=4096)
+    class_names = tuple(printable(name) for name in class_names)
     images: dict[str, Any] = {"train": train, "validation": validation, "test": test}
     labels: dict[str, Any] = dict(
         zip(SPLITS, (train_labels, validation_labels, test_labels), strict=True)
@@ -119,7 +124,7 @@ def from_arrays(
             if arrays["train"] is not None:
                 arrays[split], arrays["train"] = arrays["train"][held], arrays["train"][~held]
     labels = {f"{split}_labels": array for split, array in labels.items()}
-    return Dataset(name=name, source=source, class_names=tuple(class_names), **images, **labels)
+    return Dataset(name=name, source=source, class_names=class_names, **images, **labels)
 
 
 def resized(dataset: Dataset, height: int, width: int) -> Dataset:
@@ -230,9 +235,3 @@ def checked_labels(
             f"names. Received: {labels.max()}"
         )
     return labels.astype("int64")
-
-
-def one_line(error: object) -> str:
-    """What an error says, in one line of bearable length."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= 200 else f"{text[:199]}…"

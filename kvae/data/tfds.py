@@ -6,6 +6,7 @@ TensorFlow takes seconds to import and 400 MiB, which training on another framew
 import contextlib
 import difflib
 import fnmatch
+import json
 import os
 import pathlib
 import re
@@ -20,8 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from kvae.data.arrays import CHOICES, SPLITS, Dataset, from_arrays, one_line
+from kvae.data.arrays import CHOICES, SPLITS, Dataset, from_arrays
+from kvae.data.guarded import opened, shown
+from kvae.printable import printable
 
+CLASS_KEYS = {"type", "pythonClassName", "python_class_name"}  # of features.json
+MOST_BYTES = 2**24  # of features.json
 TFDS_HOST = "https://storage.googleapis.com"
 
 
@@ -31,8 +36,10 @@ def read_tfds(name: str, data_dir: str | os.PathLike | None) -> Dataset:
     TensorFlow is imported to prepare it; and to read it, where it is not stored plainly.
     """
     data_dir = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    home = pathlib.Path(data_dir).expanduser()
+    home = pathlib.Path(os.path.expanduser(data_dir))
     folder = prepared(name, home)
+    if folder is not None:
+        check_features(folder / "features.json")
     try:
         import tensorflow_datasets as tfds
 
@@ -56,15 +63,16 @@ def read_tfds(name: str, data_dir: str | os.PathLike | None) -> Dataset:
             builder = tfds.builder_from_directory(folder)
     except Exception as error:  # each data set has its own code, which can raise anything
         raise OSError(
-            f"TensorFlow Datasets could not prepare {name!r} in {home}. ({one_line(error)}) "
-            f"{CHOICES}"
+            f"TensorFlow Datasets could not prepare {name!r} in {shown(home)}. "
+            f"({printable(error)}) {CHOICES}"
         ) from None
     info, features = builder.info, dict(builder.info.features.items())
     splits = [split for split in SPLITS if split in info.splits]
     if None in getattr(features.get("image"), "shape", [None]) or "train" not in splits:
         raise ValueError(
             f"{name!r} of TensorFlow Datasets must have a feature 'image' of one size and a split "
-            f"'train'. Found: {one_line(features)} in {', '.join(info.splits) or 'no split'}"
+            f"'train'. Found: {printable(features)} in "
+            f"{printable(', '.join(info.splits)) or 'no split'}"
         )
     classes = isinstance(features.get("label"), tfds.features.ClassLabel)
     wanted = {key: features[key] for key in ("image", *(["label"] if classes else []))}
@@ -89,8 +97,8 @@ def read_tfds(name: str, data_dir: str | os.PathLike | None) -> Dataset:
         raise not_installed(name, error) from None
     except Exception as error:  # TensorFlow's errors are of many kinds
         raise ValueError(
-            f"{name!r} of TensorFlow Datasets cannot be read from {builder.data_dir}. Remove that "
-            f"folder, so that it is prepared anew. ({one_line(error)})"
+            f"{name!r} of TensorFlow Datasets cannot be read from {shown(builder.data_dir)}. "
+            f"Remove that folder, so that it is prepared anew. ({printable(error)})"
         ) from None
     arrays: dict[str, Any] = {}
     for split, part in zip(splits, parts, strict=True):
@@ -116,7 +124,7 @@ def import_tensorflow() -> None:
 def not_installed(name: str, error: ImportError) -> ImportError:
     """What to say where something is missing."""
     return ImportError(
-        f"{name!r} is read by TensorFlow Datasets, which cannot be imported ({one_line(error)}). "
+        f"{name!r} is read by TensorFlow Datasets, which cannot be imported ({printable(error)}). "
         f"Install it: pip install tensorflow tensorflow-datasets importlib_resources. {CHOICES}"
     )
 
@@ -166,8 +174,36 @@ def prepared(name: str, home: pathlib.Path) -> pathlib.Path | None:
     ]
     configs = sorted({folder.parent.relative_to(home).as_posix() for folder in folders})
     if len(configs) > 1 and name not in configs:
-        raise ValueError(f"{name!r} must be one of those prepared in {home}: {', '.join(configs)}")
+        raise ValueError(
+            f"{name!r} must be one of those prepared in {shown(home)}: "
+            f"{printable(', '.join(configs))}"
+        )
     return max(folders, key=lambda folder: [*map(int, folder.name.split("."))], default=None)
+
+
+def check_features(path: pathlib.Path) -> None:
+    """Refuses features that are classes of other packages, which would be imported, and so run."""
+    names: set[str] = set()
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        names.update(value for key, value in pairs if key in CLASS_KEYS and isinstance(value, str))
+
+    if not path.exists():
+        return
+    with opened(path, MOST_BYTES) as file:
+        try:
+            json.load(file, object_pairs_hook=look)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(
+                f"{shown(path)} is damaged. Remove its folder, so that it is prepared anew. "
+                f"({printable(error)})"
+            ) from None
+    others = sorted(name for name in names if not name.startswith("tensorflow_datasets."))
+    if others:
+        raise ValueError(
+            f"{shown(path)} must name features of TensorFlow Datasets itself. Write the images to "
+            f"an .npz file instead. Found: {printable(', '.join(others))}"
+        )
 
 
 def check_downloadable(name: str, home: pathlib.Path, known: Iterable[str]) -> None:
@@ -175,16 +211,16 @@ def check_downloadable(name: str, home: pathlib.Path, known: Iterable[str]) -> N
     stem = re.split("[/:]", name)[0]
     if stem not in known:
         if "/" in name:
-            raise FileNotFoundError(f"There is no file or folder {name}. {CHOICES}")
+            raise FileNotFoundError(f"There is no file or folder {shown(name)}. {CHOICES}")
         near = difflib.get_close_matches(stem.lower(), known)
         meant = f" Did you mean {' or '.join(near)}?" if near else ""
         raise ValueError(f"{name!r} is no file, folder or known data set.{meant} {CHOICES}")
     if not reachable():
         raise ConnectionError(
-            f"{name!r} is not prepared in {home}, and there is no network to download it. Run it "
-            "once where there is one; or set TFDS_DATA_DIR (--data-dir) to a folder where it is "
-            "prepared; or pass the path of a folder with its IDX files, or of an .npz file; or "
-            "pass 'digits'."
+            f"{name!r} is not prepared in {shown(home)}, and there is no network to download it. "
+            "Run it once where there is one; or set TFDS_DATA_DIR (--data-dir) to a folder where "
+            "it is prepared; or pass the path of a folder with its IDX files, or of an .npz file; "
+            "or pass 'digits'."
         )
 
 

@@ -29,11 +29,13 @@ from kvae.diagnosis.pixels import check_likelihood, check_scale, pixel_facts
 from kvae.drawing.plots import Chart
 from kvae.evaluation import beyond_chance, prior_gap_at_least
 from kvae.model import VAE
+from kvae.parts import check_seed, checked_integer
 from kvae.priors import StandardNormal
 
 __all__ = ["Diagnosis", "diagnose"]
 
 WIDTH = 100  # of a line of text, in letters
+FEW = "With a learned prior it takes 2 validation images to see which latents are in use."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,6 +149,8 @@ def diagnose(
         >>> diagnosis.finding("gradients").severity
         'ok'
     """
+    count = checked_integer("count", count)
+    check_seed(seed)
     train, validation = (
         sampled(images, count, seed, vae) for images in (dataset.train, dataset.validation)
     )
@@ -170,7 +174,8 @@ def diagnose(
         more = examined(vae, train, validation, val_loss, seed)
         found, numbers, drawings = found + more[0], numbers | more[1], drawings | more[2]
     found.sort(key=rank)
-    looked = f"{what}, {len(train):,} train and {len(validation):,} validation images"
+    plural = "s" * (len(validation) != 1)
+    looked = f"{what}, {len(train):,} train and {len(validation):,} validation image{plural}"
     return Diagnosis(f"{looked} of {dataset.name}", found, numbers, drawings)
 
 
@@ -207,13 +212,15 @@ def examined(
                 for split, values in (("train", of_train), ("validation", own))}  # fmt: skip
     beta, warmup_steps = weight_of_kl(vae)
     kl_per_latent = own["kl_per_latent"].mean(axis=0)
-    active = int(numbers["active"])
+    active = int(numbers["active"]) if "active" in numbers else None
     found = [
-        check_latents(kl_per_latent, beta, warmup_steps, active, numbers["kl"]),
+        check_latents(kl_per_latent, beta, warmup_steps, active, numbers["kl"])
+        if len(validation) > 1 or vae.prior.closed_form
+        else Finding("latents", "ok", FEW),
         check_prior_gap(
             numbers["kl"],
             numbers["information"],
-            numbers["moment_gap"],
+            numbers.get("moment_gap"),
             len(validation),
             vae.latent_dim,
             numbers["spread"],
@@ -240,17 +247,18 @@ def pictured(
     gap = prior_gap_at_least(vae.prior, own["mean"], own["log_variance"], seed)
     noise = ops.convert_to_numpy(vae.prior.noise(len(own["noise"]), seed))
     drawings: dict[str, Any] = {
-        "latents": {"kl": own["kl_per_latent"].mean(axis=0)},
         "prior": {
             "posterior": np.linalg.norm(own["noise"], axis=1),
             "prior": np.linalg.norm(noise, axis=1),
-            "gap": beyond_chance(gap, *own["mean"].shape),
+            "gap": None if gap is None else beyond_chance(gap, *own["mean"].shape),
         },
         "pixels": {
             "images": some(validation.astype("float32") / white(validation), seed),
             "draws": some(own["draws"], seed),
         },
     }
+    if len(validation) > 1 or vae.prior.closed_form:
+        drawings["latents"] = {"kl": own["kl_per_latent"].mean(axis=0)}
     if "scale" in own:
         bound = vae.likelihood.min_scale
         return drawings | {"scale": {"scale": some(own["scale"], seed), "bound": bound}}

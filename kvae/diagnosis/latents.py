@@ -110,7 +110,7 @@ def check_kl_over_time(
 def check_prior_gap(
     kl: float,
     information: float,
-    least_gap: float,
+    least_gap: float | None,
     images: int,
     latents: int,
     spread: float = 1.0,
@@ -129,7 +129,8 @@ def check_prior_gap(
     Args:
         kl: Mean KL, nats.
         information: The estimate of I(x; z), nats.
-        least_gap: A lower bound on the gap by the moments of the aggregate posterior, nats.
+        least_gap: A lower bound on the gap by the moments of the aggregate posterior, nats; None
+            where there are too few images for one.
         images: How many images the estimates are from.
         latents: How many latents there are.
         spread: The root mean square of the noise that latents of images are made of; of the prior
@@ -141,12 +142,21 @@ def check_prior_gap(
         Hoffman and Johnson (2016), "ELBO surgery: yet another way to carve up the variational
         evidence lower bound", NIPS workshop on approximate inference (the decomposition).
     """
-    least, most = beyond_chance(least_gap, images, latents), max(0.0, kl - information)
-    seen = (
-        f"KL(q(z) ‖ p(z)) is between {least:.2f} nats, by the moments of q(z), and {most:.2f}, by "
-        f"KL {kl:.2f} − I(x; z) {information:.2f}; {images:,} images can show an I of "
-        f"{math.log(images):.1f} at most."
+    most = max(0.0, kl - information)
+    plural = "s" * (images != 1)
+    by_terms = (
+        f"{most:.2f}, by KL {kl:.2f} − I(x; z) {information:.2f}; {images:,} image{plural} can "
+        f"show an I of {math.log(images):.1f} at most."
     )
+    if least_gap is None:
+        return Finding(
+            "prior gap",
+            "ok",
+            f"KL(q(z) ‖ p(z)) is at most {by_terms} It takes more than {2 * latents:,} validation "
+            "images to see how large it is at least.",
+        )
+    least = beyond_chance(least_gap, images, latents)
+    seen = f"KL(q(z) ‖ p(z)) is between {least:.2f} nats, by the moments of q(z), and {by_terms}"
     severity = rated(least / max(kl, COLLAPSED), GAP) if least > 1 else "ok"
     if severity == "ok":
         return Finding("prior gap", "ok", seen)

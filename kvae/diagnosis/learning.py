@@ -35,14 +35,18 @@ def check_overfitting(
     signs, severities, cures = [], ["ok"], []
     if train is not None and validation is not None:
         gap = float(validation.mean() - train.mean())
-        error = math.sqrt(sum(part.var() / len(part) for part in (train, validation)))
-        signs.append(
+        sign = (
             f"−ELBO is {signed(train.mean())} for {len(train):,} train and "
-            f"{signed(validation.mean())} for {len(validation):,} validation images: a gap of "
-            f"{signed(gap)} ± {error:.2f} nats"
+            f"{signed(validation.mean())} for {len(validation):,} validation "
+            f"image{'s' * (len(validation) != 1)}: a gap of {signed(gap)}"
         )
-        apart = gap / max(float(validation.std()), 1e-12)
-        severities.append(rated(apart, APART) if gap > 3 * error else "ok")
+        if min(len(train), len(validation)) > 1:
+            error = math.sqrt(sum(part.var() / len(part) for part in (train, validation)))
+            signs.append(f"{sign} ± {error:.2f} nats")
+            apart = gap / max(float(validation.std()), 1e-12)
+            severities.append(rated(apart, APART) if gap > 3 * error else "ok")
+        else:
+            signs.append(f"{sign} nats, and it takes 2 of each to tell that from chance")
     loss = np.asarray(validation_loss, "float64")
     if len(loss) and np.isfinite(loss).all():
         best, lowest = int(loss.argmin()) + 1, loss.min()

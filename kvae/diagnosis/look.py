@@ -85,15 +85,19 @@ def look(vae: VAE, seed: int, images: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def measured(vae: VAE, own: Mapping[str, np.ndarray], seed: int) -> dict[str, float]:
-    """What posteriors say of the latents and of the prior, in nats, and how wide they spread."""
+    """What posteriors say of the latents and of the prior, in nats, and how wide they spread.
+
+    Without `active` of one image, and without `moment_gap` where there are too few.
+    """
     mean, log_variance = own["mean"], own["log_variance"]
-    return {
+    found = {
         "kl": float(own["kl"].mean()),
-        "active": int(active_units(mean).sum()),
+        "active": int(active_units(mean).sum()) if len(mean) > 1 else None,
         "information": mutual_information(mean, log_variance, seed),
         "moment_gap": prior_gap_at_least(vae.prior, mean, log_variance, seed),
         "spread": float(np.sqrt(np.square(own["noise"]).mean())),
     }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def weights_of(vae: VAE) -> dict[str, keras.Variable]:

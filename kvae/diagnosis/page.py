@@ -93,8 +93,14 @@ def draw_kl_over_time(axes: Axes, epochs: Sequence[float], kl: Sequence[float]) 
         return without_history(axes, "KL over time")
     line(axes, epochs, kl, color=SPLITS["validation"])
     axes.set(title=f"KL over time: {kl[-1]:.2f} nats at the end", xlabel="epoch", ylabel="KL, nats")
-    axes.set_ylim(0, max(0.2, 1.1 * np.nanmax(kl)))
+    axes.set_ylim(0, max(0.2, 1.1 * finite(kl).max(initial=0)))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+
+
+def finite(values: Sequence[float]) -> np.ndarray:
+    """Those that are not NaN or infinite, as they are where training failed."""
+    array = np.asarray(values, "float64")
+    return array[np.isfinite(array)]
 
 
 def draw_best_epoch(axes: Axes, history: Mapping[str, Sequence[float]]) -> None:
@@ -108,18 +114,21 @@ def draw_best_epoch(axes: Axes, history: Mapping[str, Sequence[float]]) -> None:
     title = "Loss by epoch"
     if "val_loss" in history:
         loss = history["val_loss"]
-        best = int(np.argmin(loss))
-        axes.plot(best + 1, loss[best], "o", color=SPLITS["validation"], markersize=4)
-        title = f"Validation loss was best at epoch {best + 1} of {len(loss)}"
-    late = np.concatenate([history[column][len(history[column]) // 20 :] for _, column in columns])
-    margin = 0.05 * np.ptp(late) or 1.0  # the first epochs of many would hide what comes later
-    axes.set_ylim(late.min() - margin, late.max() + margin)
+        if len(finite(loss)):
+            best = int(np.argmin(np.where(np.isfinite(loss), loss, np.inf)))
+            axes.plot(best + 1, loss[best], "o", color=SPLITS["validation"], markersize=4)
+            title = f"Validation loss was best at epoch {best + 1} of {len(loss)}"
+    late = [finite(history[column][len(history[column]) // 20 :]) for _, column in columns]
+    low, high = np.concatenate(late).min(initial=np.inf), np.concatenate(late).max(initial=-np.inf)
+    if low <= high:  # the first epochs of many would hide what comes later
+        margin = 0.05 * (high - low) or max(1.0, 0.05 * abs(high))
+        axes.set_ylim(low - margin, high + margin)
     axes.set(title=title, xlabel="epoch", ylabel="loss, nats per image")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     axes.legend(loc="upper right")
 
 
-def draw_prior(axes: Axes, posterior: np.ndarray, prior: np.ndarray, gap: float) -> None:
+def draw_prior(axes: Axes, posterior: np.ndarray, prior: np.ndarray, gap: float | None) -> None:
     """How far latents of images, and of the prior, lie from the origin."""
     bins = np.linspace(0, max(posterior.max(), prior.max()), 60).tolist()
     for values, name, split in (
@@ -128,7 +137,8 @@ def draw_prior(axes: Axes, posterior: np.ndarray, prior: np.ndarray, gap: float)
     ):
         axes.hist(values, bins, density=True, alpha=0.5, color=SPLITS[split], label=name)
     axes.set(
-        title=f"Latents of images and of the prior: {gap:.1f} nats apart",
+        title="Latents of images and of the prior"
+        + ("" if gap is None else f": {gap:.1f} nats apart"),
         xlabel="length of the noise that z is made of (of N(0, I): of z)",
         yticks=[],
     )

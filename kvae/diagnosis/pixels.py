@@ -69,20 +69,24 @@ def pixel_facts(images: np.ndarray) -> dict[str, float]:
 
     Returns:
         `grey`, the share of values between 5% and 95% of white; `ends`, that of exact black and
-        white; `levels`, how many distinct ones there are; `constant`, the share of pixels that are
-        alike in all images; `channels`; `noise`, the share of the variance of dynamically binarised
-        pixels that the draw itself makes.
+        white; `levels`, how many distinct ones there are; `channels`; and unless there is but one
+        image, `constant`, the share of pixels that are alike in all, and `noise`, the share of the
+        variance of dynamically binarised pixels that the draw itself makes.
     """
     levels = np.unique(images).size
     values = images.astype("float32") / (1 if images.dtype.kind == "f" else 255)
     drawn = float((values * (1 - values)).mean())
-    spread = values.std(axis=0)
-    return {
+    facts = {
         "grey": float(((values > 0.05) & (values < 0.95)).mean()),
         "ends": float(((values == 0) | (values == 1)).mean()),
         "levels": int(levels),
-        "constant": float((spread < 1 / 512).mean()) if len(images) > 1 else 0.0,
         "channels": images.shape[-1],
+    }
+    if len(images) < 2:
+        return facts
+    spread = values.std(axis=0)
+    return facts | {
+        "constant": float((spread < 1 / 512).mean()),
         "noise": drawn / max(1e-12, drawn + float(np.square(spread).mean())),
     }
 
@@ -109,12 +113,13 @@ def check_likelihood(facts: Mapping[str, float], likelihood: Likelihood) -> Find
             "--likelihood continuous-bernoulli, or --binarize dynamic.",
         )
     if isinstance(likelihood, Bernoulli) and grey >= GREY:
-        lost = f"; {facts['noise']:.0%} of the variance that is then seen is noise"
+        lost = ""
+        if likelihood.binarize == "dynamic" and "noise" in facts:
+            lost = f"; {facts['noise']:.0%} of the variance that is then seen is noise"
         return Finding(
             name,
             rated(grey, (GREY, MOSTLY_GREY)),
-            f"The images are made black and white, but have {pixels}"
-            f"{lost if likelihood.binarize == 'dynamic' else ''}.",
+            f"The images are made black and white, but have {pixels}{lost}.",
             "--likelihood discretized-logistic.",
         )
     density = isinstance(likelihood, (Gaussian, ContinuousBernoulli))
@@ -125,14 +130,15 @@ def check_likelihood(facts: Mapping[str, float], likelihood: Likelihood) -> Find
             f"The likelihood is one of grey values, but the images have {pixels}.",
             "--likelihood bernoulli.",
         )
-    unbounded = facts["constant"] >= CONSTANT or ends >= BLACK_OR_WHITE
+    constant = facts.get("constant", 0.0)
+    unbounded = constant >= CONSTANT or ends >= BLACK_OR_WHITE
     if isinstance(likelihood, Gaussian) and learns_scale(likelihood) and unbounded:
         better = "bernoulli" if grey < GREY else "discretized-logistic"
         return Finding(
             name,
             "warning",
             f"A learned scale can make the density of such pixels as large as it likes: "
-            f"{facts['constant']:.0%} never change; {pixels}.",
+            f"{constant:.0%} never change; {pixels}.",
             f"--likelihood {better}, or a fixed --scale.",
         )
     return Finding(name, "ok", f"The images have {pixels}.")

@@ -1,9 +1,11 @@
 """Charts: numbers to figures, in colours that colour-blind readers tell apart."""
 
 import csv
+import io
 import math
 import os
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +13,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from kvae.data.guarded import opened, shown
 from kvae.drawing.plots import Chart
+from kvae.printable import printable
 
 __all__ = ["PANELS", "curves", "scatter"]
 
@@ -26,6 +30,8 @@ COLORS = (
 MARKERS = ("o", "^", "s", "D", "v")
 IN_USE = 0.1  # nats; a latent below it says next to nothing
 LEGEND_ROWS = 25
+MOST_BYTES, MOST_COLUMNS, MOST_NUMBERS = 2**26, 5_000, 2**21  # of a CSV file; more takes minutes
+LARGEST = 3.5e38  # that a float32 can be; beyond it matplotlib's own arithmetic ends
 
 
 def scatter(
@@ -48,7 +54,8 @@ def scatter(
     columns = math.ceil(len(classes) / LEGEND_ROWS)
     legend = 0 if labels is None else 0.8 * columns
     chart = Chart(figsize=(7 + legend, 7), layout="constrained", dpi=120)
-    axes = chart.add_subplot(aspect="equal", adjustable="datalim", title=title)
+    axes = chart.add_subplot(aspect="equal", adjustable="datalim")
+    axes.set_title(title, parse_math=False)
     for i, label in enumerate(classes):
         x, y = points[slice(None) if label is None else labels == label].T
         axes.scatter(
@@ -59,10 +66,12 @@ def scatter(
             marker=MARKERS[(i + i // len(COLORS)) % len(MARKERS)],
             linewidths=0,
             alpha=0.8,
-            label=named(label, class_names),
+            label=re.sub("^_", " _", named(label, class_names)),  # or a legend leaves it out
         )
     if labels is not None:
-        chart.legend(loc="outside right center", frameon=False, markerscale=2, ncols=columns)
+        style: Any = {"frameon": False, "markerscale": 2, "ncols": columns}
+        for text in chart.legend(loc="outside right center", **style).get_texts():
+            text.set_parse_math(False)
     if axis_names is None:
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
@@ -118,7 +127,8 @@ def curves(
     if not wanted or not len(data["epoch"]):
         found = [*history, *(["the KL of each latent"] if latents else [])]
         raise ValueError(
-            f"The history has nothing to draw for {show!r}. Found: {', '.join(found) or 'nothing'}"
+            f"The history has nothing to draw for {show!r}. "
+            f"Found: {printable(', '.join(found)) or 'nothing'}"
         )
     columns = len(wanted) if len(wanted) < 4 else 2
     rows = math.ceil(len(wanted) / columns)
@@ -214,17 +224,54 @@ def line(axes: Axes, x: Sequence[float], y: Sequence[float], **style: Any) -> No
 def read_run(folder: pathlib.Path) -> tuple[dict[str, list[float]], dict[str, list[float]] | None]:
     """The history of a run, and the KL of each latent where there is a file of it."""
     history, latents = folder / "history.csv", folder / "latents.csv"
-    if not history.is_file():
-        raise FileNotFoundError(f"There is no history at {history}. `kvae train` writes it.")
-    return read_columns(history), read_columns(latents) if latents.is_file() else None
+    if not history.exists():
+        raise FileNotFoundError(f"There is no history at {shown(history)}. `kvae train` writes it.")
+    return read_columns(history), read_columns(latents) if latents.exists() else None
 
 
 def read_columns(path: pathlib.Path) -> dict[str, list[float]]:
-    """The columns of a CSV file of numbers, by name."""
-    with path.open(newline="") as file:
-        names, *rows = list(csv.reader(file)) or [[]]
-    try:
-        columns = [[float(row[i]) for row in rows] for i in range(len(names))]
-    except (ValueError, IndexError):
-        raise ValueError(f"{path} must have a line of names and below it numbers only.") from None
-    return dict(zip(names, columns, strict=True))
+    """The columns of a CSV file of numbers, by name.
+
+    Raises:
+        ValueError: If it is damaged, or of another kind.
+        OSError: If it cannot be read.
+    """
+    with opened(path, MOST_BYTES) as file:
+        try:
+            with io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+                return columns_in(csv.reader(text))
+        except (ValueError, csv.Error) as error:
+            raise ValueError(
+                f"{shown(path)} must have a line of names, one of them epoch, and below it numbers "
+                "only. Take it away, or put back what `kvae train` wrote. "
+                f"({printable(error)})"
+            ) from None
+
+
+def columns_in(rows: Any) -> dict[str, list[float]]:
+    """The columns of what `csv.reader` reads, or a ValueError that says what is wrong with them."""
+    names: list[str] = next(rows, [])
+    if "epoch" not in names:
+        raise ValueError(f"Found: the names {', '.join(names) or 'of no column'}")
+    if len(names) > MOST_COLUMNS:
+        raise ValueError(f"Found: {len(names):,} columns, and {MOST_COLUMNS:,} can be drawn")
+    if len(set(names)) < len(names):
+        raise ValueError(f"Found twice: {next(n for n in names if names.count(n) > 1)}")
+    columns: dict[str, list[float]] = {name: [] for name in names}
+    count = 0
+    for row in rows:
+        count += len(row)
+        if count > MOST_NUMBERS:
+            raise ValueError(f"Found: over {MOST_NUMBERS:,} numbers, which cannot be drawn")
+        if len(row) not in (0, len(names)):  # none in an empty line
+            raise ValueError(f"Found: {len(row)} values in line {rows.line_num} of {len(names)}")
+        for column, value in zip(columns.values(), row, strict=False):
+            column.append(float(value))
+            if LARGEST < abs(column[-1]) < math.inf:
+                raise ValueError(f"Found: {value}, which no float32 can be")
+    if not columns["epoch"]:
+        raise ValueError("Found: no numbers")
+    for name in {"epoch", "updates"} & columns.keys():
+        if not all(map(math.isfinite, columns[name])):
+            raise ValueError(f"Found: a number that is not finite under {name}")
+    return columns

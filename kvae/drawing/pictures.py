@@ -1,6 +1,5 @@
 """Pictures of what a model learned: a VAE and images to images, or to figures for a notebook."""
 
-import math
 from collections.abc import Sequence
 from statistics import NormalDist
 
@@ -10,6 +9,7 @@ from matplotlib.figure import Figure
 
 from kvae.drawing import charts, plots
 from kvae.model import VAE
+from kvae.parts import check_seed, check_temperature, checked_integer, positive_integer
 from kvae.priors import StandardNormal
 
 __all__ = [
@@ -82,8 +82,9 @@ def interpolate(
             f"`start` and `end` must have one entry for each path. Received: {len(start)} and "
             f"{len(end)}"
         )
-    if steps < 2:
-        raise ValueError(f"`steps` must be at least 2, for the two ends. Received: {steps}")
+    if not positive_integer(steps) or steps < 2:
+        raise ValueError(f"`steps` must be at least 2, for the two ends. Received: {steps!r}")
+    vae.check_room(len(start) * steps)
     first, last = (np.stack([posterior(vae, one)[0] for one in ends]) for ends in (start, end))
     shares = np.linspace(0, 1, steps, dtype="float32")
     if path == "spherical":
@@ -144,12 +145,11 @@ def like(
     Raises:
         ValueError: If `count` is less than 1 or `temperature` negative or not finite.
     """
-    if count < 1:
-        raise ValueError(f"`count` must be at least 1. Received: count={count}")
-    if not (math.isfinite(temperature) and temperature >= 0):
-        raise ValueError(
-            f"`temperature` must be finite and at least 0. Received: temperature={temperature}"
-        )
+    count = checked_integer("count", count)
+    check_temperature(temperature)
+    if seed is not None:
+        check_seed(seed)
+    vae.check_room(count)
     mean, deviation = posterior(vae, images)
     noise = np.random.default_rng(seed).standard_normal((count, vae.latent_dim), dtype="float32")
     return vae.decode(mean + temperature * deviation * noise)
@@ -262,14 +262,19 @@ def manifold(vae: VAE, images: np.ndarray, size: int = 20, what: str = "images")
         size: Images along each side.
         what: What the title calls the images.
     """
-    if size < 1:
-        raise ValueError(f"`size` must be at least 1. Received: size={size}")
+    size = checked_integer("size", size)
+    vae.check_room(size * size)
     quantiles = [NormalDist().inv_cdf((i + 0.5) / size) for i in range(size)]
     points = np.array([(x, y) for y in reversed(quantiles) for x in quantiles], "float32")
     where = "the plane of the 2 latents, at the quantiles of the prior"
     if vae.latent_dim == 2:
         points = ops.convert_to_numpy(vae.prior.from_noise(points))
     else:
+        if len(images) < 3:
+            raise ValueError(
+                f"Of {vae.latent_dim} latents a manifold is the plane of the images' principal "
+                f"components, which takes at least 3 images. Received: {len(images)}"
+            )
         means, _ = vae.encode(images)
         directions, coordinates = principal(means)
         points = means.mean(axis=0) + (points * coordinates[:, :2].std(axis=0)) @ directions[:2]
@@ -294,11 +299,12 @@ def traversals(
         steps: Images in a row.
         what: What the title calls the images.
     """
-    if latents < 1 or steps < 2:
+    if not (positive_integer(latents) and positive_integer(steps)) or steps < 2:
         raise ValueError(
             "`latents` must be at least 1 and `steps` at least 2. "
-            f"Received: latents={latents}, steps={steps}"
+            f"Received: latents={latents!r}, steps={steps!r}"
         )
+    vae.check_room(min(latents, vae.latent_dim) * steps)
     if len(images) < 2 and not vae.prior.closed_form:
         raise ValueError(
             "With a learned prior it takes at least 2 images to see how far latents spread. "

@@ -5,13 +5,17 @@ import math
 import pathlib
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
+from matplotlib.text import Text
 from PIL import Image
 
 from kvae.files import whole
+from kvae.limits import check_memory
+from kvae.parts import checked_integer
 
 __all__ = [
     "Chart",
@@ -31,6 +35,10 @@ LINE = 18  # the height of a line of text in pixels
 
 class Chart(Figure):
     """A matplotlib figure that a notebook shows inline, also where pyplot is not imported."""
+
+    def text(self, *args: Any, **style: Any) -> Text:
+        """Text as it is: in the name of a class or a file `$` begins no formula."""
+        return super().text(*args, parse_math=False, **style)
 
     def _repr_png_(self) -> bytes:
         file = io.BytesIO()
@@ -65,12 +73,19 @@ def grid(images: np.ndarray, columns: int | None = None, scale: int | None = Non
         images = np.rint(255 * np.clip(np.nan_to_num(images), 0, 1)).astype("uint8")
     count, height, width, channels = images.shape
     images = images[..., : 3 if channels >= 3 else 1]
+    for name, value in (("columns", columns), ("scale", scale)):
+        if value is not None:
+            checked_integer(name, value)
     columns = min(columns or round_to_square(count, height, width), count)
     rows = math.ceil(count / columns)
     line = max(1, round(max(height, width) / 28))
-    sheet = np.full(
-        (rows * (height + line) + line, columns * (width + line) + line, 3), 255, "uint8"
+    size = rows * (height + line) + line, columns * (width + line) + line
+    check_memory(
+        3 * math.prod(size) * (scale or 1) ** 2,
+        f"A picture of {rows:,} rows of {columns:,} images",
+        "Draw fewer.",
     )
+    sheet = np.full((*size, 3), 255, "uint8")
     for i, image in enumerate(images):
         top = line + i // columns * (height + line)
         left = line + i % columns * (width + line)
@@ -120,7 +135,7 @@ def stacked_pairs(
     if columns is None:
         rows = math.ceil(count / round_to_square(count, 2 * height, width))
         columns = math.ceil(count / rows)  # so that the last row is nearly as long as the rest
-    columns = min(columns, count)
+    columns = min(checked_integer("columns", columns), count)
     first, second = (with_white(unit(part), columns) for part in (first, second))
     by_row = (-1, columns, *first.shape[1:])
     both = np.stack([first.reshape(by_row), second.reshape(by_row)], axis=1)
@@ -164,8 +179,11 @@ def framed(
     axes = chart.add_axes(place)
     axes.imshow(picture, interpolation="nearest", aspect="auto")
     axes.spines[:].set_visible(False)
-    axes.set_yticks((np.arange(len(rows)) + 0.5) * height / max(1, len(rows)), rows)
-    axes.set_xticks((np.arange(len(columns)) + 0.5) * width / max(1, len(columns)), columns)
+    axes.set_yticks(
+        (np.arange(len(rows)) + 0.5) * height / max(1, len(rows)), rows, parse_math=False
+    )
+    places = (np.arange(len(columns)) + 0.5) * width / max(1, len(columns))
+    axes.set_xticks(places, columns, parse_math=False)
     axes.tick_params(length=0, labelsize=10)
     chart.text(
         left / full_width,

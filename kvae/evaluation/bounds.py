@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kvae.limits import check_memory
 from kvae.model import VAE
 
 __all__ = ["Posterior", "Terms", "importance_weighted", "posterior", "terms"]
@@ -139,6 +140,11 @@ def importance_weighted(
     counts = sorted(set(samples))
     if not counts or counts[0] < 1:
         raise ValueError(f"`samples` must be numbers of at least 1. Received: samples={samples}")
+    check_memory(
+        counts[-1] * (8 * vae.latent_dim + 24),  # noise, put in order, and three log-densities
+        f"{counts[-1]:,} draws of z for an image",
+        "Take fewer: 5,000 are what most papers take.",
+    )
     estimates: dict[int, list[np.ndarray]] = {k: [] for k in counts}
     for _, _, _, parts in drawn(vae, of, counts[-1], verbose):
         log_weights = parts["log_likelihood"] + parts["log_prior"] - parts["log_posterior"]

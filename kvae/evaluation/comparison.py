@@ -25,7 +25,7 @@ def compare(first: Evaluation, second: Evaluation, seed: int = 0) -> dict[str, A
     Returns:
         `comparable`; if so `negative_elbo` and `nll`, each with `difference` (first − second, nats
         per image), and `low` and `high`, a 95 % interval of it from 2,000 bootstrap samples of the
-        images; if not, `why`. Where the numbers of draws differ `nll` is None.
+        images, None of one image; if not, `why`. Where the numbers of draws differ `nll` is None.
 
     References:
         Efron (1979), "Bootstrap methods: another look at the jackknife".
@@ -42,10 +42,12 @@ def compare(first: Evaluation, second: Evaluation, seed: int = 0) -> dict[str, A
     }
 
 
-def paired_difference(differences: np.ndarray, seed: int) -> dict[str, float]:
-    """The mean of differences, with a bootstrap interval."""
+def paired_difference(differences: np.ndarray, seed: int) -> dict[str, float | None]:
+    """The mean of differences, with a bootstrap interval; of one difference there is none."""
     generator = np.random.default_rng(seed)
     count = len(differences)
+    if count < 2:
+        return {"difference": round(float(differences.mean()), 4), "low": None, "high": None}
     means = [differences[generator.integers(0, count, count)].mean() for _ in range(RESAMPLES)]
     low, high = np.quantile(means, (0.025, 0.975))
     parts = {"difference": differences.mean(), "low": low, "high": high}

@@ -94,6 +94,7 @@ def mutual_information(mean: np.ndarray, log_variance: np.ndarray, seed: int = 0
 
     One z is drawn for each image. Where it comes near log N the images, and not the latents, set
     it: it is then a lower bound of the mutual information of z and all images that there could be.
+    It is never below 0, where draws would bring the estimate.
 
     Args:
         mean: (count, latent).
@@ -104,7 +105,7 @@ def mutual_information(mean: np.ndarray, log_variance: np.ndarray, seed: int = 0
         Hoffman and Johnson (2016), "ELBO surgery", Advances in Approximate Bayesian Inference.
     """
     z, log_posterior = drawn(mean, log_variance, seed)
-    return float(np.mean(log_posterior - aggregate_log_prob(z, mean, log_variance)))
+    return max(0.0, float(np.mean(log_posterior - aggregate_log_prob(z, mean, log_variance))))
 
 
 def beyond_chance(gap: float, images: int, latents: int) -> float:
@@ -138,7 +139,7 @@ def moment_gap(mean: np.ndarray, log_variance: np.ndarray) -> float:
 
 def prior_gap_at_least(
     prior: Prior, mean: np.ndarray, log_variance: np.ndarray, seed: int = 0
-) -> float:
+) -> float | None:
     """`moment_gap` where the prior is standard normal: in the noise that it makes latents of.
 
     That noise and the latents are one change of variables apart, which leaves a divergence as it
@@ -151,10 +152,13 @@ def prior_gap_at_least(
         seed: Of the draws.
 
     Returns:
-        Nats.
+        Nats; None under another prior where there are not more than 2 images for each latent: of so
+        few draws the covariance is all but singular, and the figure would be its own chance.
     """
     if isinstance(prior, StandardNormal):
         return moment_gap(mean, log_variance)
+    if len(mean) <= 2 * mean.shape[1]:
+        return None
     z, _ = drawn(mean, log_variance, seed)
     noise = ops.convert_to_numpy(prior.to_noise(z.astype("float32")))
     return moment_gap(noise, np.full_like(noise, -np.inf))

@@ -30,6 +30,7 @@ from kvae.evaluation.samples import sample_quality
 from kvae.evaluation.text import protocol_line, rows_of
 from kvae.likelihoods import bits_per_dimension
 from kvae.model import VAE
+from kvae.parts import check_seed
 from kvae.version import __version__
 
 __all__ = ["Evaluation", "bound_figures", "evaluate"]
@@ -108,8 +109,11 @@ def evaluate(
         ("importance_samples", importance_samples, 1),
         ("samples", samples, 0),
     ):
-        if value < least:
-            raise ValueError(f"`{name}` must be at least {least}. Received: {name}={value}")
+        if not isinstance(value, (int, np.integer)) or value < least:
+            raise ValueError(
+                f"`{name}` must be an integer of at least {least}. Received: {name}={value!r}"
+            )
+    check_seed(seed)
     shape_of_data = dataset.image_shape
     dataset = resized_to(dataset, vae.image_shape)
     chosen = getattr(dataset, split)[:images]
@@ -188,6 +192,8 @@ def mean_and_error(values: np.ndarray) -> dict[str, float | None]:
 def latent_figures(vae: VAE, of: Posterior, kl: float, seed: int) -> dict[str, Any]:
     """What the latents hold, and how far their aggregate is from the prior.
 
+    What one image cannot show is None, and so is the least gap where there are too few images.
+
     Args:
         vae: The model.
         of: What `posterior` returned.
@@ -195,18 +201,23 @@ def latent_figures(vae: VAE, of: Posterior, kl: float, seed: int) -> dict[str, A
         seed: Of the draws of z.
     """
     posterior = ops.convert_to_tensor(of.mean), ops.convert_to_tensor(of.log_variance)
-    each = ops.convert_to_numpy(vae.prior.kl_per_latent(*posterior)).mean(axis=0)
+    several = len(of.mean) > 1
+    each = None
+    if several or vae.prior.closed_form:
+        each = ops.convert_to_numpy(vae.prior.kl_per_latent(*posterior)).mean(axis=0)
     least = prior_gap_at_least(vae.prior, of.mean, of.log_variance, seed)
     information = mutual_information(of.mean, of.log_variance, seed)
     return {
         "latents": vae.latent_dim,
-        "active": int(active_units(of.mean).sum()),
-        "kl_per_latent": [round(float(value), 4) for value in each],
+        "active": int(active_units(of.mean).sum()) if several else None,
+        "kl_per_latent": None if each is None else [round(float(value), 4) for value in each],
         "mutual_information": round(information, 4),
         "mutual_information_at_most": round(math.log(len(of.mean)), 4),
         "kl_per_latent_of": "the prior" if vae.prior.closed_form else "a Gaussian fitted to each",
         "prior_gap_at_most": round(kl - information, 4),
-        "prior_gap_at_least": round(beyond_chance(least, *of.mean.shape), 4),
+        "prior_gap_at_least": None
+        if least is None
+        else round(beyond_chance(least, *of.mean.shape), 4),
     }
 
 
@@ -227,9 +238,11 @@ def representation(
         **{name: round(share, 4) for name, share in found.items()},
         "standard_error": {
             name: round(math.sqrt(share * (1 - share) / len(test_labels)), 4)
+            if len(test_labels) > 1
+            else None
             for name, share in found.items()
         },
-        "neighbours": NEIGHBOURS,
+        "neighbours": min(NEIGHBOURS, len(mean)),
         "training_images": len(mean),
     }
 

@@ -70,7 +70,10 @@ def sample_quality(
     copies = memorisation(generated, dataset, seed=seed, split=split)
     figures = {"images": count, "memorisation": copies}
     if count <= NEIGHBOURS:
-        return figures | {"left_out": f"Fewer than {NEIGHBOURS + 1} {split} or training images."}
+        return figures | {
+            "left_out": f"It takes {NEIGHBOURS + 1} or more of samples, of {split} images and of "
+            f"training images; here are {count}."
+        }
     if classifier is None:
         classifier, why = classifier_for(dataset, seed)
         if classifier is None:

@@ -2,7 +2,9 @@
 
 from typing import Any
 
-__all__ = ["protocol_line", "rows_of"]
+__all__ = ["protocol_line", "rows_of", "with_error"]
+
+UNKNOWN = "not to be seen in one image"
 
 
 def rows_of(figures: dict[str, Any]) -> list[str]:
@@ -19,14 +21,16 @@ def rows_of(figures: dict[str, Any]) -> list[str]:
         text = f"{with_error(value['mean'], value['standard_error'])}   k = {int(k):,}"
         lines.append(row("−log p(x), at most" if i == 0 else "", text))
     latents = figures["latents"]
-    gap = f"{latents['prior_gap_at_least']:.2f} to {latents['prior_gap_at_most']:.2f} nats"
-    kl = latents["kl_per_latent"]
+    least, most = latents["prior_gap_at_least"], f"{latents['prior_gap_at_most']:.2f} nats"
+    gap = f"at most {most} (too few images to say more)"
+    gap = gap if least is None else f"{least:.2f} to {most}"
+    active, kl = f"{latents['active']} of {latents['latents']}", UNKNOWN
+    if latents["kl_per_latent"] is not None:
+        low, high = min(latents["kl_per_latent"]), max(latents["kl_per_latent"])
+        kl = f"{low:.2f} to {high:.2f} nats, from {latents['kl_per_latent_of']}"
     lines += [
-        row("active latents", f"{latents['active']} of {latents['latents']}"),
-        row(
-            "KL of a latent",
-            f"{min(kl):.2f} to {max(kl):.2f} nats, from {latents['kl_per_latent_of']}",
-        ),
+        row("active latents", UNKNOWN if latents["active"] is None else active),
+        row("KL of a latent", kl),
         row(
             "information",
             f"{latents['mutual_information']:.2f} nats of x in z "
@@ -39,7 +43,7 @@ def rows_of(figures: dict[str, Any]) -> list[str]:
         lines += [
             row(
                 title,
-                f"{100 * found[name]:.2f} ± {100 * found['standard_error'][name]:.2f} % right",
+                f"{with_error(found[name], found['standard_error'][name], 100)} % right",
             )
             for name, title in (
                 ("nearest_neighbours", f"{found['neighbours']} neighbours"),
@@ -84,9 +88,10 @@ def sample_rows(samples: dict[str, Any]) -> list[str]:
     return lines
 
 
-def with_error(value: float, error: float | None) -> str:
-    """A figure and its standard error, if there is one."""
-    return f"{value:.2f}" if error is None else f"{value:.2f} ± {error:.2f}"
+def with_error(value: float, error: float | None, factor: int = 1) -> str:
+    """A figure and its standard error, if there is one; both times a factor."""
+    text = f"{factor * value:.2f}"
+    return text if error is None else f"{text} ± {factor * error:.2f}"
 
 
 def row(title: str, value: str) -> str:
@@ -100,13 +105,14 @@ def protocol_line(protocol: dict[str, Any]) -> str:
     if "resized_from" in protocol:
         resized = f" resized from {'×'.join(map(str, protocol['resized_from']))}"
     parts = [
-        f"{protocol['data']} {protocol['split']}, {protocol['images']:,} images{resized} "
+        f"{protocol['data']} {protocol['split']}, {protocol['images']:,} "
+        f"image{'s' * (protocol['images'] != 1)}{resized} "
         f"(sha256 {protocol['data_hash'][:8]})",
         f"{protocol['observation']} (sha256 {protocol['observed_hash'][:8]})",
         "one draw of z for the bound",
         f"seed {protocol['seed']}",
         f"{protocol['backend']}, {protocol['device']}, {protocol['precision']}",
         f"kvae {protocol['versions']['kvae']}, keras {protocol['versions']['keras']}",
-        "± one standard error over images",
+        *(["± one standard error over images"] if protocol["images"] > 1 else []),
     ]
     return f"Protocol: {'; '.join(parts)}"

@@ -4,14 +4,18 @@ from typing import Any
 
 from kvae import likelihoods, objectives, presets, priors
 from kvae.likelihoods import Likelihood
+from kvae.limits import check_memory
 from kvae.model.match import check_image_shape
-from kvae.networks import build_decoder, build_encoder
+from kvae.networks import build_decoder, build_encoder, fewest_weights
 from kvae.objectives import Objective
 from kvae.parts import checked_integer
 from kvae.priors import Prior
 from kvae.recipe import Recipe
 
 __all__ = ["from_recipe"]
+
+TRAINED = 16  # bytes of a weight in training: itself, its gradient and Adam's two averages
+COUPLING = 64  # units of a hidden layer of a flow's coupling
 
 
 def from_recipe(
@@ -29,6 +33,7 @@ def from_recipe(
     if latent_dim is None:
         latent_dim = recipe.latent_dim
     latent_dim = checked_integer("latent_dim", latent_dim)
+    check_room(recipe, shape, latent_dim)
     if likelihood is None:
         likelihood = likelihoods.get(recipe.likelihood, **recipe.likelihood_arguments)
     if prior is None:
@@ -47,3 +52,17 @@ def from_recipe(
         "card": card,
         **arguments,
     }
+
+
+def check_room(recipe: Recipe, shape: tuple[int, int, int], latent_dim: int) -> None:
+    """Raises a ValueError if the model of a recipe would be too large to train."""
+    count = fewest_weights(recipe.network, shape, latent_dim, **recipe.network_arguments)
+    if recipe.prior == "real-nvp":
+        count += (recipe.couplings or 1) * COUPLING * (COUPLING + 3 * latent_dim)
+    size = "×".join(map(str, shape))
+    check_memory(
+        TRAINED * count,
+        f"The training of a model of {latent_dim:,} latents for images of {size}, with {count:,} "
+        "weights or more,",
+        "Choose fewer latents (`latent_dim`), smaller images or a smaller network.",
+    )

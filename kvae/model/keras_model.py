@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import math
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,7 @@ import keras
 from keras import ops
 
 from kvae.likelihoods import Likelihood
+from kvae.limits import check_memory
 from kvae.model.given import checked, prepared, prepared_batch, refusal, validation
 from kvae.parts import positive_integer
 from kvae.steps import TrainStep
@@ -23,6 +25,8 @@ class KerasModel(TrainStep):
     """A model of images with a loss of its own, which looks at what it is given."""
 
     encoder: keras.Model
+    decoder: keras.Model
+    samples: Any
     likelihood: Likelihood
     seed_generator: keras.random.SeedGenerator
     step: Any
@@ -93,10 +97,32 @@ class KerasModel(TrainStep):
         given = checked(bound(keras.Model.fit, self, x, y, *args, **kwargs))
         self.check_trains()
         classes = given.get("class_weight")
+        self.check_step(x, given.get("batch_size"))
         given["validation_data"] = validation(self.check, given.get("validation_data"))
         x, y, sample_weight = prepared(self.check, x, y, given.pop("sample_weight", None), classes)
         with self.watched(given):
             return super().fit(**{**given, "x": x, "y": y, "sample_weight": sample_weight})
+
+    def check_step(self, images: Any, batch_size: Any) -> None:
+        """Raises a ValueError if one step would not fit into memory; a GPU has its own.
+
+        What the decoder's layers give is kept, with activations or gradients of the same size.
+        """
+        if not hasattr(images, "__len__") or "cpu" not in str(self.step.value.device).lower():
+            return
+        batch = min(batch_size or 32, len(images))
+        bytes_of_a_draw = sum(
+            2 * (4 if layer.compute_dtype == "float32" else 2) * math.prod(output.shape[1:])
+            for layer in self.decoder.layers
+            for output in keras.tree.flatten(layer.output if layer.weights else [])
+            if None not in output.shape[1:]
+        )
+        draws = f", {self.samples:,} draws of z each," if self.samples > 1 else ""
+        check_memory(
+            batch * self.samples * bytes_of_a_draw,
+            f"A step on {batch:,} images{draws}",
+            "Choose a smaller `batch_size`" + (" or fewer `samples`." if draws else "."),
+        )
 
     @contextlib.contextmanager
     def watched(self, given: dict[str, Any]) -> Iterator[None]:

@@ -8,10 +8,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from kvae.limits import check_memory
 from kvae.model.batches import in_batches
 from kvae.model.generator import build_generator
 from kvae.model.keras_model import KerasModel
-from kvae.parts import checked_integer
+from kvae.parts import check_seed, check_temperature, checked_integer
 from kvae.priors import Prior
 
 __all__ = ["Verbs"]
@@ -74,6 +75,7 @@ class Verbs(KerasModel):
                 f"`latents` must have shape (count, {self.latent_dim}). "
                 f"Received: shape {latents.shape}"
             )
+        self.check_room(len(latents))
         return in_batches(self._decode_batch, latents, batch_size)
 
     def reconstruct(self, images: Any, batch_size: int = 1000) -> np.ndarray:
@@ -107,12 +109,10 @@ class Verbs(KerasModel):
             (count, height, width, channels), float32 in [0, 1].
         """
         count = checked_integer("count", count)
-        if seed is not None and not 0 <= seed < 2**32:
-            raise ValueError(f"`seed` must be in 0…2³² − 1. Received: seed={seed}")
-        if not (math.isfinite(temperature) and temperature >= 0):
-            raise ValueError(
-                f"`temperature` must be finite and at least 0. Received: temperature={temperature}"
-            )
+        if seed is not None:
+            check_seed(seed)
+        check_temperature(temperature)
+        self.check_room(count)
         noise = temperature * ops.convert_to_numpy(self.prior.noise(count, seed))
         if batch_size is None:
             many = 2**25 // (4 * math.prod(self.image_shape))
@@ -132,6 +132,15 @@ class Verbs(KerasModel):
             ValueError: If a prior of your own is not made of stock layers.
         """
         return build_generator(self.prior, self.decoder, self.likelihood)
+
+    def check_room(self, count: int) -> None:
+        """Raises a ValueError if so many images do not fit into memory, with their latents."""
+        values = math.prod(self.image_shape) + 2 * self.latent_dim
+        check_memory(
+            4 * count * values,  # float32
+            f"{count:,} images of {'×'.join(map(str, self.image_shape))}",
+            "Ask for fewer at a time.",
+        )
 
     def kl_per_latent(self, images: Any, batch_size: int = 1000) -> np.ndarray:
         """What each latent says of these images: (latent,), nats, averaged over the images.

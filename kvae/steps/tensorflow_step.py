@@ -1,5 +1,7 @@
 """The training step on TensorFlow."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -38,7 +40,8 @@ class TrainStep(Executions):
             loss = self._compute_loss(x, y, outputs, sample_weight, training=True)
             scaled_loss = self.optimizer.scale_loss(loss)  # for mixed_float16
         gradients = tape.gradient(scaled_loss, self.trainable_weights)
-        self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
+        with contextlib.nullcontext() if self.distributed() else alone(self.optimizer):
+            self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
         self._loss_tracker.update_state(loss, sample_weight=tf.shape(x)[0])
         return self.compute_metrics(x, y, outputs, sample_weight)
 
@@ -145,6 +148,21 @@ class TrainStep(Executions):
             return tree.pack_sequence_as(structure, [array.stack() for array in arrays])
 
         return several_steps
+
+
+@contextlib.contextmanager
+def alone(optimizer: Any) -> Iterator[None]:
+    """Keeps an optimizer from summing gradients over replicas where there is but one.
+
+    The sum has a gradient of its own, which TensorFlow keeps in a registry for as long as the
+    process lives, and with it the graph of the step and all its variables.
+    """
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    optimizer._all_reduce_sum_gradients = list
+    try:
+        yield
+    finally:
+        del optimizer._all_reduce_sum_gradients
 
 
 def without_optionals(batch: Any) -> Any:

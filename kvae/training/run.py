@@ -188,19 +188,21 @@ class Run:
         last = {name: round(float(columns[name][-1]), 3) for name in history.history}
         vae.card |= {"epochs": finished, "last_epoch": last}
         try:
+            in_place = self.folder == self.place
             first = self.folder / "model.keras"
-            with whole(self.model if self.folder == self.place else first) as partial:
+            # The model goes last: where it is finished nothing else is looked at.
+            with whole(self.model if in_place else first) as partial:
                 (vae if self.optimizer else vae.uncompiled()).save(partial)
-            if self.folder != self.place:
+                write_columns(columns, self.folder / "history.csv")
+                write_columns(latents, self.folder / "latents.csv")
+                with or_warn():
+                    plots.save_picture(charts.curves(columns, latents), self.folder / "curves.png")
+            if not in_place:
                 self.take_place()
                 (self.folder / first.name).rename(self.model)
             self.saved = finished
-            write_columns(columns, self.folder / "history.csv")
-            write_columns(latents, self.folder / "latents.csv")
         except (OSError, RuntimeError) as error:  # h5py has either
             raise OSError(f"{' '.join(str(error).split())} {self.outcome(self.saved)}") from error
-        with or_warn():
-            plots.save_picture(charts.curves(columns, latents), self.folder / "curves.png")
 
     def animate(self, finished: int) -> None:
         """Makes a GIF of the sample grids of good epochs: the same latents, as training went on."""

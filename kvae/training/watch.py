@@ -148,8 +148,8 @@ class Watch:
         """Puts the last good epoch back and saves it; where there is none, nothing stays."""
         self.keep.restore()
         if self.keep.kept:
-            self.save(self.keep.finished)
             self.run.animate(self.keep.finished)
+            self.save(self.keep.finished)
             if not self.run.optimizer and self.keep.finished == self.recipe.epochs:
                 self.run.checkpoint.unlink(missing_ok=True)
         else:

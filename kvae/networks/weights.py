@@ -1,0 +1,73 @@
+"""Weights: how many a model has at least, before it is built."""
+
+import inspect
+import math
+from typing import Any
+
+from kvae.networks import blocks
+from kvae.networks.build import NETWORKS
+
+__all__ = ["fewest_weights"]
+
+
+def fewest_weights(
+    network: str, image_shape: tuple[int, int, int], latent_dim: int, **arguments: Any
+) -> int:
+    """A number that the weights of encoder and decoder together never lie below.
+
+    It counts what grows without bound: the layers between pixels, latents and hidden units. Biases,
+    norms and the smaller convolutions are left out.
+
+    Args:
+        network: A key of `NETWORKS`.
+        image_shape: (height, width, channels).
+        latent_dim: The number of latents.
+        **arguments: Of the network.
+
+    Raises:
+        ValueError: If the network has no such argument, or it is of another kind.
+    """
+    parameters = inspect.signature(NETWORKS[network].features).parameters.items()
+    defaults = {name: p.default for name, p in parameters if p.default is not p.empty}
+    for name, value in arguments.items():
+        if name not in defaults:
+            names = ", ".join(defaults)
+            raise ValueError(f"The network {network!r} has no argument `{name}`; it has {names}.")
+        if not alike(value, defaults[name]):
+            raise ValueError(
+                f"`{name}` of the network {network!r} must be such as {defaults[name]!r}. "
+                f"Received: {name}={value!r}"
+            )
+    known = defaults | arguments
+    height, width, _ = image_shape
+    pixels = math.prod(image_shape)
+    if network == "mlp":
+        units, depth = known["width"], known["depth"]
+        return 2 * pixels * units + 2 * depth * units**2 + (3 + depth) * units * latent_dim
+    if network == "dense":
+        return 2 * pixels * known["widths"][0] + 3 * known["widths"][-1] * latent_dim
+    if network == "resnet":
+        channels = known["channels"]
+        halvings, kernels = len(channels) - 1, 9 * sum(count**2 for count in channels)
+        last = channels[-1] * (height >> halvings) * (width >> halvings)
+        return 2 * known["depth"] * kernels + latent_dim * (2 * channels[-1] + last)
+    if network == "conv":
+        halvings, units, depth = blocks.levels((height, width)), known["width"], known["depth"]
+        last, kernels = known["squeeze"] or known["channels"], 9 * known["channels"] ** 2
+        first, kernels = units, 2 * depth * known["convolutions"] * kernels
+    else:
+        halvings, last = len(known["channels"]), known["last_channels"]
+        first, units, kernels = known["widths"][0], known["widths"][-1], 0
+    flat = last * (height >> halvings) * (width >> halvings)
+    return 2 * flat * first + kernels + 3 * units * latent_dim
+
+
+def alike(value: Any, default: Any) -> bool:
+    """Whether a value is of the kind of a default; numbers are not negative."""
+    if isinstance(default, tuple):
+        several = isinstance(value, (list, tuple)) and len(value) > 0
+        return several and all(alike(one, default[0]) for one in value)
+    if isinstance(default, (bool, str)):
+        return isinstance(value, type(default))
+    kinds = (int, float) if isinstance(default, float) else int
+    return isinstance(value, kinds) and not isinstance(value, bool) and value >= 0
