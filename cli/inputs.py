@@ -120,7 +120,8 @@ class Images:
                 "The model's card does not name its data set. Name one with --dataset."
             )
         try:
-            data = kvae.data.load(name, self.data_dir)
+            # Nothing is downloaded because a file says so, which may be a stranger's.
+            data = kvae.data.load(name, self.data_dir, download=bool(self.dataset))
         except (ValueError, OSError) as error:
             if self.dataset:
                 raise

@@ -155,6 +155,14 @@ def test_a_model_that_does_not_name_its_data_set_says_so(model, make_vae, images
     )
 
 
+def test_a_card_downloads_nothing_that_the_user_has_not_named(model, make_vae, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(pathlib.Path("nothing").absolute()))
+    make_vae(card={"dataset": "x", "origin": "cifar10"}).save("saved_models/vae.keras")
+    result = call("latent", code=1)
+    assert "'cifar10' is not in" in result.stderr and "not downloaded unasked" in result.stderr
+    assert "name one with --dataset" in result.stderr and not pathlib.Path("nothing").exists()
+
+
 def test_a_data_set_that_has_moved_is_said_to_be_the_models(model):
     pathlib.Path("bars.npz").unlink()
     result = call("latent", code=1)

@@ -74,7 +74,10 @@ def test_what_belongs_to_a_part_goes_with_it(preset, changes, gone):
         ({"beta": float("inf")}, "`beta` must be a finite number"),
         ({"likelihood": "poisson"}, "`likelihood` must be one of 'bernoulli'"),
         ({"likelihood": []}, "`likelihood` must be one of"),
-        ({"scale": -0.5}, "`scale` must be one of 'pixel', 'shared' or a finite number above 1e-06"),
+        (
+            {"scale": -0.5},
+            "`scale` must be one of 'pixel', 'shared' or a finite number above 1e-06",
+        ),
         ({"scale": "wide"}, "`scale` must be one of"),
         ({"start_at_mean": "no"}, "`start_at_mean` must be True or False"),
         ({"network_arguments": [3]}, "`network_arguments` must be a dict"),
@@ -130,6 +133,7 @@ def test_a_card_without_a_recipe_says_so(card):
         Recipe.from_card(card)
 
 
+@pytest.mark.slow
 def test_train_takes_a_preset_or_a_recipe_and_replaces_fields(images, tmp_path):
     data = kvae.data.from_arrays(images)
     small = {

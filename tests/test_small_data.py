@@ -57,6 +57,7 @@ def test_three_images_go_through_every_command(tmp_path, monkeypatch):
     run("latent", "--model", "vae.keras", "--show", "traversals")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [3, 5])
 def test_few_images_of_a_learned_prior_have_figures_or_none(count, make_vae, make_flow):
     data = kvae.data.from_arrays(drawn(count))
@@ -73,6 +74,7 @@ def test_few_images_of_a_learned_prior_have_figures_or_none(count, make_vae, mak
     found.figure()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind, shape",
     [("float", (5, 9, 3)), ("bool", (8, 8, 1)), ("black", (8, 8, 1)), ("grey", (1, 1, 1))],

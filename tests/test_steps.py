@@ -1,3 +1,4 @@
+import gc
 import itertools
 import math
 import re
@@ -373,6 +374,28 @@ def test_each_epoch_has_an_order_of_its_own(make_vae):
 )
 def test_what_is_no_plain_array_is_left_to_keras(make_vae, given):
     assert make_vae().fed(given, shuffle=True) == given
+
+
+@on_tensorflow
+@pytest.mark.parametrize("steps", [1, 2])
+def test_nothing_holds_the_graph_of_a_step_when_its_model_is_gone(make_vae, images, steps):
+    from tensorflow.python.framework.func_graph import FuncGraph
+
+    def graphs():
+        for _ in range(3):  # what one round lets go of, the next one finds
+            gc.collect()
+        return sum(isinstance(one, FuncGraph) for one in gc.get_objects())
+
+    def trained():
+        vae = make_vae()
+        vae.compile("adam", steps_per_execution=steps)
+        vae.fit(images, batch_size=16, verbose=0)
+        return graphs()
+
+    trained()
+    before = graphs()
+    assert trained() > before, "the step was traced"
+    assert graphs() == before
 
 
 @slow

@@ -217,6 +217,7 @@ LIKELIHOODS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_every_likelihood_trains_and_says_its_figures(dataset, small, tmp_path, likelihood):
     vae = train(dataset, tmp_path / "vae.keras", likelihood=likelihood, samples=2)
@@ -226,6 +227,7 @@ def test_every_likelihood_trains_and_says_its_figures(dataset, small, tmp_path, 
     assert ("bits_per_dimension" in test) == (vae.likelihood.measure == "probability")
 
 
+@pytest.mark.slow
 @once
 def test_a_gaussian_of_one_scale_says_its_squared_error(dataset, small, tmp_path):
     vae = train(dataset, tmp_path / "vae.keras", likelihood="gaussian", scale=0.5, epochs=1)
@@ -271,6 +273,7 @@ def test_a_mean_of_draws_is_said_to_be_no_bound(of_two_draws):
     assert test["protocol"]["draws_of_z"] == 1
 
 
+@pytest.mark.slow
 @once
 def test_images_of_any_number_of_channels_train(small, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (60, 6, 5, 4), "uint8")

@@ -26,7 +26,9 @@ TFDS_NAME = re.compile(r"[\w-]+(/[\w.-]+)?(:[\d.*]+)?")
 
 
 def load(
-    dataset: str | os.PathLike | None = None, data_dir: str | os.PathLike | None = None
+    dataset: str | os.PathLike | None = None,
+    data_dir: str | os.PathLike | None = None,
+    download: bool = True,
 ) -> Dataset:
     """Reads a data set, by its name or from a file or folder.
 
@@ -44,6 +46,7 @@ def load(
             A TensorFlow Datasets name, as `"mnist"`, `"name/config"` or `"name:version"`.
         data_dir: Where TensorFlow Datasets keeps its data; `TFDS_DATA_DIR`, or
             `~/tensorflow_datasets`, where it is not given.
+        download: Whether TensorFlow Datasets may download what is not prepared there.
 
     Returns:
         Images in three splits; see `from_arrays` for how missing splits are made.
@@ -62,18 +65,18 @@ def load(
     """
     if dataset is None:
         try:
-            return load("mnist", data_dir)
+            return load("mnist", data_dir, download)
         except (ImportError, OSError) as error:
             notice = f"{error} Until then, scikit-learn's digits of 8×8 pixels stand in for MNIST."
             return dataclasses.replace(load("digits"), notice=notice)
     name = os.fspath(dataset)
     if name != "digits" and path_of(name).exists():
         path = os.path.realpath(path_of(name))
-        return dataclasses.replace(read(name, data_dir), origin=path)
-    return dataclasses.replace(read(name, data_dir), origin=name)
+        return dataclasses.replace(read(name, data_dir, download), origin=path)
+    return dataclasses.replace(read(name, data_dir, download), origin=name)
 
 
-def read(name: str, data_dir: str | os.PathLike | None) -> Dataset:
+def read(name: str, data_dir: str | os.PathLike | None, download: bool) -> Dataset:
     """Picks the reader for a name or path."""
     if name == "digits":
         return read_digits()
@@ -85,7 +88,7 @@ def read(name: str, data_dir: str | os.PathLike | None) -> Dataset:
     if path.exists() and not path.is_dir():
         return read_numpy_file(path)
     if TFDS_NAME.fullmatch(name) and path.suffix not in (*NUMPY, *PICTURES):
-        return read_tfds(name, data_dir)
+        return read_tfds(name, data_dir, download)
     raise FileNotFoundError(f"There is no file or folder {shown(path)}. {CHOICES}")
 
 

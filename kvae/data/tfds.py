@@ -30,7 +30,7 @@ MOST_BYTES = 2**24  # of features.json
 TFDS_HOST = "https://storage.googleapis.com"
 
 
-def read_tfds(name: str, data_dir: str | os.PathLike | None) -> Dataset:
+def read_tfds(name: str, data_dir: str | os.PathLike | None, download: bool = True) -> Dataset:
     """A data set of TensorFlow Datasets, downloaded and prepared where that is not yet done.
 
     TensorFlow is imported to prepare it; and to read it, where it is not stored plainly.
@@ -38,6 +38,10 @@ def read_tfds(name: str, data_dir: str | os.PathLike | None) -> Dataset:
     data_dir = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     home = pathlib.Path(os.path.expanduser(data_dir))
     folder = prepared(name, home)
+    if folder is None and not download:
+        raise FileNotFoundError(
+            f"{printable(name)!r} is not in {shown(home)}, and is not downloaded unasked."
+        )
     if folder is not None:
         check_features(folder / "features.json")
     try:
