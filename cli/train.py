@@ -117,7 +117,7 @@ def train(
     former = kvae.training.Run(out).facts() if resume else None
     recipe: Any = preset
     if former is not None:
-        dataset = dataset or former["card"]["origin"] or former["card"]["dataset"]
+        dataset = dataset or former["card"].get("origin") or former["card"].get("dataset")
         given = ctx.get_parameter_source("preset") == click.core.ParameterSource.COMMANDLINE
         recipe = preset if given else kvae.Recipe.from_card(former)
     images = kvae.data.load(dataset, data_dir)
@@ -126,7 +126,7 @@ def train(
     with contextlib.redirect_stdout(sys.stderr):
         command = command_line(ctx, images.name, keras.backend.backend())
         if former is not None:
-            command = former["card"]["command"] or command
+            command = former["card"].get("command") or command
         vae = kvae.train(
             images,
             recipe,

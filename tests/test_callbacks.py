@@ -1,5 +1,6 @@
 import os
 import signal
+import time
 
 import keras
 import numpy as np
@@ -198,6 +199,23 @@ def test_a_long_run_is_saved_on_the_way(make_vae, images):
     with keep:
         make_vae().fit(images, epochs=3, verbose=0, callbacks=[keep])
     assert saved == [1, 2, 3]
+
+
+@once
+def test_a_second_signal_that_python_would_ignore_comes_again(capsys):
+    class Raises:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.001)
+
+    with KeepLastEpoch(lambda finished: None) as keep:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.001)
+        assert keep.interrupted == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            Raises()
+            time.sleep(5)
+    assert "ignored" not in capsys.readouterr().err
 
 
 @once

@@ -1,7 +1,9 @@
 """A run that was stopped or killed goes on as if it had not been, bit for bit."""
 
+import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -172,6 +174,24 @@ def test_a_damaged_checkpoint_says_so(data, tmp_path):
         path.write_bytes(content)
         with pytest.raises(ValueError, match="is damaged, so the run cannot go on"):
             train(data, tmp_path / "vae.keras", epochs=2, resume=True)
+
+
+def test_a_checkpoint_of_other_content_says_so(data, whole, tmp_path):
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "vae" / "checkpoint.npz"
+    with np.load(path) as arrays:
+        content = dict(arrays)
+    facts = json.loads(content["facts"].tobytes())
+    for save, changed in (
+        (np.savez_compressed, facts),
+        (np.savez, {**facts, "finished": "4"}),
+        (np.savez, {**facts, "card": None}),
+        (np.savez, [facts]),
+    ):
+        text = np.frombuffer(json.dumps(changed).encode(), "uint8")
+        save(path, **{**content, "facts": text})
+        with pytest.raises(ValueError, match="is damaged, so the run cannot go on"):
+            train(data, tmp_path / "vae.keras", epochs=5, resume=True)
 
 
 def test_two_runs_of_one_name_are_one_too_many(tmp_path):

@@ -16,6 +16,13 @@ from kvae.files import whole
 __all__ = ["Checkpoint", "fingerprint"]
 
 FORMAT = 1
+KINDS: dict[str, Any] = {  # of the facts
+    **dict.fromkeys(("recipe", "card", "logs", "history", "latents", "plateau"), dict),
+    **dict.fromkeys(("data", "backend"), str),
+    **dict.fromkeys(("finished", "made"), int),
+    "seconds": (int, float),
+    "losses": list,
+}
 FACTS = "facts"  # the array that holds, as JSON, what is no array
 
 
@@ -70,11 +77,17 @@ class Checkpoint:
             ValueError: If it is damaged, or of a later version of kvae.
         """
         try:
+            with zipfile.ZipFile(path) as archive:
+                if any(one.compress_type != zipfile.ZIP_STORED for one in archive.infolist()):
+                    raise ValueError("packed, so that it may be larger than the file")
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 facts = json.loads(arrays[FACTS].tobytes())
                 values = [arrays[str(i)] for i in range(len(arrays.files) - 1)]
             number = facts.pop("format")
-        except (OSError, ValueError, KeyError, AttributeError, EOFError, zipfile.BadZipFile):
+            for name, kind in KINDS.items():
+                if not isinstance(facts[name], kind):
+                    raise ValueError(f"{name} is of another kind")
+        except Exception:  # whatever damage sets off in NumPy and json
             raise ValueError(
                 f"{path} is damaged, so the run cannot go on. Train anew, without --resume."
             ) from None

@@ -10,6 +10,7 @@ import keras
 
 from kvae.data import Dataset
 from kvae.model import VAE
+from kvae.printable import printable
 from kvae.recipe import Recipe
 from kvae.training.callbacks import (
     AveragedWeights,
@@ -136,7 +137,9 @@ class Watch:
         epochs = f"{facts['finished']} of {before.epochs} epochs"
         text = f"Going on at update {update:,}, after {epochs}."
         if facts["backend"] != keras.backend.backend():
-            text += f" It was trained on {facts['backend']} so far, whose last bits differ."
+            text += (
+                f" It was trained on {printable(facts['backend'])} so far, whose last bits differ."
+            )
         if self.recipe.epochs != before.epochs:
             text += (
                 f" The learning rate, and what else follows the course of a run, goes on as in one "

@@ -1,5 +1,6 @@
 """The last good epoch is kept, whatever stops training."""
 
+import os
 import signal
 import sys
 import threading
@@ -65,6 +66,7 @@ class KeepLastEpoch(keras.callbacks.Callback):
         self.deaf = False
         self.kept: list[np.ndarray] = []
         self.former: dict[int, Any] = {}
+        self.former_hook: Callable[[Any], None] | None = None
         self.saved_at = self.checked_at = -float("inf")
         self.cost = 0.0
         self.first_step = 0
@@ -77,12 +79,22 @@ class KeepLastEpoch(keras.callbacks.Callback):
                 if former not in (signal.SIG_IGN, None):
                     self.former[number] = former
                     signal.signal(number, self.interrupt)
+            self.former_hook, sys.unraisablehook = sys.unraisablehook, self.raise_again
         return self
 
     def __exit__(self, *_: Any) -> None:
         """Gives signals back."""
         for number, former in self.former.items():
             signal.signal(number, former)
+        if self.former_hook is not None:
+            sys.unraisablehook = self.former_hook
+
+    def raise_again(self, unraisable: Any) -> None:
+        """Sends a signal once more that came where Python can only ignore it, as in `__del__`."""
+        if self.interrupted and isinstance(unraisable.exc_value, KeyboardInterrupt):
+            threading.Timer(0.01, os.kill, (os.getpid(), self.interrupted)).start()
+        elif self.former_hook is not None:
+            self.former_hook(unraisable)
 
     def interrupt(self, number: int, frame: Any = None) -> None:
         """Notes the first signal; raises on the second."""
