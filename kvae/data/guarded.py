@@ -10,7 +10,7 @@ import numpy as np
 from kvae.limits import check_memory, described
 from kvae.printable import printable
 
-__all__ = ["check_fits", "filled", "most_unpacked", "opened", "shown"]
+__all__ = ["Sparing", "check_fits", "filled", "most_unpacked", "opened", "shown"]
 
 COPIES = 3  # of images at most, while they are read, checked and split
 BLOCK = 2**20  # bytes that are read at once
@@ -53,6 +53,26 @@ def opened(path: pathlib.Path, most: float = float("inf")) -> BinaryIO:
     kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
     kind = kinds.get(stat.S_IFMT(status.st_mode), "a device")
     raise ValueError(f"{shown(path)} must be a regular file, and is {kind}. Copy the data to one.")
+
+
+class Sparing:
+    """A file that gives little at a time: `zipfile` reads a directory whole, however long it is.
+
+    Args:
+        file: To read from.
+        most: Bytes; who asks for more is refused.
+    """
+
+    def __init__(self, file: IO[bytes], most: float) -> None:
+        self.file = file
+        self.most = most
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        """So many of the next bytes."""
+        if size > self.most:
+            raise ValueError("The list of what is in it is too long")
+        return self.file.read(size)
 
 
 def filled(file: IO[bytes], size: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import IO, Any
 import numpy as np
 
 from kvae.data.arrays import CHOICES, FOLDERS, Dataset, from_arrays
-from kvae.data.guarded import check_fits, filled, most_unpacked, opened, shown
+from kvae.data.guarded import Sparing, check_fits, filled, most_unpacked, opened, shown
 from kvae.printable import printable
 
 __all__ = ["NUMPY", "read_numpy_file"]
@@ -44,7 +44,7 @@ def read_npz(file: IO[bytes], path: pathlib.Path) -> dict[str, np.ndarray]:
     """The arrays of an archive by name; a single one is `x_train`, whatever its name."""
     what, size = shown(path), os.fstat(file.fileno()).st_size
     try:
-        archive = zipfile.ZipFile(Sparing(file))  # type: ignore[arg-type]
+        archive = zipfile.ZipFile(Sparing(file, DIRECTORY))  # type: ignore[arg-type]
     except Exception as error:  # of a damaged directory it can be anything
         raise damaged(what, error) from None
     with archive:
@@ -71,20 +71,6 @@ def read_npz(file: IO[bytes], path: pathlib.Path) -> dict[str, np.ndarray]:
             except Exception as error:  # of a damaged archive it can be anything
                 raise damaged(what, error) from None
         return arrays
-
-
-class Sparing:
-    """A file that gives little at a time: `zipfile` reads a directory whole, however long it is."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file = file
-        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
-
-    def read(self, size: int = -1) -> bytes:
-        """So many of the next bytes."""
-        if size > DIRECTORY:
-            raise ValueError("The list of what is in it is too long")
-        return self.file.read(size)
 
 
 def check_member(member: zipfile.ZipInfo, packed: int, what: str) -> None:

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 import h5py
 import keras
 
+from kvae.data.guarded import Sparing
 from kvae.limits import available_memory, described
 
 __all__ = ["Archive", "no_more_weights_than"]
@@ -59,9 +60,9 @@ class Archive:
             with self.named_errors():
                 if not self.path.is_dir():
                     file = self.held.enter_context(self.path.open("rb"))
-                    reader = Cautious(file, MOST_OF_DIRECTORY)
+                    reader = Sparing(file, MOST_OF_DIRECTORY)
                     self.archive = zipfile.ZipFile(reader)  # type: ignore[arg-type]
-                    reader.most = None
+                    reader.most = math.inf  # of members it is looked at below
                 self.config = checked_config(self.read(CONFIG))
         except BaseException:
             self.held.close()
@@ -151,41 +152,6 @@ class Archive:
 
 class Refused(Exception):
     """Why a file is not opened, as a part of a sentence."""
-
-
-class Cautious(io.RawIOBase):
-    """A file of which at most so much is read at once, while the list of members is.
-
-    Args:
-        file: To read from.
-        most: Bytes; None: any number.
-    """
-
-    def __init__(self, file: BinaryIO, most: int | None) -> None:
-        super().__init__()
-        self.file = file
-        self.most = most
-
-    def read(self, size: int = -1) -> bytes:
-        """Reads, or refuses."""
-        if self.most is None:
-            return self.file.read(size)
-        content = self.file.read(self.most + 1 if size < 0 else min(size, self.most + 1))
-        if len(content) > self.most:
-            raise Refused("it has too many members")
-        return content
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """As of any file."""
-        return self.file.seek(offset, whence)
-
-    def tell(self) -> int:
-        """As of any file."""
-        return self.file.tell()
-
-    def seekable(self) -> bool:
-        """It is."""
-        return True
 
 
 def checked_config(content: bytes) -> dict[str, Any]:
