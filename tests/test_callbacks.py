@@ -12,6 +12,8 @@ from matplotlib.image import imread
 import kvae
 from kvae.training.callbacks import AveragedWeights, BetaLogger, KeepLastEpoch, Warnings
 
+pytestmark = pytest.mark.every_backend
+
 
 def weights(vae):
     return [np.array(ops.convert_to_numpy(v)) for v in vae.trainable_variables]

@@ -16,6 +16,8 @@ import kvae
 from kvae import evaluation
 from kvae.evaluation import bounds, classifier, latents
 
+pytestmark = pytest.mark.every_backend
+
 COMMAND = importlib.metadata.entry_points(group="console_scripts")["kvae"].load()
 SCALE = 0.3
 

@@ -13,7 +13,7 @@ import kvae
 
 SHAPE = (8, 8, 1)
 unbuilt = pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer")
-pytestmark = unbuilt  # most models here have made no step
+pytestmark = [pytest.mark.every_backend, unbuilt]  # most models here have made no step
 
 
 class Plain(layers.Layer):

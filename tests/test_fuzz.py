@@ -1,6 +1,6 @@
 """Damaged files and odd options, made at random: the answer is one line, or it works.
 
-    KVAE_FUZZ=10000 python -m pytest tests/test_fuzz.py -m ""
+    KVAE_FUZZ=700 python -m pytest -m "" tests/test_fuzz.py
 
 says how many of each kind are tried; a few are in every run. What was found is tried again first.
 """
@@ -24,6 +24,7 @@ MANY = int(os.environ.get("KVAE_FUZZ", 0))
 SECONDS = 20  # that an answer may take
 PLAIN = (ValueError, OSError)
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:Skipping"),
     pytest.mark.filterwarnings("ignore::UserWarning"),
 ]

@@ -7,6 +7,8 @@ from keras import ops
 
 import kvae
 
+pytestmark = pytest.mark.every_backend
+
 LABELS = np.arange(64) % 3
 WEIGHTS = np.random.default_rng(1).uniform(0.1, 3, 64).astype("float32")
 CLASSES = {0: 1.0, 1: 2.0, 2: 0.5}

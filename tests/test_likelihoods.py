@@ -15,6 +15,8 @@ from kvae.likelihoods import (
 )
 from kvae.steps import TrainStep
 
+pytestmark = pytest.mark.every_backend
+
 LIKELIHOODS = {
     "Bernoulli": Bernoulli(),
     "ContinuousBernoulli": ContinuousBernoulli(),

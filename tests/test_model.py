@@ -7,6 +7,8 @@ import kvae
 from kvae.likelihoods import Bernoulli, ContinuousBernoulli, DiscretizedLogistic, Gaussian
 from kvae.priors import Prior, RealNVP, StandardNormal
 
+pytestmark = pytest.mark.every_backend
+
 SHAPE = (8, 8, 1)
 
 

@@ -9,6 +9,8 @@ from keras import ops
 
 import kvae
 
+pytestmark = pytest.mark.every_backend
+
 
 def number(variable):
     return float(ops.convert_to_numpy(variable))

@@ -18,6 +18,8 @@ import kvae
 from kvae.training.callbacks import KeepLastEpoch
 from kvae.training.run import Run
 
+pytestmark = pytest.mark.every_backend
+
 SETTINGS = {"epochs": 4, "batch_size": 32, "latent_dim": 3, "verbose": 0}
 EMA = {"use_ema": True, "ema_momentum": 0.9}
 SIGNALS = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]

@@ -11,6 +11,8 @@ from keras import ops
 import kvae
 from kvae.steps.executions import looks_at_batches
 
+pytestmark = pytest.mark.every_backend
+
 slow = pytest.mark.slow
 
 

@@ -8,7 +8,10 @@ from fresh_process import run
 import kvae
 
 BACKEND = keras.backend.backend()
-pytestmark = pytest.mark.skipif(BACKEND == "tensorflow", reason="TensorFlow is the backend")
+pytestmark = [
+    pytest.mark.every_backend,
+    pytest.mark.skipif(BACKEND == "tensorflow", reason="TensorFlow is the backend"),
+]
 
 
 @pytest.mark.slow
