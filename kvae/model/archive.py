@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import h5py
 import keras
 
-from kvae.data.guarded import Sparing
+from kvae.data.guarded import Sparing, shown
 from kvae.limits import available_memory, described
 
 __all__ = ["Archive", "no_more_weights_than"]
@@ -79,13 +79,13 @@ class Archive:
         try:
             yield
         except Refused as error:
-            raise ValueError(f"{self.path} cannot be loaded: {error}.") from None
+            raise ValueError(f"{shown(self.path)} cannot be loaded: {error}.") from None
         except OSError as error:
             if error.strerror and error.errno != errno.EINVAL:  # a seek to nowhere
-                raise OSError(f"{self.path} cannot be read: {error.strerror}.") from error
-            raise ValueError(f"{self.path} is not a .keras file, or is damaged.") from None
+                raise OSError(f"{shown(self.path)} cannot be read: {error.strerror}.") from error
+            raise ValueError(f"{shown(self.path)} is not a .keras file, or is damaged.") from None
         except Exception:  # whatever a damaged archive sets off in zipfile, json and h5py
-            raise ValueError(f"{self.path} is not a .keras file, or is damaged.") from None
+            raise ValueError(f"{shown(self.path)} is not a .keras file, or is damaged.") from None
 
     def read(self, name: str) -> bytes:
         """A member of bounded size, whole."""
