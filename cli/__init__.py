@@ -8,8 +8,10 @@ from .evaluate import evaluate
 from .generate import generate
 from .interpolate import interpolate
 from .latent import latent
+from .outliers import outliers
 from .presets import presets
 from .reconstruct import reconstruct
+from .score import score
 from .train import train
 
 
@@ -30,4 +32,6 @@ main.add_command(interpolate)
 main.add_command(latent)
 main.add_command(curves)
 main.add_command(evaluate)
+main.add_command(score)
+main.add_command(outliers)
 main.add_command(doctor)

@@ -8,6 +8,8 @@ import math
 import os
 import re
 import sys
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
@@ -89,6 +91,28 @@ backend_option = click.option(
     expose_value=False,
     help="Keras's backend.  [default: KERAS_BACKEND, or what Keras is set to]",
 )
+
+
+@contextlib.contextmanager
+def progress(what: str, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr, for what takes longer than a second; told how much is done, and of how much.
+
+    Args:
+        what: Is done.
+        quiet: Whether to show nothing.
+    """
+    started = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        bars: list[Any] = []
+
+        def show(done: int, total: int) -> None:
+            if not bars and not quiet and time.monotonic() > started + 1:
+                bar = click.progressbar(length=total, label=what, file=sys.stderr)
+                bars.append(stack.enter_context(bar))
+            for bar in bars:
+                bar.update(done - bar.pos)
+
+        yield show
 
 
 def import_quietly() -> None:

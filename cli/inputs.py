@@ -8,11 +8,10 @@ from typing import Any
 
 import click
 
-from .command import ends_in, import_quietly
+from .command import ends_in, import_quietly, progress
 
 IMAGE = re.compile(r"(?:(train|validation|test):)?(\d+)")
 MODEL = "saved_models/vae.keras"
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
 
 model_option = click.option(
     "--model",
@@ -119,9 +118,18 @@ class Images:
             raise click.ClickException(
                 "The model's card does not name its data set. Name one with --dataset."
             )
+        reading = {}
+        if "recipe" in card:
+            reading = kvae.Recipe.from_card(card).reading
+        if self.dataset:  # whose folders may be others
+            reading.pop("flat", None)
+            reading["image_size"] = reading.get("image_size") or self.vae.image_shape[:2]
         try:
             # Nothing is downloaded because a file says so, which may be a stranger's.
-            data = kvae.data.load(name, self.data_dir, download=bool(self.dataset))
+            with progress("Reading images") as told:
+                data = kvae.data.load(
+                    name, self.data_dir, bool(self.dataset), progress=told, **reading
+                )
         except (ValueError, OSError) as error:
             if self.dataset:
                 raise
@@ -172,9 +180,10 @@ class Images:
             raise click.ClickException(
                 f"There is no image {name}: name a file, or an index such as test:7."
             )
-        if path.suffix.lower() not in PICTURES:
-            raise click.ClickException(f"An image is a file {', '.join(PICTURES)}: {name}")
-        return self.fitted(kvae.data.read_pictures([path]))[0]
+        if path.suffix.lower() not in kvae.data.PICTURES:
+            kinds = ", ".join(kvae.data.PICTURES)
+            raise click.ClickException(f"An image is a file {kinds}: {name}")
+        return kvae.data.read_pictures([path], self.vae.fitting)[0]
 
     def of_class(self, name: str) -> Any:
         """All images of a class of the split."""
@@ -206,14 +215,17 @@ class Images:
 
     def end(self, name: str) -> Any:
         """An end of a path: an image that a user names, or all images of a class."""
-        there = pathlib.Path(name).exists() or ":" in name or name.lower().endswith(PICTURES)
+        import kvae
+
+        there = pathlib.Path(name).exists() or ":" in name
+        there = there or name.lower().endswith(kvae.data.PICTURES)
         return self.image(name) if there else self.of_class(name)
 
     def fitted(self, images: Any) -> Any:
         """Images of the model's size, with a notice where they had another."""
         import kvae
 
-        fitted = kvae.data.fitted(images, self.vae.image_shape)
+        fitted = kvae.data.fitted(images, self.vae.image_shape, self.vae.fitting)
         if images.shape[1:3] != fitted.shape[1:3] and not self.told:
             self.told = True
             came, expected = (f"{w}×{h}" for h, w in (images.shape[1:3], fitted.shape[1:3]))

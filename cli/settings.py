@@ -1,6 +1,7 @@
 """Options for the settings of a recipe: made of its fields, so that each is written once."""
 
 import dataclasses
+import functools
 import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,13 +14,19 @@ __all__ = ["fields", "settings_options"]
 
 
 def fields() -> dict[str, dataclasses.Field]:
-    """The fields of `kvae.Recipe` by name, from its file alone: kvae itself imports Keras."""
+    """The fields of `kvae.Recipe` by name."""
+    return {field.name: field for field in dataclasses.fields(module().Recipe)}
+
+
+@functools.cache
+def module() -> Any:
+    """`kvae.recipe`, from its file alone: kvae itself imports Keras."""
     package: Any = importlib.util.find_spec("kvae")
     (folder, *_) = package.submodule_search_locations
     spec: Any = importlib.util.spec_from_file_location("kvae_recipe", f"{folder}/recipe.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return {field.name: field for field in dataclasses.fields(module.Recipe)}
+    return module
 
 
 class ChoiceOrNumber(click.ParamType):
@@ -59,15 +66,34 @@ def settings_options(*names: str) -> Callable[[Any], Any]:
     return add
 
 
+class Size(click.ParamType):
+    """The size of an image: a side, or width and height."""
+
+    name = "size"
+
+    def get_metavar(self, param: click.Parameter, ctx: Any = None) -> str:
+        """What help shows in place of the value."""
+        return "SIDE|WIDTHxHEIGHT"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """The text as it is, if it is a size."""
+        if module().as_size(value) is None:
+            return self.fail(f"must be a side such as 64, or width and height, 64x48: {value}")
+        return value
+
+
 def option(field: dataclasses.Field) -> Callable[[Any], Any]:
     """The option of a setting."""
     rules = field.metadata
+    flag = f"--{field.name.replace('_', '-')}"
+    if rules["kind"] is bool:
+        return click.option(flag, is_flag=True, default=None, help=rules["help"])
     default = rules.get("shown", field.default)
     if isinstance(default, float):
         default = f"{default:g}"
     varies = "; some presets differ" if rules.get("varies") else ""
     return click.option(
-        f"--{field.name.replace('_', '-')}",
+        flag,
         type=type_of(rules),
         help=f"{rules['help']}  [default: {default}{varies}]",
     )
@@ -78,6 +104,10 @@ def type_of(rules: Mapping[str, Any]) -> click.ParamType:
     if "choices" in rules:
         words = rules["choices"]
         return ChoiceOrNumber(words) if "above" in rules else click.Choice(words)
+    if rules["kind"] == "size":
+        return Size()
+    if rules["kind"] is str:
+        return click.STRING
     if rules["kind"] is int:
         return click.IntRange(rules.get("least"), rules.get("most"))
     return FiniteRange(rules.get("least", rules.get("above")), min_open="above" in rules)

@@ -5,12 +5,21 @@ from typing import Any
 
 import click
 
-from .command import Command, FiniteRange, backend_option, ends_in, import_quietly
+from .command import (
+    Command,
+    FiniteRange,
+    backend_option,
+    ends_in,
+    import_quietly,
+    progress,
+)
 from .settings import settings_options
 
 PRESETS = (
+    "auto",
     "mlp",
     "conv",
+    "conv-colour",
     "conv-large",
     "resnet-flow",
     "mlp-400",
@@ -20,7 +29,9 @@ PRESETS = (
     "binary-14",
 )
 # Options that change nothing of the model.
-OF_THE_MOMENT = ("backend", "data_dir", "quiet", "out", "resume", "checkpoint_minutes")
+OF_THE_MOMENT = (
+    *("backend", "data_dir", "cache_dir", "quiet", "out", "resume", "checkpoint_minutes"),
+)
 # The settings of a recipe that have an option, in the order of help; --epochs comes first.
 SETTINGS = (
     "batch_size",
@@ -37,6 +48,12 @@ SETTINGS = (
     "mean_of_draws",
     "seed",
     "precision",
+    "image_size",
+    "fit",
+    "channels",
+    "background",
+    "flat",
+    "skip_bad",
 )
 
 
@@ -44,9 +61,10 @@ SETTINGS = (
 @settings_options("epochs")
 @click.option(
     "--dataset",
-    help="A TensorFlow Datasets name (mnist, fashion_mnist, cifar10, …); a folder of images or of "
-    "IDX files; an .npz file; or digits, which needs no network.  [default: mnist where it is "
-    "at hand or can be downloaded, else digits]",
+    help="A folder or an archive of images; a TensorFlow Datasets name (mnist, fashion_mnist, "
+    "cifar10, …); an .npz file; a folder of IDX files; a table (.csv) of files and labels; or "
+    "digits or shapes, which need no network.  [default: mnist where it is at hand or can be "
+    "downloaded, else digits]",
 )
 @click.option(
     "--data-dir",
@@ -57,11 +75,18 @@ SETTINGS = (
 @click.option(
     "--preset",
     type=click.Choice(PRESETS),
-    default="mlp",
+    default="auto",
     show_default=True,
-    help="The model, and how it is trained; see `kvae presets`.",
+    help="The model, and how it is trained; see `kvae presets`. auto: mlp for small images such as "
+    "MNIST's, conv-colour for others.",
 )
 @settings_options(*SETTINGS)
+@click.option(
+    "--cache-dir",
+    type=click.Path(file_okay=False),
+    help="Keep decoded images here, to begin at once next time.  [default: only those that do not "
+    "fit in memory are kept, in ~/.cache/kvae]",
+)
 @backend_option
 @click.option(
     "--out",
@@ -96,6 +121,7 @@ def train(
     ctx: click.Context,
     dataset: str | None,
     data_dir: str | None,
+    cache_dir: str | None,
     quiet: bool,
     out: str,
     preset: str,
@@ -120,7 +146,13 @@ def train(
         dataset = dataset or former["card"].get("origin") or former["card"].get("dataset")
         given = ctx.get_parameter_source("preset") == click.core.ParameterSource.COMMANDLINE
         recipe = preset if given else kvae.Recipe.from_card(former)
-    images = kvae.data.load(dataset, data_dir)
+    wanted = kvae.presets.get("mlp" if recipe == "auto" else recipe).replaced(
+        **{name: settings[name] for name in ("epochs", *SETTINGS)}
+    )
+    with progress("Reading images", quiet) as told:
+        images = kvae.data.load(
+            dataset, data_dir, cache_dir=cache_dir, progress=told, **wanted.reading
+        )
     if images.notice:
         click.echo(images.notice, err=True)
     with contextlib.redirect_stdout(sys.stderr):

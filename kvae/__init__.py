@@ -14,6 +14,7 @@ from kvae.drawing import (
     manifold,
     plots,
     reconstruct,
+    surprise,
     traversals,
 )
 from kvae.evaluation import Evaluation, compare, evaluate
@@ -23,8 +24,9 @@ from kvae.likelihoods import (
     DiscretizedLogistic,
     Gaussian,
     Likelihood,
+    LogisticMixture,
 )
-from kvae.model import VAE, build_generator, load
+from kvae.model import VAE, Scores, build_generator, load
 from kvae.networks import Network, build_decoder, build_encoder
 from kvae.objectives import ELBO, ImportanceWeighted, Objective
 from kvae.priors import Prior, RealNVP, StandardNormal
@@ -44,6 +46,7 @@ __all__ = [
     "ImportanceWeighted",
     "LatentKL",
     "Likelihood",
+    "LogisticMixture",
     "Network",
     "Objective",
     "Prior",
@@ -51,6 +54,7 @@ __all__ = [
     "Recipe",
     "ReconstructionGrid",
     "SampleGrid",
+    "Scores",
     "StandardNormal",
     "__version__",
     "build_decoder",
@@ -70,6 +74,7 @@ __all__ = [
     "plots",
     "presets",
     "reconstruct",
+    "surprise",
     "train",
     "traversals",
 ]

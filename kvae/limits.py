@@ -1,10 +1,16 @@
 """Limits: how much memory there is, so that what cannot fit is refused before it is tried."""
 
+import contextlib
+import mmap
 import os
 import pathlib
 import sys
+from collections.abc import Iterator
+from typing import Any
 
-__all__ = ["available_memory", "check_memory", "described"]
+__all__ = ["available_memory", "check_memory", "described", "fits_memory", "pieces", "release"]
+
+MOST_OF_MEMORY = 0.6  # the share of what is available that images may take
 
 MEMINFO = pathlib.Path("/proc/meminfo")
 # Of a control group, such as a container's: the limit, what is used, and how much of that is a
@@ -48,6 +54,11 @@ def check_memory(size: int, what: str, cure: str) -> None:
         )
 
 
+def fits_memory(size: int) -> bool:
+    """Whether so many bytes of images can be held in memory, and a model beside them."""
+    return size <= MOST_OF_MEMORY * available_memory()
+
+
 def described(size: int) -> str:
     """A number of bytes for a person: 3.2 GiB."""
     if size < 2**20:
@@ -56,6 +67,30 @@ def described(size: int) -> str:
         if size < 2 ** (power + 10):
             return f"{size / 2**power:.1f} {unit}"
     return "more than 1,000 TiB"
+
+
+def pieces(array: Any, size: int = 2**26) -> Iterator[Any]:
+    """The rows of an array, some at a time, so that of a mapped file memory holds only those.
+
+    Args:
+        array: (count, …), of NumPy.
+        size: Bytes of a piece, about.
+    """
+    rows = max(1, size // max(1, array[:1].nbytes))
+    for start in range(0, len(array), rows):
+        yield array[start : start + rows]
+        release(array)
+
+
+def release(array: Any) -> None:
+    """Lets go of what memory holds of a mapped file; nothing, where the array is none.
+
+    The system would keep it too, as long as there is room, but counts it as this process's.
+    """
+    mapped = getattr(array, "_mmap", None)
+    if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        with contextlib.suppress(OSError, ValueError):
+            mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def memory_of_the_machine() -> int:

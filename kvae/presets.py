@@ -24,6 +24,7 @@ class Preset(Recipe):
 
 # Published models: no schedule, no safeguards, the textbook's prior.
 TEXTBOOK: dict[str, Any] = {
+    "likelihood": "bernoulli",
     "prior": "standard-normal",
     "couplings": None,
     "schedule": "constant",
@@ -52,6 +53,13 @@ RECIPES: dict[str, dict[str, Any]] = {
         },
         "batch_size": 128,
         "expect": "-ELBO 87.7 nats on MNIST: kvae train --dataset mnist --preset conv --epochs 10",
+    },
+    "conv-colour": {
+        "summary": "convolutions with latents on a grid: for pictures in colour, and larger ones",
+        "network": "spatial",
+        "network_arguments": {"channels": 32, "depth": 1, "convolutions": 1, "patch": 4},
+        "latent_dim": 512,
+        "least_updates": 1_500,
     },
     "conv-large": {
         "summary": "residual convolutions: the best for a CPU, in ten minutes and more",

@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import math
 import numbers
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ __all__ = ["OWNED", "Recipe"]
 # Where a setting has no bound of its own: no run is so long, and float32 holds the square root of
 # a number well beyond.
 MOST = {int: 10**12, float: 1e30}
+LONGEST_SIDE = 2**16  # pixels
 LONGEST = 200  # letters of a value in a message
 
 
@@ -56,7 +58,7 @@ class Recipe:
     network: str = setting(
         "mlp",
         "Network family: a key of kvae.networks.NETWORKS.",
-        choices=("mlp", "conv", "dense", "pooled", "resnet"),
+        choices=("mlp", "conv", "spatial", "dense", "pooled", "resnet"),
         option=False,
     )
     network_arguments: Mapping[str, Any] = setting(
@@ -64,9 +66,13 @@ class Recipe:
     )
     latent_dim: int = setting(40, "Number of latents.", least=1, varies=True)
     likelihood: str = setting(
-        "bernoulli",
-        "Likelihood of the pixels, p(x|z).",
-        choices=("bernoulli", "continuous-bernoulli", "gaussian", "discretized-logistic"),
+        "auto",
+        "Likelihood of the pixels, p(x|z); auto: Bernoulli for black and white and for strokes, a "
+        "mixture of logistics for all other pictures.",
+        choices=(
+            *("auto", "bernoulli", "continuous-bernoulli", "gaussian"),
+            *("discretized-logistic", "logistic-mixture"),
+        ),
         varies=True,
     )
     binarize: str | None = setting(
@@ -131,6 +137,12 @@ class Recipe:
         varies=True,
         shown="10, on small data sets as many as make 3,000 updates",
     )
+    least_updates: int = setting(
+        3_000,
+        "Number of updates that a run has at least, where the number of epochs is not given.",
+        least=1,
+        option=False,
+    )
     batch_size: int = setting(64, "Images in one update.", least=1, varies=True)
     learning_rate: float = setting(3e-3, "Peak learning rate of Adam.", above=0, varies=True)
     schedule: str = setting(
@@ -166,6 +178,36 @@ class Recipe:
     )
 
     # The data
+    image_size: str | int | tuple[int, int] | None = setting(
+        None,
+        "Size of the images in pixels: 64, or 64x48 for a width of 64 and a height of 48.",
+        kind="size",
+        shown="the size that most images have, else a square of up to 64",
+    )
+    fit: str | None = setting(
+        None,
+        "What is done with images of another shape: cut, filled up at the sides, or distorted.",
+        kind=str,
+        choices=("crop", "pad", "stretch"),
+        shown="crop",
+    )
+    channels: str | None = setting(
+        None,
+        "Channels of the images.",
+        kind=str,
+        choices=("grey", "rgb", "rgba"),
+        shown="grey where all images are, else rgb",
+    )
+    background: str | None = setting(
+        None,
+        "What transparency is laid over: white, black, or a colour such as #ff8800.",
+        kind=str,
+        shown="white, or black where what is drawn is nearly white",
+    )
+    flat: bool = setting(
+        False, "Take all images as one set: folders are neither classes nor splits."
+    )
+    skip_bad: bool = setting(False, "Leave out files that cannot be read, and list them.")
     largest: int | None = setting(
         None, "Images with a longer side are shrunk to it.", kind=int, least=1, option=False
     )
@@ -225,10 +267,16 @@ class Recipe:
         others["samples"] = self.samples
         return {"beta": self.beta, **without_none(others)}
 
+    @property
+    def reading(self) -> dict[str, Any]:
+        """Of `kvae.data.load`: how pictures become images."""
+        names = ("image_size", "fit", "channels", "background", "flat", "skip_bad")
+        return {name: getattr(self, name) for name in names}
+
     def as_dict(self) -> dict[str, Any]:
         """All values by name, as JSON has them."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(Recipe)}
-        return {**values, "network_arguments": plain(values["network_arguments"])}
+        return {name: plain(value) for name, value in values.items()}
 
     def differences(self, other: "Recipe") -> dict[str, tuple[Any, Any]]:
         """The settings in which two recipes differ: both values by name."""
@@ -274,6 +322,8 @@ def checked(field: dataclasses.Field, value: Any) -> Any:
         return None
     if kind is dict and isinstance(value, Mapping):
         return fixed(value)
+    if kind == "size" and (size := as_size(value)) is not None:
+        return size
     if kind is bool and isinstance(value, bool):
         return value
     if choices and isinstance(value, str) and value in choices:
@@ -289,6 +339,17 @@ def checked(field: dataclasses.Field, value: Any) -> Any:
     came = repr(value)
     came = came if len(came) <= LONGEST else f"{came[:LONGEST]}…"
     raise ValueError(f"`{field.name}` must be {described(rules)}. Received: {field.name}={came}")
+
+
+def as_size(value: Any) -> tuple[int, int] | None:
+    """(height, width) of a side, of such a pair, or of a text with the width first; or None."""
+    if isinstance(value, str) and (found := re.fullmatch(r"(\d{1,6})(?:[x×](\d{1,6}))?", value)):
+        value = (int(found[2] or found[1]), int(found[1]))
+    pair = (value, value) if is_number(value, whole=True) else value
+    if isinstance(pair, (tuple, list)) and len(pair) == 2:
+        if all(is_number(side, whole=True) and 1 <= side <= LONGEST_SIDE for side in pair):
+            return int(pair[0]), int(pair[1])
+    return None
 
 
 def most(rules: Mapping[str, Any]) -> float:
@@ -314,6 +375,8 @@ def described(rules: Mapping[str, Any]) -> str:
         ways.append("a dict")
     if rules["kind"] is bool:
         ways.append("True or False")
+    if rules["kind"] == "size":
+        ways.append("a side in pixels, (height, width), or a text such as '64x48', width first")
     if rules["kind"] is str and not ways:
         ways.append("a text")
     if rules["kind"] in (int, float) or "above" in rules:

@@ -1,3 +1,5 @@
+import contextlib
+import gc
 import os
 import pathlib
 import signal
@@ -38,6 +40,12 @@ def pytest_configure(config):
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 
+def pytest_collection_finish(session):
+    """Spares the collector of garbage what the imports made: it stays as long as the process."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     """The same initial weights in every run, whatever ran before."""
@@ -67,13 +75,26 @@ def eager(request):
         yield own
 
 
-@pytest.fixture
-def graphs(eager, monkeypatch):
-    """TensorFlow's graphs after all, for a test that makes many steps or is about them."""
+@pytest.fixture(scope="module")
+def with_graphs(eager):
+    """A context in which TensorFlow has its graphs after all: for what a file's tests share."""
     import keras
 
-    for name in set(eager) & {"run_eagerly"}:
-        monkeypatch.setattr(keras.Model, name, eager[name])
+    @contextlib.contextmanager
+    def context():
+        with pytest.MonkeyPatch.context() as patch:
+            for name in set(eager) & {"run_eagerly"}:
+                patch.setattr(keras.Model, name, eager[name])
+            yield
+
+    return context
+
+
+@pytest.fixture
+def graphs(with_graphs):
+    """That context, for a test that makes many steps or is about graphs."""
+    with with_graphs():
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -98,7 +119,10 @@ def images():
 
 @pytest.fixture(scope="session")
 def make_vae():
-    """A small model: 8×8 grey images, 3 latents."""
+    """A small model: 8×8 grey images, 3 latents.
+
+    It learns by plain descent: to make two moments for each weight takes longer than a step.
+    """
     import keras
 
     import kvae
@@ -110,7 +134,7 @@ def make_vae():
         image_shape=(8, 8, 1),
         latent_dim=3,
         likelihood=None,
-        optimizer="adam",
+        optimizer=None,
         objective="elbo",
         **arguments,
     ):
@@ -128,10 +152,36 @@ def make_vae():
             seed=2,
             **arguments,
         )
-        vae.compile(optimizer)
+        vae.compile(optimizer or keras.optimizers.SGD(1e-3))
         return vae
 
     return make
+
+
+@pytest.fixture(scope="module")
+def one_vae(make_vae):
+    """What `fixed_vae` hands to the tests of a file."""
+    return make_vae()
+
+
+@pytest.fixture
+def fixed_vae(one_vae):
+    """That of `make_vae()`, made once for all tests of a file that leave it as it is."""
+    from keras import ops
+
+    def state():
+        settings = (one_vae.step, one_vae.beta, one_vae.warmup_steps)
+        trained = [weight.trainable for weight in one_vae.weights]
+        numbers = [np.array(ops.convert_to_numpy(v)) for v in (*one_vae.weights, *settings)]
+        return numbers, (trained, dict(one_vae.card), one_vae.compiled)
+
+    one_vae.seed_generator.state.assign([2, 0])  # as in `make_vae`, whoever drew before
+    numbers, others = state()
+    yield one_vae
+    numbers_after, others_after = state()
+    assert others_after == others, "a test changed the model that others share"
+    for before, after in zip(numbers, numbers_after, strict=True):
+        np.testing.assert_array_equal(after, before, "a test changed the model that others share")
 
 
 @pytest.fixture(scope="session")

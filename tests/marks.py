@@ -6,3 +6,13 @@ import pytest
 once = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="knows no backend: tested under TensorFlow"
 )
+
+not_on_jax = pytest.mark.skipif(
+    keras.backend.backend() == "jax",
+    reason="the command is tested under TensorFlow and PyTorch; .ci/run has it run on JAX",
+)
+
+# In every run under TensorFlow; under the others in CI.
+slow_elsewhere = (
+    () if keras.backend.backend() == "tensorflow" else (pytest.mark.slow, pytest.mark.every_backend)
+)

@@ -21,7 +21,7 @@ def weights(vae):
 
 def test_sample_grids_are_written_by_epoch_and_at_the_end(make_vae, images, tmp_path):
     grids = kvae.SampleGrid(tmp_path / "new" / "samples", count=9, every=2)
-    make_vae().fit(images, epochs=5, verbose=0, callbacks=[grids])
+    make_vae().fit(images, batch_size=64, epochs=5, verbose=0, callbacks=[grids])
     names = sorted(path.name for path in (tmp_path / "new" / "samples").iterdir())
     assert names == ["epoch-0002.png", "epoch-0004.png", "epoch-0005.png"]
 
@@ -49,15 +49,15 @@ def test_reconstruction_grids_show_images_over_their_reconstructions(make_vae, t
 
 
 def test_the_logged_beta_is_the_one_that_was_used(make_vae, images):
-    vae = make_vae(beta=2.0, warmup_steps=16)
-    history = vae.fit(images, epochs=5, batch_size=16, verbose=0, callbacks=[BetaLogger()]).history
+    vae = make_vae(beta=2.0, warmup_steps=8)
+    history = vae.fit(images, epochs=5, batch_size=32, verbose=0, callbacks=[BetaLogger()]).history
     np.testing.assert_allclose(history["beta"], [0.5, 1.0, 1.5, 2.0, 2.0])
 
 
 def test_the_kl_of_each_latent_is_kept_by_epoch_and_the_logs_stay_as_they_are(make_vae, images):
     vae = make_vae()
     latents = kvae.LatentKL(images, every=2)
-    logs = vae.fit(images, epochs=5, verbose=0, callbacks=[latents]).history
+    logs = vae.fit(images, batch_size=64, epochs=5, verbose=0, callbacks=[latents]).history
     assert sorted(logs) == ["elbo", "kl", "loss", "reconstruction"]
     assert list(latents.history) == ["epoch", "1", "2", "3"]
     assert latents.history["epoch"] == [2, 4, 5]
@@ -257,8 +257,8 @@ def test_tensorboard_works(make_vae, images, tmp_path):
 
 
 def test_backup_and_restore_goes_on_as_if_nothing_had_happened(make_vae, images, tmp_path):
-    settings = {"batch_size": 16, "shuffle": False, "verbose": 0}
-    straight = make_vae(warmup_steps=10)
+    settings = {"batch_size": 32, "shuffle": False, "verbose": 0}
+    straight = make_vae(warmup_steps=10, optimizer="adam")
     straight.fit(images, epochs=2, **settings)
 
     class Crash(keras.callbacks.Callback):
@@ -270,8 +270,9 @@ def test_backup_and_restore_goes_on_as_if_nothing_had_happened(make_vae, images,
         return keras.callbacks.BackupAndRestore(tmp_path / "backup")
 
     with pytest.raises(RuntimeError, match="power cut"):
-        make_vae(warmup_steps=10).fit(images, epochs=2, callbacks=[backup(), Crash()], **settings)
-    resumed = make_vae(warmup_steps=10)
+        crashing = make_vae(warmup_steps=10, optimizer="adam")
+        crashing.fit(images, epochs=2, callbacks=[backup(), Crash()], **settings)
+    resumed = make_vae(warmup_steps=10, optimizer="adam")
     resumed.fit(images, epochs=2, callbacks=[backup()], **settings)
     for a, b in zip(weights(straight), weights(resumed), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
@@ -295,7 +296,7 @@ def test_validation_and_later_callbacks_see_the_average_and_training_goes_on_wit
         def on_train_batch_end(self, batch, logs=None):
             steps.append(weights(self.model))
 
-    settings = {"epochs": 2, "batch_size": 16, "shuffle": False, "verbose": 0}
+    settings = {"epochs": 2, "batch_size": 32, "shuffle": False, "verbose": 0}
     grids = kvae.SampleGrid(tmp_path, count=4)
     averaged.fit(
         images,
@@ -303,12 +304,12 @@ def test_validation_and_later_callbacks_see_the_average_and_training_goes_on_wit
         callbacks=[AveragedWeights(), See(), grids],
         **settings,
     )
-    plain.fit(images, validation_data=(images,), callbacks=[Step()], **settings)
+    plain.fit(images, callbacks=[Step()], **settings)
     average = steps[0]
     by_epoch = []
     for i, step in enumerate(steps):
         average = [momentum * a + (1 - momentum) * w for a, w in zip(average, step, strict=True)]
-        if i % 4 == 3:
+        if i % 2 == 1:
             by_epoch.append(average)
     for actual, expected in zip(seen, by_epoch, strict=True):
         for a, b in zip(actual, expected, strict=True):

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from marks import not_on_jax
 from matplotlib.image import imread
 from test_training import interrupt_in_epoch
 
@@ -201,22 +202,14 @@ def test_quiet_shows_no_progress(bars):
     assert len(result.stdout.splitlines()) == 5
 
 
-def test_a_second_run_says_where_the_first_one_went(model, in_folder):
-    result = call("train", "--dataset", "bars.npz", "--epochs", 1)
-    assert "The former vae was moved aside, to saved_models/vae-1" in result.stderr
-    assert (in_folder / "saved_models" / "vae-1.keras").exists()
-
-
 def test_generate_takes_a_shipped_model_by_name_or_where_nothing_was_trained(in_folder):
     result = call("generate", "--seed", 0, "--count", 3, "--out", "a.npz")
     assert "There is no saved_models/vae.keras yet: these are from the model mnist" in result.stderr
     assert "a.npz: 3 new images from mnist, seed 0" in result.stdout
     result = call("generate", "--seed", 0, "--count", 3, "--out", "b.npz", "--model", "mnist")
     assert result.stderr == ""
+    assert "b.npz: 3 new images from mnist, seed 0" in result.stdout
     np.testing.assert_array_equal(np.load("a.npz")["images"], np.load("b.npz")["images"])
-    np.testing.assert_array_equal(
-        np.load("a.npz")["images"], kvae.load("mnist").generate(3, seed=0)
-    )
 
 
 @pytest.mark.slow
@@ -326,10 +319,15 @@ def test_a_backend_that_is_not_installed_is_named(in_folder):
     assert process.stderr.startswith("Error: The backend torch is not installed: pip install torch")
 
 
-def test_control_c_exits_with_130_and_says_what_is_kept(bars, in_folder, monkeypatch):
+@not_on_jax
+def test_control_c_exits_with_130_and_says_what_is_kept_and_where_the_former_run_went(
+    model, in_folder, monkeypatch
+):
     interrupt_in_epoch(monkeypatch, 1)
-    result = call("train", "--dataset", bars, "--epochs", 9, "--quiet", code=130)
+    result = call("train", "--dataset", "bars.npz", "--epochs", 9, code=130)
     assert result.stdout == ""
+    assert "The former vae was moved aside, to saved_models/vae-1" in result.stderr
+    assert (in_folder / "saved_models" / "vae-1.keras").exists()
     assert "Epoch 1 is kept in saved_models/vae.keras" in result.stderr.splitlines()[-1]
     assert kvae.load("saved_models/vae.keras").card["epochs"] == 1
 

@@ -2,15 +2,18 @@
 
 import importlib.metadata
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from marks import not_on_jax
 from matplotlib.image import imread
 from PIL import Image
 
 import kvae
 
+pytestmark = not_on_jax
 COMMAND = importlib.metadata.entry_points(group="console_scripts")["kvae"].load()
 
 
@@ -20,20 +23,29 @@ def call(*arguments, code=0):
     return result
 
 
-@pytest.fixture
-def model(images, make_vae, tmp_path, monkeypatch):
-    """A model with a card, its data set with labels, its run's folder, an image file."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def made(images, make_vae, tmp_path_factory):
+    """A model with a card; its folder, its data set with labels, its run's folder, image files."""
+    folder = tmp_path_factory.mktemp("made")
     labels = np.arange(64) % 3
-    np.savez("bars.npz", x_train=images, y_train=labels, x_test=images[:30], y_test=labels[:30])
-    vae = make_vae(card={"origin": str(tmp_path / "bars.npz"), "dataset": "bars"})
-    pathlib.Path("saved_models/vae").mkdir(parents=True)
-    vae.save("saved_models/vae.keras")
-    pathlib.Path("saved_models/vae/history.csv").write_text(
+    arrays = {"x_train": images, "y_train": labels, "x_test": images[:30], "y_test": labels[:30]}
+    np.savez(folder / "bars.npz", **arrays)
+    vae = make_vae(card={"origin": "bars.npz", "dataset": "bars"})
+    (folder / "saved_models" / "vae").mkdir(parents=True)
+    vae.save(folder / "saved_models" / "vae.keras")
+    (folder / "saved_models" / "vae" / "history.csv").write_text(
         "epoch,updates,loss,reconstruction,kl\n1,4,9,8,1\n"
     )
-    kvae.plots.save_image(images[0], "bar.png")
-    kvae.plots.save_image(np.ones((16, 16, 3)) * [0.2, 0.2, 0.3], "colour.png")
+    kvae.plots.save_image(images[0], folder / "bar.png")
+    kvae.plots.save_image(np.ones((16, 16, 3)) * [0.2, 0.2, 0.3], folder / "colour.png")
+    return vae, folder
+
+
+@pytest.fixture
+def model(made, tmp_path, monkeypatch):
+    """That model, which stays as it is, in a copy of its folder."""
+    vae, folder = made
+    monkeypatch.chdir(shutil.copytree(folder, tmp_path, dirs_exist_ok=True))
     return vae
 
 
@@ -107,13 +119,13 @@ def test_every_path_goes_to_another_class(model, monkeypatch):
     monkeypatch.setattr(
         kvae, "interpolate", lambda vae, *given: (ends.extend(given[:2]), draw(vae, *given))[1]
     )
-    call("interpolate", "--rows", 40, "--steps", 2)
+    call("interpolate", "--rows", 20, "--steps", 2)
     with np.load("bars.npz") as data:
         label = {
             image.tobytes(): y for image, y in zip(data["x_test"], data["y_test"], strict=True)
         }
     starts, others = ([label[image.tobytes()] for image in side] for side in ends)
-    assert len(starts) == 40 and all(a != b for a, b in zip(starts, others, strict=True))
+    assert len(starts) == 20 and all(a != b for a, b in zip(starts, others, strict=True))
 
 
 @pytest.mark.parametrize(

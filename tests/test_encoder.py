@@ -1,4 +1,3 @@
-import keras
 import numpy as np
 import pytest
 
@@ -17,6 +16,7 @@ SMALL = {
     "mlp": {"width": 8, "depth": 1},
     "conv": {"channels": 4, "depth": 1, "width": 8},
     "conv, light": {"patch": 4, "channels": 4, "convolutions": 1, "squeeze": 3, "width": 8},
+    "spatial": {"channels": 4},
     "dense": {"widths": (8, 6), "activation": "tanh"},
     "pooled": {"channels": (4, 6), "last_channels": 4, "widths": (10, 8)},
     "resnet": {"channels": (2, 4, 6), "depth": 1},
@@ -28,7 +28,7 @@ SMALL = {
 def test_any_image_shape_gives_a_mean_and_a_bounded_log_variance(network, shape):
     encoder = build_encoder(shape, 5, network.split(",")[0], **SMALL[network])
     images = np.random.default_rng(0).random((3, *shape)).astype("float32")
-    mean, log_variance = (keras.ops.convert_to_numpy(output) for output in encoder(images))
+    mean, log_variance = encoder.predict_on_batch(images)
     assert mean.shape == log_variance.shape == (3, 5)
     assert mean.dtype == log_variance.dtype == np.float32
     assert abs(log_variance).max() <= 10
@@ -63,3 +63,34 @@ def test_only_stock_layers_are_used(network):
         layer.name for layer in encoder.layers if not type(layer).__module__.startswith("keras.")
     ]
     assert not strangers
+
+
+@pytest.mark.parametrize("latent_dim", [1, 5, 16, 30, 32])
+@pytest.mark.parametrize("size, grid", [((32, 32), (8, 8)), ((24, 40), (6, 10)), ((9, 9), (5, 5))])
+def test_latents_on_a_grid_are_as_many_as_are_asked_for(size, grid, latent_dim):
+    from kvae.networks import blocks, build_decoder
+
+    assert blocks.grid(size) == grid
+    shape = (*size, 3)
+    encoder = build_encoder(shape, latent_dim, "spatial", channels=2)
+    decoder = build_decoder(shape, latent_dim, "spatial", 2, channels=2)
+    assert [tuple(output.shape) for output in encoder.outputs] == [(None, latent_dim)] * 2
+    assert tuple(decoder.output.shape) == (None, *size, 6)
+
+
+def test_a_latent_on_a_grid_has_a_say_on_its_own_part():
+    from kvae.networks import build_decoder
+
+    decoder = build_decoder((128, 128, 1), 64, "spatial", channels=2)
+    latents = np.zeros((2, 64), "float32")
+    latents[1, 0] = 3.0  # at the upper left
+    one, other = decoder.predict_on_batch(latents)
+    changed = np.abs(one - other)[..., 0] > 1e-6
+    assert changed[:16, :16].any() and not changed[112:, 112:].any()
+
+
+def test_context_is_known_at_each_place_of_a_grid():
+    encoder = build_encoder((16, 16, 1), 4, "spatial", context_dim=3, channels=2)
+    images = np.zeros((2, 16, 16, 1), "float32")
+    means, _ = encoder.predict_on_batch([images, np.array([[0, 0, 0], [1, 2, 3]], "float32")])
+    assert np.abs(means[0] - means[1]).max() > 1e-6

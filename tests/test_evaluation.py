@@ -14,7 +14,8 @@ from marks import once
 
 import kvae
 from kvae import evaluation
-from kvae.evaluation import bounds, classifier, latents
+from kvae.evaluation import classifier, latents
+from kvae.model import bounds
 
 pytestmark = pytest.mark.every_backend
 
@@ -132,26 +133,26 @@ def test_the_estimate_comes_to_an_integral_over_two_latents(images):
     np.testing.assert_allclose(estimate, -integral, atol=0.05)
 
 
-def test_more_draws_never_loosen_the_bound_on_average(make_vae, images):
-    vae = make_vae()
-    of = evaluation.posterior(vae, images)
-    estimates = [v.mean() for v in evaluation.importance_weighted(vae, of, (1, 100, 3000)).values()]
+def test_more_draws_never_loosen_the_bound_on_average(fixed_vae, images):
+    of = evaluation.posterior(fixed_vae, images)
+    estimates = [
+        v.mean() for v in evaluation.importance_weighted(fixed_vae, of, (1, 100, 3000)).values()
+    ]
     assert estimates[0] > estimates[1] > estimates[2]
-    elbo = evaluation.terms(vae, of).elbo
+    elbo = evaluation.terms(fixed_vae, of).elbo
     assert abs(estimates[0] + elbo.mean()) < 4 * elbo.std() / 8
     assert -elbo.mean() > estimates[1]
 
 
-def test_figures_do_not_depend_on_how_the_work_is_cut(make_vae, images, monkeypatch):
-    vae = make_vae()
-    whole = evaluation.posterior(vae, images)
-    estimate = evaluation.importance_weighted(vae, whole, (5, 23))
+def test_figures_do_not_depend_on_how_the_work_is_cut(fixed_vae, images, monkeypatch):
+    whole = evaluation.posterior(fixed_vae, images)
+    estimate = evaluation.importance_weighted(fixed_vae, whole, (5, 23))
     monkeypatch.setattr(bounds, "VALUES_AT_A_TIME", 7 * 64)
     monkeypatch.setattr(bounds, "VALUES_AT_A_TIME_GPU", 7 * 64)
     monkeypatch.setattr(bounds, "IMAGES_AT_A_TIME", 5)
-    part = evaluation.posterior(vae, images[:11])
+    part = evaluation.posterior(fixed_vae, images[:11])
     np.testing.assert_array_equal(part.observed, whole.observed[:11])
-    in_parts = evaluation.importance_weighted(vae, part, (23, 5))
+    in_parts = evaluation.importance_weighted(fixed_vae, part, (23, 5))
     for k in (5, 23):
         np.testing.assert_allclose(in_parts[k], estimate[k][:11], rtol=1e-5)
 
@@ -165,29 +166,26 @@ def test_terms_are_those_of_the_model(make_vae, images):
         assert abs(getattr(found, name).mean() / expected - 1) < 0.02
 
 
-def test_the_model_stays_as_it_was(make_vae, images, dataset):
-    vae = make_vae()
-    before = [keras.ops.convert_to_numpy(v).copy() for v in vae.variables]
-    card = dict(vae.card)
-    kvae.evaluate(vae, dataset, samples=0, importance_samples=3)
-    for variable, value in zip(vae.variables, before, strict=True):
+def test_the_model_stays_as_it_was(fixed_vae, images, dataset):
+    before = [keras.ops.convert_to_numpy(v).copy() for v in fixed_vae.variables]
+    card = dict(fixed_vae.card)
+    kvae.evaluate(fixed_vae, dataset, samples=0, importance_samples=3)
+    for variable, value in zip(fixed_vae.variables, before, strict=True):
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), value)
-    assert vae.card == card
+    assert fixed_vae.card == card
 
 
-def test_the_seed_decides_pixels_and_draws(make_vae, images):
-    vae = make_vae()
-    one, same, other = (evaluation.posterior(vae, images, seed) for seed in (1, 1, 2))
+def test_the_seed_decides_pixels_and_draws(fixed_vae, images):
+    one, same, other = (evaluation.posterior(fixed_vae, images, seed) for seed in (1, 1, 2))
     assert one.observed_hash == same.observed_hash != other.observed_hash
-    first, again, another = (evaluation.terms(vae, of).elbo for of in (one, same, other))
+    first, again, another = (evaluation.terms(fixed_vae, of).elbo for of in (one, same, other))
     assert (first == again).all() and (first != another).any()
 
 
 @pytest.mark.parametrize("samples", [[], [0], [5, -1]])
-def test_numbers_of_draws_that_cannot_be_are_named(make_vae, images, samples):
-    vae = make_vae()
+def test_numbers_of_draws_that_cannot_be_are_named(fixed_vae, images, samples):
     with pytest.raises(ValueError, match="at least 1. Received: samples="):
-        evaluation.importance_weighted(vae, evaluation.posterior(vae, images), samples)
+        evaluation.importance_weighted(fixed_vae, evaluation.posterior(fixed_vae, images), samples)
 
 
 FIGURES = """
@@ -321,9 +319,8 @@ def test_a_report_of_a_flow_has_the_kl_of_the_flow(make_vae, make_flow, dataset)
 
 
 @once
-def test_a_report_says_what_it_found_and_how(make_vae, dataset):
-    vae = make_vae()
-    found = kvae.evaluate(vae, dataset, samples=0, importance_samples=20, seed=4)
+def test_a_report_says_what_it_found_and_how(fixed_vae, dataset):
+    found = kvae.evaluate(fixed_vae, dataset, samples=0, importance_samples=20, seed=4)
     bound, nll = found.figures["bound"], found.figures["nll"]
     assert list(nll) == ["1", "10", "20"]
     assert abs(bound["elbo"] + bound["reconstruction"] + bound["kl"]) < 1e-3
@@ -341,10 +338,10 @@ def test_a_report_says_what_it_found_and_how(make_vae, dataset):
     assert f"sha256 {protocol['observed_hash'][:8]}" in text
 
 
-def test_so_many_images_are_the_first_ones(make_vae, dataset):
-    vae = make_vae()
+def test_so_many_images_are_the_first_ones(fixed_vae, dataset):
     some, all_of_them = (
-        kvae.evaluate(vae, dataset, images=n, importance_samples=2, samples=0) for n in (5, None)
+        kvae.evaluate(fixed_vae, dataset, images=n, importance_samples=2, samples=0)
+        for n in (5, None)
     )
     for name, values in some.per_image.items():
         np.testing.assert_allclose(values, all_of_them.per_image[name][:5], rtol=1e-5)
@@ -372,15 +369,15 @@ def test_soft_targets_have_no_bits(make_vae, dataset):
     [({"split": "trial"}, "split='trial'"), ({"images": -1}, "images=-1"),
      ({"importance_samples": 0}, "importance_samples=0"), ({"images": 0}, "images=0")],
 )  # fmt: skip
-def test_arguments_that_cannot_be_are_named(make_vae, dataset, arguments, what):
+def test_arguments_that_cannot_be_are_named(fixed_vae, dataset, arguments, what):
     with pytest.raises(ValueError, match=what):
-        kvae.evaluate(make_vae(), dataset, samples=0, **arguments)
+        kvae.evaluate(fixed_vae, dataset, samples=0, **arguments)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("graphs")
 def test_a_model_differs_from_itself_by_nothing_and_from_a_worse_one_by_more(make_vae, dataset):
-    first, second = make_vae(), make_vae(beta=0.5)
+    first, second = make_vae(), make_vae(beta=0.5, optimizer="adam")
     second.fit(dataset.train, epochs=20, verbose=0)
     found = [
         kvae.evaluate(vae, dataset, samples=0, importance_samples=5) for vae in (first, second)
@@ -474,8 +471,8 @@ def test_mixed_precision_is_said_also_of_a_file(make_vae, dataset, tmp_path):
 
 
 @once
-def test_one_image_has_no_error(make_vae, dataset):
-    found = kvae.evaluate(make_vae(), dataset, images=1, samples=0, importance_samples=1)
+def test_one_image_has_no_error(fixed_vae, dataset):
+    found = kvae.evaluate(fixed_vae, dataset, images=1, samples=0, importance_samples=1)
     assert found.figures["bound"]["standard_error"]["elbo"] is None
     assert (
         "nan" not in json.dumps(found.as_dict(), allow_nan=False)
@@ -484,11 +481,10 @@ def test_one_image_has_no_error(make_vae, dataset):
 
 
 @once
-def test_validation_does_not_read_test_images(make_vae, dataset):
-    vae = make_vae()
+def test_validation_does_not_read_test_images(fixed_vae, dataset):
     blind = dataclasses.replace(dataset, test=255 - dataset.test)
     one, other = (
-        kvae.evaluate(vae, data, "validation", importance_samples=1).figures["samples"]
+        kvae.evaluate(fixed_vae, data, "validation", importance_samples=1).figures["samples"]
         for data in (dataset, blind)
     )
     for name in ("precision", "density", "memorisation", "floor"):
@@ -499,16 +495,23 @@ def test_validation_does_not_read_test_images(make_vae, dataset):
 # The command -------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def models(images, make_vae, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def both(images, make_vae, tmp_path_factory):
+    """A folder with a model before and after training, and with its images."""
+    folder = tmp_path_factory.mktemp("models")
     labels = np.arange(64) % 3
-    np.savez("bars.npz", x_train=images, y_train=labels, x_test=images[:30], y_test=labels[:30])
-    vae = make_vae(card={"origin": str(tmp_path / "bars.npz"), "dataset": "bars"})
-    vae.save("a.keras")
+    arrays = {"x_train": images, "y_train": labels, "x_test": images[:30], "y_test": labels[:30]}
+    np.savez(folder / "bars.npz", **arrays)
+    vae = make_vae(card={"origin": str(folder / "bars.npz"), "dataset": "bars"}, optimizer="adam")
+    vae.save(folder / "a.keras")
     vae.fit(images, epochs=2, verbose=0)
-    vae.save("b.keras")
-    return vae
+    vae.save(folder / "b.keras")
+    return folder
+
+
+@pytest.fixture
+def models(both, monkeypatch):
+    monkeypatch.chdir(both)
 
 
 @once

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import sys
+import zipfile
 
 import keras
 import numpy as np
@@ -19,7 +20,28 @@ import make  # noqa: E402
 SAVED = sorted(FILES.glob("format-*/*.keras"))
 
 
-@pytest.mark.parametrize("path", SAVED, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def quick(path):
+    """Whether a file is opened in every run: of each format each kind once, in turn of each writer.
+
+    All are opened where slow tests run, too.
+    """
+    backend, _, kind = path.stem.partition("-")
+    names = [other.stem.partition("-") for other in SAVED if other.parent == path.parent]
+    writers, kinds = (sorted({name[i] for name in names}) for i in (0, 2))
+    return writers[kinds.index(kind) % len(writers)] == backend
+
+
+def files(paths):
+    """Files as arguments of a test."""
+    slow = (pytest.mark.slow, pytest.mark.every_backend)
+    return pytest.mark.parametrize(
+        "path",
+        [pytest.param(path, marks=() if quick(path) else slow) for path in paths],
+        ids=[f"{path.parent.name}/{path.stem}" for path in paths],
+    )
+
+
+@files(SAVED)
 def test_a_file_opens_and_answers_as_it_did(path):
     backend, _, kind = path.stem.partition("-")
     expected = json.loads((path.parent / f"{backend}.json").read_text())[kind]
@@ -32,7 +54,7 @@ def test_a_file_opens_and_answers_as_it_did(path):
     assert int(ops.convert_to_numpy(vae.optimizer.iterations)) == found["step"]
 
 
-@pytest.mark.parametrize("path", SAVED[:: max(1, len(SAVED) // 6)], ids=lambda path: path.stem)
+@files(SAVED[:: max(1, len(SAVED) // 6)])
 def test_what_an_old_file_holds_trains_on_and_is_saved_in_the_format_of_today(path, tmp_path):
     vae = kvae.load(path)
     before = float(ops.convert_to_numpy(vae.step))
@@ -49,9 +71,10 @@ def test_there_is_a_file_of_every_kind_of_every_backend():
     folder = FILES / f"format-{FORMAT}"
     wanted = {f"{b}-{kind}" for b in ("tensorflow", "jax", "torch") for kind in make.KINDS}
     assert wanted <= {path.stem for path in folder.glob("*.keras")}
-    texts = {path.stem: json.dumps(kvae.load(path).get_config()) for path in
-             folder.glob(f"{keras.backend.backend()}-*.keras")}  # fmt: skip
-    held = "".join(texts.values())
+    held = "".join(
+        zipfile.ZipFile(path).read("config.json").decode()
+        for path in folder.glob(f"{keras.backend.backend()}-*.keras")
+    )
     kinds = [
         *kvae.likelihoods.LIKELIHOODS.values(),
         *kvae.priors.PRIORS.values(),

@@ -80,18 +80,28 @@ def parameters(latents, shape, units=8):
 
 
 PARTS = {
-    "likelihood": {"likelihood": lambda: Laplace(0.3)},
-    "prior": {"prior": lambda: Affine(3)},
-    "objective": {"objective": lambda: Capacity(2.0, beta=0.5, warmup_steps=3)},
-    "network": {"network": lambda: kvae.Network(features, parameters)},
+    "likelihood": lambda: Laplace(0.3),
+    "prior": lambda: Affine(3),
+    "objective": lambda: Capacity(2.0, beta=0.5, warmup_steps=3),
+    "network": lambda: kvae.Network(features, parameters),
 }
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_a_part_of_the_users_own_goes_all_the_way(part, images, tmp_path):
-    given = {name: make() for name, make in PARTS[part].items()}
+@pytest.mark.parametrize(
+    "own",
+    [
+        tuple(PARTS),
+        *(
+            pytest.param((name,), marks=(pytest.mark.slow, pytest.mark.every_backend))
+            for name in PARTS
+        ),
+    ],
+    ids=" ".join,
+)
+def test_parts_of_the_users_own_go_all_the_way(own, images, tmp_path):
+    given = {name: PARTS[name]() for name in own}
     network = given.pop("network", "mlp")
-    size = {"units": 12} if part == "network" else {"width": 8, "depth": 1}
+    size = {"units": 12} if network != "mlp" else {"width": 8, "depth": 1}
     vae = kvae.VAE(
         kvae.build_encoder((8, 8, 1), 3, network, **size),
         kvae.build_decoder((8, 8, 1), 3, network, **size),
@@ -99,7 +109,7 @@ def test_a_part_of_the_users_own_goes_all_the_way(part, images, tmp_path):
         seed=0,
     )
     vae.compile(keras.optimizers.Adam(1e-2))
-    losses = vae.fit(images, epochs=8, batch_size=32, verbose=0).history["loss"]
+    losses = vae.fit(images, epochs=8, batch_size=64, verbose=0).history["loss"]
     assert losses[-1] < losses[0]
     vae.save(tmp_path / "vae.keras")
     again = kvae.load(tmp_path / "vae.keras")

@@ -51,36 +51,34 @@ def decoded(monkeypatch):
     return spy
 
 
-def test_reconstruct_puts_images_over_their_reconstructions(make_vae, images):
-    vae = make_vae()
-    figure = kvae.reconstruct(vae, images[:6], columns=3, what="bars")
-    expected = kvae.plots.stacked_pairs(images[:6], vae.reconstruct(images[:6]), 3)
+def test_reconstruct_puts_images_over_their_reconstructions(fixed_vae, images):
+    figure = kvae.reconstruct(fixed_vae, images[:6], columns=3, what="bars")
+    expected = kvae.plots.stacked_pairs(images[:6], fixed_vae.reconstruct(images[:6]), 3)
     np.testing.assert_array_equal(picture(figure), expected)
     assert title(figure) == "6 bars, each over its reconstruction"
 
 
 @pytest.mark.parametrize("path", pictures.PATHS)
-def test_both_ends_of_a_path_are_the_reconstructions(make_vae, images, path):
-    vae = make_vae()
-    found = kvae.interpolate(vae, images[:4], images[4:8], steps=5, path=path)
+def test_both_ends_of_a_path_are_the_reconstructions(fixed_vae, images, path):
+    found = kvae.interpolate(fixed_vae, images[:4], images[4:8], steps=5, path=path)
     assert found.shape == (4, 5, 8, 8, 1)
-    np.testing.assert_allclose(found[:, 0], vae.reconstruct(images[:4]), **CLOSE)
-    np.testing.assert_allclose(found[:, -1], vae.reconstruct(images[4:8]), **CLOSE)
+    np.testing.assert_allclose(found[:, 0], fixed_vae.reconstruct(images[:4]), **CLOSE)
+    np.testing.assert_allclose(found[:, -1], fixed_vae.reconstruct(images[4:8]), **CLOSE)
 
 
-def test_the_middle_of_a_straight_path_decodes_the_middle(make_vae, images):
-    vae = make_vae()
-    means, _ = vae.encode(images[:2])
-    found = kvae.interpolate(vae, images[:1], images[1:2], steps=3)
-    np.testing.assert_allclose(found[0, 1:2], vae.decode(means.mean(0, keepdims=True)), **CLOSE)
+def test_the_middle_of_a_straight_path_decodes_the_middle(fixed_vae, images):
+    means, _ = fixed_vae.encode(images[:2])
+    found = kvae.interpolate(fixed_vae, images[:1], images[1:2], steps=3)
+    np.testing.assert_allclose(
+        found[0, 1:2], fixed_vae.decode(means.mean(0, keepdims=True)), **CLOSE
+    )
 
 
-def test_an_end_of_several_images_is_their_average(make_vae, images):
-    vae = make_vae()
-    means, _ = vae.encode(images)
-    found = kvae.interpolate(vae, [images[:5]], [images[5:]], steps=2)
+def test_an_end_of_several_images_is_their_average(fixed_vae, images):
+    means, _ = fixed_vae.encode(images)
+    found = kvae.interpolate(fixed_vae, [images[:5]], [images[5:]], steps=2)
     ends = np.stack([means[:5].mean(0), means[5:].mean(0)])
-    np.testing.assert_allclose(found[0], vae.decode(ends), **CLOSE)
+    np.testing.assert_allclose(found[0], fixed_vae.decode(ends), **CLOSE)
 
 
 def test_a_spherical_path_keeps_the_length_between_those_of_its_ends():
@@ -101,39 +99,36 @@ def test_a_spherical_path_keeps_the_length_between_those_of_its_ends():
 @pytest.mark.parametrize(
     "settings, what", [({"steps": 1}, "at least 2"), ({"path": "round"}, "linear, spherical")]
 )
-def test_no_path_at_all_is_refused(make_vae, images, settings, what):
+def test_no_path_at_all_is_refused(fixed_vae, images, settings, what):
     with pytest.raises(ValueError, match=what):
-        kvae.interpolate(make_vae(), images[:1], images[:1], **settings)
+        kvae.interpolate(fixed_vae, images[:1], images[:1], **settings)
     with pytest.raises(ValueError, match="one entry for each path"):
-        kvae.interpolate(make_vae(), images[:1], images[:2])
+        kvae.interpolate(fixed_vae, images[:1], images[:2])
 
 
-def test_like_without_temperature_is_the_reconstruction(make_vae, images):
-    vae = make_vae()
-    found = kvae.like(vae, images[0], count=3, temperature=0)
-    np.testing.assert_allclose(found, vae.reconstruct(images[:1]).repeat(3, 0), **CLOSE)
+def test_like_without_temperature_is_the_reconstruction(fixed_vae, images):
+    found = kvae.like(fixed_vae, images[0], count=3, temperature=0)
+    np.testing.assert_allclose(found, fixed_vae.reconstruct(images[:1]).repeat(3, 0), **CLOSE)
 
 
-def test_like_draws_around_the_average_posterior(make_vae, images, monkeypatch):
-    vae = make_vae()
-    mean, log_variance = vae.encode(images)
-    monkeypatch.setattr(vae, "decode", lambda latents: latents)
-    draws = kvae.like(vae, images, count=20_000, seed=0)
+def test_like_draws_around_the_average_posterior(fixed_vae, images, monkeypatch):
+    mean, log_variance = fixed_vae.encode(images)
+    monkeypatch.setattr(fixed_vae, "decode", lambda latents: latents)
+    draws = kvae.like(fixed_vae, images, count=20_000, seed=0)
     np.testing.assert_allclose(draws.mean(0), mean.mean(0), atol=0.05)
     np.testing.assert_allclose(draws.var(0), np.exp(log_variance).mean(0), rtol=0.05)
 
 
-def test_like_gives_the_same_images_for_the_same_seed(make_vae, images):
-    vae = make_vae()
-    one, same, other, free = (kvae.like(vae, images[0], 2, seed) for seed in (1, 1, 2, None))
+def test_like_gives_the_same_images_for_the_same_seed(fixed_vae, images):
+    one, same, other, free = (kvae.like(fixed_vae, images[0], 2, seed) for seed in (1, 1, 2, None))
     np.testing.assert_array_equal(one, same)
     assert (one != other).any() and (one != free).any()
 
 
 @pytest.mark.parametrize("settings", [{"count": 0}, {"temperature": -1}, {"temperature": np.nan}])
-def test_like_refuses_what_cannot_be_drawn(make_vae, images, settings):
+def test_like_refuses_what_cannot_be_drawn(fixed_vae, images, settings):
     with pytest.raises(ValueError, match="must be"):
-        kvae.like(make_vae(), images[0], **settings)
+        kvae.like(fixed_vae, images[0], **settings)
 
 
 @pytest.mark.parametrize("method, latent_dim", [("tsne", 3), ("tsne", 1), ("pca", 3), ("plane", 2)])
@@ -162,9 +157,9 @@ def test_principal_components_are_uncorrelated_and_ordered_by_variance():
     "count, method, what", [(9, "plane", "needs a model of 2 latents"), (9, "umap", "tsne, pca"),
                             (2, "pca", "at least 3 images")]
 )  # fmt: skip
-def test_latent_refuses_what_it_cannot_draw(make_vae, images, count, method, what):
+def test_latent_refuses_what_it_cannot_draw(fixed_vae, images, count, method, what):
     with pytest.raises(ValueError, match=what):
-        kvae.latent(make_vae(), images[:count], method=method)
+        kvae.latent(fixed_vae, images[:count], method=method)
 
 
 def test_the_manifold_of_two_latents_is_the_plane_of_the_prior(make_vae, images):
@@ -192,16 +187,15 @@ def test_the_manifold_of_more_latents_has_the_centre_and_spread_of_the_means(
     np.testing.assert_allclose(spread, 2 * 0.96742 * widest, rtol=1e-4)
 
 
-def test_traversals_are_ordered_by_kl_and_move_one_latent(make_vae, images, decoded):
-    vae = make_vae()
-    kl = vae.kl_per_latent(images)
-    seen = decoded(vae)
-    figure = kvae.traversals(vae, images, latents=2, steps=5)
+def test_traversals_are_ordered_by_kl_and_move_one_latent(fixed_vae, images, decoded):
+    kl = fixed_vae.kl_per_latent(images)
+    seen = decoded(fixed_vae)
+    figure = kvae.traversals(fixed_vae, images, latents=2, steps=5)
     order = np.argsort(-kl)[:2]
     labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
     assert labels == [f"latent {i + 1}: {kl[i]:.2f}" for i in order]
     (points,) = seen
-    expected = np.tile(vae.encode(images[:1])[0], (2, 5, 1))
+    expected = np.tile(fixed_vae.encode(images[:1])[0], (2, 5, 1))
     for row, i in enumerate(order):
         expected[row, :, i] = [-3, -1.5, 0, 1.5, 3]
     np.testing.assert_allclose(points.reshape(2, 5, 3), expected, **CLOSE)

@@ -90,11 +90,13 @@ def test_a_framed_picture_keeps_every_pixel(tmp_path, size, count):
     chart = plots.framed(picture, "A title of some length, which says what, and how many", ["row"])
     plots.save_picture(chart, tmp_path / "framed.png")
     read = np.rint(imread(tmp_path / "framed.png")[..., :3] * 255)
-    windows = np.lib.stride_tricks.sliding_window_view(read, picture.shape)[..., 0, :, :, :]
+    height, width, _ = picture.shape
+    place = tuple(np.argwhere((picture != 255).all(-1))[0])  # white is everywhere
+    starts = np.argwhere((read == picture[place]).all(-1)) - place
     assert any(
-        (window[0] == picture[0]).all() and (window == picture).all()
-        for row in windows
-        for window in row
+        np.array_equal(read[row : row + height, column : column + width], picture)
+        for row, column in starts
+        if row >= 0 and column >= 0
     )
 
 

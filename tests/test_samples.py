@@ -4,7 +4,7 @@ import random
 
 import numpy as np
 import pytest
-from marks import once
+from marks import once, slow_elsewhere
 
 import kvae
 from kvae.evaluation import (
@@ -56,8 +56,9 @@ def bars():
 
 
 @pytest.fixture(scope="module")
-def classifier(bars):
-    return train_classifier(bars, seed=0, updates=100)
+def classifier(bars, with_graphs):
+    with with_graphs():
+        return train_classifier(bars, seed=0, updates=100)
 
 
 class Copies:
@@ -304,7 +305,11 @@ def test_a_tampered_classifier_is_refused_in_one_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "count, within", [(1000, 0.01), pytest.param(10_000, 2e-4, marks=pytest.mark.slow)]
+    "count, within",
+    [
+        pytest.param(1000, 0.01, marks=slow_elsewhere),
+        pytest.param(10_000, 2e-4, marks=pytest.mark.slow),
+    ],
 )
 def test_the_shipped_classifier_is_as_good_as_it_says(mnist, count, within):
     classifier, why = classifier_for(mnist)

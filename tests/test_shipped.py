@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 from keras import ops
@@ -6,11 +8,12 @@ import kvae
 from kvae import evaluation, shipped
 
 every_model = pytest.mark.parametrize("name", shipped.SHIPPED)
+loaded = functools.cache(kvae.load)
 
 
 @every_model
 def test_a_shipped_model_loads_by_its_name_and_draws(name):
-    vae = kvae.load(name)
+    vae = loaded(name)
     images = vae.generate(4, seed=0)
     assert images.shape == (4, 28, 28, 1)
     assert images.std() > 0.1
@@ -20,7 +23,7 @@ def test_a_shipped_model_loads_by_its_name_and_draws(name):
 
 @every_model
 def test_its_card_says_how_to_make_it_and_what_it_was_trained_on(name):
-    card = kvae.load(name).card
+    card = loaded(name).card
     assert card["command"].startswith("kvae train --")
     assert "--dataset mnist" in card["command"]
     assert card["images"]["train"] == 55_000
@@ -48,7 +51,7 @@ def test_its_figures_are_those_of_its_file(name, mnist):
 
 @every_model
 def test_noise_becomes_latents_and_latents_noise(name):
-    prior = kvae.load(name).prior
+    prior = loaded(name).prior
     noise = ops.convert_to_tensor(np.random.default_rng(0).standard_normal((1000, 40), "float32"))
     again = prior.to_noise(prior.from_noise(noise))
     np.testing.assert_allclose(ops.convert_to_numpy(again), ops.convert_to_numpy(noise), atol=1e-4)

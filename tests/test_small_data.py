@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from kvae_cli import main
 from kvae_cli.evaluate import sentence
 from kvae_cli.interpolate import pairs
+from marks import once
 
 import kvae
 from kvae import diagnosis
@@ -38,15 +39,16 @@ def run(*words):
     return result.stdout
 
 
+@once
 def test_three_images_go_through_every_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.savez("few.npz", x_train=drawn(3))
     words = ["train", "--dataset", "few.npz", "--preset", "mlp-400", "--epochs", 1, "--quiet"]
     said = run(*words, "--latent-dim", 2, "--out", "vae.keras")
     assert "±" not in said  # one test image
-    printed = run("evaluate", "vae.keras", "vae.keras", "-k", 3, "--quiet")
+    printed = run("evaluate", "vae.keras", "vae.keras", "-k", 2, "--quiet")
     assert "±" not in printed and "not to be seen in one image" in printed
-    figures = json.loads(run("evaluate", "vae.keras", "-k", 3, "--json", "--quiet"))
+    figures = json.loads(run("evaluate", "vae.keras", "-k", 2, "--json", "--quiet"))
     (found,) = figures["models"].values()
     assert found["bound"]["standard_error"]["elbo"] is None and found["latents"]["active"] is None
     run("evaluate", "vae.keras", "-k", 2, "--split", "train", "--samples", 1, "--quiet")
@@ -54,6 +56,8 @@ def test_three_images_go_through_every_command(tmp_path, monkeypatch):
     run("curves", "--model", "vae.keras", "--show", "terms")
     run("generate", "--model", "vae.keras", "--like", "test:0", "--count", 1)
     run("reconstruct", "--model", "vae.keras")
+    run("score", "test:0", "--model", "vae.keras", "-k", 2, "--map", "map.png")
+    run("outliers", "--model", "vae.keras", "-k", 2, "--complexity")
     run("latent", "--model", "vae.keras", "--show", "traversals")
 
 

@@ -60,7 +60,7 @@ def finished(dataset, small, tmp_path_factory):
 def of_two_draws(dataset, small, tmp_path_factory):
     """Another, of the mean of two draws."""
     folder = tmp_path_factory.mktemp("of_two_draws")
-    return train(dataset, folder / "vae.keras", mean_of_draws=2), folder
+    return train(dataset, folder / "vae.keras", mean_of_draws=2, epochs=2), folder
 
 
 def test_a_run_leaves_a_model_a_history_curves_and_grids(finished):
@@ -293,7 +293,7 @@ def test_a_disk_that_fills_up_is_named_with_what_is_kept(dataset, small, tmp_pat
 
     monkeypatch.setattr(kvae.VAE, "save", save)
     with pytest.raises(OSError, match=r"vae.keras cannot be written: No space.* Epoch 1 is kept"):
-        train(dataset, tmp_path / "vae.keras")
+        train(dataset, tmp_path / "vae.keras", epochs=2)
     assert kvae.load(tmp_path / "vae.keras").card["epochs"] == 1
 
 
@@ -321,6 +321,8 @@ def interrupt_in_epoch(monkeypatch, epoch):
     monkeypatch.setattr(sys.modules["kvae.training.watch"], "BetaLogger", Interrupt)
 
 
+@pytest.mark.slow
+@pytest.mark.every_backend
 def test_control_c_keeps_the_last_finished_epoch_on_disk(dataset, small, tmp_path, monkeypatch):
     interrupt_in_epoch(monkeypatch, 2)
     out = tmp_path / "vae.keras"
@@ -379,7 +381,10 @@ def test_the_file_must_be_called_keras(tmp_path):
     "images, batch_size, epochs", [(55_000, 64, 10), (1_437, 64, 131), (9, 64, 3000)]
 )
 def test_small_data_sets_get_more_epochs(images, batch_size, epochs):
-    assert default_epochs(images, batch_size) == epochs
+    recipe = kvae.Recipe(batch_size=batch_size)
+    assert default_epochs(images, recipe) == epochs
+    half = default_epochs(images, recipe.replaced(least_updates=1_500))
+    assert half == max(10, -(-1_500 * epochs // 3_000))
 
 
 @pytest.mark.parametrize("updates", [1, 2, 20, 10_000])
@@ -410,6 +415,8 @@ print(kvae.load(sys.argv[2]).generate(3, seed=0).shape)
     assert run(code, keras.backend.backend(), *files, blocked=blocked).strip() == "(3, 8, 8, 1)"
 
 
+@pytest.mark.slow
+@pytest.mark.every_backend
 def test_mixed_precision_trains(dataset, small, tmp_path):
     former = keras.config.dtype_policy().name
     vae = train(dataset, tmp_path / "vae.keras", precision="mixed_bfloat16", epochs=1)

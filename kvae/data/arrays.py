@@ -6,16 +6,17 @@ from typing import Any
 
 import numpy as np
 
+from kvae.data.fitting import CHANNELS, Fitting
+from kvae.limits import pieces
 from kvae.printable import printable
 
 __all__ = ["Dataset", "from_arrays", "reduced", "resized"]
 
 CHOICES = (
-    "A data set is a TensorFlow Datasets name, the path of an .npz or .npy file or of a folder of "
-    "images or IDX files, or 'digits'."
+    "A data set is a folder or an archive of images, an .npz or .npy file, a table of images (.csv "
+    "or .jsonl), a folder of IDX files, a TensorFlow Datasets name, 'digits' or 'shapes'."
 )
 SPLITS = ("train", "validation", "test")
-FOLDERS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,6 +35,7 @@ class Dataset:
         class_names: The name of label 0, of label 1, …; empty where they are not known.
         notice: What a user should know about how the data were obtained; mostly empty.
         origin: What `kvae.data.load` reads again as these data; empty where nothing does.
+        fitting: How pictures became these images, and others do.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Dataset:
     class_names: tuple[str, ...] = ()
     notice: str = ""
     origin: str = ""
+    fitting: Fitting | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -111,20 +114,43 @@ def from_arrays(
     shapes = {split: images[split].shape[1:] for split in SPLITS if split not in missing}
     if len(set(shapes.values())) > 1:
         raise ValueError(f"All images of {source} must have one shape. Received: {shapes}")
-    if len(images["train"]) <= len(missing):
+    check_enough(len(images["train"]), missing, source)
+    held = shares(len(images["train"]), missing)
+    for arrays in (images, labels) if missing else ():
+        if (whole := arrays["train"]) is not None:
+            arrays |= {split: whole[rows] for split, rows in held.items()}
+    labels = {f"{split}_labels": array for split, array in labels.items()}
+    height, width, channels = images["train"].shape[1:]
+    kinds = {number: kind for kind, number in CHANNELS.items()}
+    fitting = Fitting(image_size=(height, width), channels=kinds.get(channels))
+    return Dataset(
+        name=name, source=source, class_names=class_names, fitting=fitting, **images, **labels
+    )
+
+
+def check_enough(count: int, missing: Sequence[str], source: str) -> None:
+    """Refuses so few train images that none would be left when others are held out."""
+    if count <= len(missing):
         raise ValueError(
             f"At least {len(missing) + 1} train images of {source} are needed, because "
-            f"{' and '.join(missing)} images are split off. Received: {len(images['train'])}"
+            f"{' and '.join(missing)} images are split off. Received: {count}"
         )
+
+
+def shares(count: int, missing: Sequence[str]) -> dict[str, np.ndarray]:
+    """Which of so many train images are held out for the splits that are missing, and which stay.
+
+    Returns:
+        The rows by split, in order, of those that are missing and of "train".
+    """
+    left, rows = np.arange(count), {}
     for split in missing:
-        count = len(images["train"])
-        size = min(max(1, count // 10), 5_000 if split == "validation" else count)
-        held = np.isin(np.arange(count), np.random.default_rng(0).permutation(count)[:size])
-        for arrays in (images, labels):
-            if arrays["train"] is not None:
-                arrays[split], arrays["train"] = arrays["train"][held], arrays["train"][~held]
-    labels = {f"{split}_labels": array for split, array in labels.items()}
-    return Dataset(name=name, source=source, class_names=class_names, **images, **labels)
+        most = 5_000 if split == "validation" else len(left)
+        size = min(max(1, len(left) // 10), most)
+        held = np.zeros(len(left), bool)
+        held[np.random.default_rng(0).permutation(len(left))[:size]] = True
+        rows[split], left = left[held], left[~held]
+    return {**rows, "train": left}
 
 
 def resized(dataset: Dataset, height: int, width: int) -> Dataset:
@@ -184,7 +210,7 @@ def reduced(dataset: Dataset, per_class: int) -> Dataset:
 
 def checked_images(images: np.ndarray, what: str) -> np.ndarray:
     """The same images as (count, height, width, channels), uint8, or float32 in [0, 1]."""
-    images = np.asarray(images)
+    images = images if isinstance(images, np.memmap) else np.asarray(images)
     kind, shape = images.dtype.kind, images.shape
     if images.ndim not in (3, 4) or not images.size:
         raise ValueError(
@@ -193,16 +219,14 @@ def checked_images(images: np.ndarray, what: str) -> np.ndarray:
         )
     if kind not in "biuf":
         raise ValueError(f"The {what} must be uint8, or floats in [0, 1]. Received: {images.dtype}")
-    strange = images.size - np.count_nonzero(np.isfinite(images))
-    least, most = images.min(), images.max()
+    least, most, strange = extremes(images)
     fault = ""
-    if images.ndim == 4 and shape[1] in (1, 3) and shape[2] == shape[3] > 4:
+    if images.ndim == 4 and is_channels_first(shape):
         fault = f"have their channels last: numpy.moveaxis(images, 1, -1). Received: shape {shape}"
     elif strange:
         fault = f"be finite. Received: {strange:,} values that are NaN or infinite"
     elif kind == "f" and (least < 0 or most > 1):
-        cure = "Divide by 255, or pass uint8" if 0 <= least and most <= 255 else "Rescale them"
-        fault = f"be in [0, 1], being floats. {cure}. Received: {least:g} to {most:g}"
+        fault = f"be in [0, 1], being floats. {cure(least, most)}. Received: {least:g} to {most:g}"
     elif kind in "iu" and (least < 0 or most > 255):
         fault = f"be in 0…255, being integers. Rescale them. Received: {least} to {most}"
     elif kind in "iu" and most == 1:
@@ -212,7 +236,37 @@ def checked_images(images: np.ndarray, what: str) -> np.ndarray:
     images = images.astype("float32" if kind == "f" else "uint8", copy=False)
     images = images * np.uint8(255) if kind == "b" else images
     images = images[..., np.newaxis] if images.ndim == 3 else images
+    if isinstance(images, np.memmap):  # of which batches alone are copied
+        return images
     return np.require(images, requirements=["C", "W"])  # torch warns where it cannot write
+
+
+def extremes(images: np.ndarray) -> tuple[Any, Any, int]:
+    """The least and the largest value, and how many are not finite; read piece by piece."""
+    least, most, strange = [], [], 0
+    for piece in pieces(images):
+        least.append(piece.min())
+        most.append(piece.max())
+        if piece.dtype.kind == "f":
+            strange += piece.size - np.count_nonzero(np.isfinite(piece))
+    return min(least), max(most), strange
+
+
+def is_channels_first(shape: Sequence[int]) -> bool:
+    """Whether (count, …) is of images whose channels come before height and width.
+
+    The second axis is one of 1, 3 and 4, and the last has more than channels have.
+    """
+    return shape[1] in CHANNELS.values() and shape[3] > max(CHANNELS.values())
+
+
+def cure(least: float, most: float) -> str:
+    """How floats of this range come to lie in [0, 1]."""
+    if least >= 0:
+        return "Divide by 255, or pass uint8" if most <= 255 else "Rescale them"
+    if least >= -1 and most <= 1:
+        return "(images + 1) / 2 does it"
+    return "Undo their standardisation: images * std + mean" if most <= 20 else "Rescale them"
 
 
 def checked_labels(

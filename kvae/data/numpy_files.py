@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from kvae.data.arrays import CHOICES, FOLDERS, Dataset, from_arrays
+from kvae.data.arrays import CHOICES, Dataset, from_arrays
 from kvae.data.guarded import Sparing, check_fits, filled, most_unpacked, opened, shown
 from kvae.printable import printable
 
@@ -19,8 +19,9 @@ __all__ = ["NUMPY", "read_numpy_file"]
 NUMPY = (".npz", ".npy")
 HEADER = 2**14  # bytes; NumPy itself refuses a header of over 10,000
 DIRECTORY = 2**20  # bytes, of an archive's list of what is in it
-KNOWN = {f"x_{short}": split for short, split in FOLDERS.items()}
-KNOWN |= {f"y_{short}": f"{split}_labels" for short, split in FOLDERS.items()}
+SHORT = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
+KNOWN = {f"x_{short}": split for short, split in SHORT.items()}
+KNOWN |= {f"y_{short}": f"{split}_labels" for short, split in SHORT.items()}
 
 
 def read_numpy_file(path: pathlib.Path) -> Dataset:

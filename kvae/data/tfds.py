@@ -4,6 +4,7 @@ TensorFlow takes seconds to import and 400 MiB, which training on another framew
 """
 
 import contextlib
+import dataclasses
 import difflib
 import fnmatch
 import json
@@ -22,7 +23,12 @@ from typing import Any
 import numpy as np
 
 from kvae.data.arrays import CHOICES, SPLITS, Dataset, from_arrays
+from kvae.data.fitting import Fitting
 from kvae.data.guarded import opened, shown
+from kvae.data.listing import Picture
+from kvae.data.pictures import Progress, Reader, as_dataset
+from kvae.data.sources import Spool
+from kvae.data.store import Cache, default_cache, key_of
 from kvae.printable import printable
 
 CLASS_KEYS = {"type", "pythonClassName", "python_class_name"}  # of features.json
@@ -30,7 +36,13 @@ MOST_BYTES = 2**24  # of features.json
 TFDS_HOST = "https://storage.googleapis.com"
 
 
-def read_tfds(name: str, data_dir: str | os.PathLike | None, download: bool = True) -> Dataset:
+def read_tfds(
+    name: str,
+    data_dir: str | os.PathLike | None,
+    download: bool = True,
+    fitting: Fitting | None = None,
+    progress: Progress | None = None,
+) -> Dataset:
     """A data set of TensorFlow Datasets, downloaded and prepared where that is not yet done.
 
     TensorFlow is imported to prepare it; and to read it, where it is not stored plainly.
@@ -72,14 +84,16 @@ def read_tfds(name: str, data_dir: str | os.PathLike | None, download: bool = Tr
         ) from None
     info, features = builder.info, dict(builder.info.features.items())
     splits = [split for split in SPLITS if split in info.splits]
-    if None in getattr(features.get("image"), "shape", [None]) or "train" not in splits:
+    if not isinstance(features.get("image"), tfds.features.Image) or "train" not in splits:
         raise ValueError(
-            f"{name!r} of TensorFlow Datasets must have a feature 'image' of one size and a split "
-            f"'train'. Found: {printable(features)} in "
+            f"{name!r} of TensorFlow Datasets must have a feature 'image' and a split 'train'. "
+            f"Found: {printable(features)} in "
             f"{printable(', '.join(info.splits)) or 'no split'}"
         )
     classes = isinstance(features.get("label"), tfds.features.ClassLabel)
     wanted = {key: features[key] for key in ("image", *(["label"] if classes else []))}
+    if None in features["image"].shape:
+        return of_any_size(builder, splits, wanted, fitting or Fitting(), progress)
     try:
         if "tensorflow" not in sys.modules and all(
             plain(builder, split, features["image"]) for split in splits
@@ -110,6 +124,35 @@ def read_tfds(name: str, data_dir: str | os.PathLike | None, download: bool = Tr
     class_names = features["label"].names if classes else ()
     source = f"TensorFlow Datasets {info.full_name}"
     return from_arrays(**arrays, class_names=class_names, name=info.name, source=source)
+
+
+def of_any_size(
+    builder: Any, splits: list[str], wanted: dict, fitting: Fitting, progress: Progress | None
+) -> Dataset:
+    """A data set whose images have many sizes: their files are decoded as those of a folder are."""
+    import_tensorflow()
+    import tensorflow_datasets as tfds
+
+    info = builder.info
+    source = f"TensorFlow Datasets {info.full_name}"
+    names = wanted["label"].names if "label" in wanted else ()
+    partly = tfds.decode.PartialDecoding(
+        dict.fromkeys(wanted, True), decoders={"image": tfds.decode.SkipDecoding()}
+    )
+    with contextlib.closing(Spool(source)) as spool:
+        pictures = []
+        for split in splits:
+            read = builder.as_dataset(
+                split=split, decoders=partly, read_config=tfds.ReadConfig(try_autocache=False)
+            )
+            for i, example in enumerate(tfds.as_numpy(read)):
+                spool.add(f"{split}/{i}", example["image"])
+                label = names[example["label"]] if names else None
+                pictures.append(Picture(f"{split}/{i}", split, label))
+        key = key_of(str(builder.data_dir), dataclasses.astuple(fitting))
+        reader = Reader(spool, pictures, fitting, False, progress)
+        arrays, facts = reader.read(Cache(default_cache(), info.name, key), keep=False)
+    return as_dataset(arrays, facts, info.name, source, [], names)
 
 
 def import_tensorflow() -> None:

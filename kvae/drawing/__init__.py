@@ -10,6 +10,7 @@ from kvae.drawing.pictures import (
     reconstruct,
     traversals,
 )
+from kvae.drawing.surprise import surprise
 
 __all__ = [
     "charts",
@@ -20,5 +21,6 @@ __all__ = [
     "manifold",
     "plots",
     "reconstruct",
+    "surprise",
     "traversals",
 ]

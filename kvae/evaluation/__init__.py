@@ -1,6 +1,5 @@
 """Evaluation: bounds and other figures of a trained model, each with its protocol."""
 
-from kvae.evaluation.bounds import device, importance_weighted, posterior, terms
 from kvae.evaluation.classifier import Classifier, classifier_for, train_classifier
 from kvae.evaluation.comparison import compare
 from kvae.evaluation.distances import (
@@ -18,18 +17,23 @@ from kvae.evaluation.latents import (
     prior_gap_at_least,
 )
 from kvae.evaluation.neighbours import beside_neighbours, memorisation, nearest_neighbours
+from kvae.evaluation.outliers import Outliers, auroc, complexity, outliers
 from kvae.evaluation.report import Evaluation, evaluate
 from kvae.evaluation.samples import sample_quality
 from kvae.evaluation.training import test_figures, train_figures
+from kvae.model.bounds import device, importance_weighted, posterior, terms
 
 __all__ = [
     "Classifier",
     "Evaluation",
+    "Outliers",
     "active_units",
+    "auroc",
     "beyond_chance",
     "beside_neighbours",
     "classifier_for",
     "compare",
+    "complexity",
     "device",
     "evaluate",
     "frechet_distance",
@@ -41,6 +45,7 @@ __all__ = [
     "mutual_information",
     "nearest_neighbours",
     "neighbour_accuracy",
+    "outliers",
     "posterior",
     "precision_recall_density_coverage",
     "prior_gap_at_least",

@@ -10,14 +10,6 @@ import numpy as np
 from keras import ops
 
 from kvae.data import Dataset, fitted
-from kvae.evaluation.bounds import (
-    Posterior,
-    device,
-    digest,
-    importance_weighted,
-    posterior,
-    terms,
-)
 from kvae.evaluation.latents import (
     active_units,
     beyond_chance,
@@ -30,6 +22,14 @@ from kvae.evaluation.samples import sample_quality
 from kvae.evaluation.text import protocol_line, rows_of
 from kvae.likelihoods import bits_per_dimension
 from kvae.model import VAE
+from kvae.model.bounds import (
+    Posterior,
+    device,
+    digest,
+    importance_weighted,
+    posterior,
+    terms,
+)
 from kvae.parts import check_seed
 from kvae.version import __version__
 

@@ -5,6 +5,7 @@ from kvae.likelihoods.continuous_bernoulli import ContinuousBernoulli
 from kvae.likelihoods.discretized_logistic import DiscretizedLogistic
 from kvae.likelihoods.gaussian import Gaussian
 from kvae.likelihoods.likelihood import Likelihood, bits_per_dimension
+from kvae.likelihoods.logistic_mixture import LogisticMixture
 from kvae.likelihoods.named import LIKELIHOODS, get
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "DiscretizedLogistic",
     "Gaussian",
     "Likelihood",
+    "LogisticMixture",
     "bits_per_dimension",
     "get",
 ]

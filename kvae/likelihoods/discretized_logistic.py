@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kvae.likelihoods.images import in_pieces
 from kvae.likelihoods.likelihood import (
     Likelihood,
     bounded_scale,
@@ -67,12 +68,13 @@ class DiscretizedLogistic(Likelihood):
         """As for every likelihood; floats between the 256 levels are refused too."""
         array = super().check(images, image_shape)
         if array.dtype.kind == "f":
-            between = array[np.abs(255 * array - np.rint(255 * array)) > 1e-3]
-            if len(between):
-                raise ValueError(
-                    f"Images must be {self.support}. Received: {array.dtype} with {between[0]:g}. "
-                    "Pass them as uint8, or take another likelihood."
-                )
+            for piece in in_pieces(array):
+                between = piece[np.abs(255 * piece - np.rint(255 * piece)) > 1e-3]
+                if len(between):
+                    raise ValueError(
+                        f"Images must be {self.support}. Received: {array.dtype} with "
+                        f"{between[0]:g}. Pass them as uint8, or take another likelihood."
+                    )
         return array
 
     def location_and_scale(self, parameters: Any) -> Any:
@@ -84,13 +86,7 @@ class DiscretizedLogistic(Likelihood):
         """Log-probability of each image: (batch,), float32, nats."""
         location, scale = map(flat, self.location_and_scale(parameters))
         level = ops.round(255 * flat(observed))  # whole, so differences keep digits
-        above, below = (level - location + 0.5) / scale, (level - location - 0.5) / scale
-        # σ(b) - σ(a) = σ(b) σ(-a) (1 - exp(a - b)): a product, of which no factor cancels.
-        under_upper_edge = ops.where(level < 255, -ops.softplus(-above), 0.0)
-        over_lower_edge = ops.where(level > 0, -ops.softplus(below), 0.0)
-        inside = ops.logical_and(level > 0, level < 255)
-        overlap = ops.where(inside, ops.log(-ops.expm1(-1 / scale)), 0.0)
-        return ops.sum(under_upper_edge + over_lower_edge + overlap, axis=1)
+        return ops.sum(log_prob_of_level(level, location, scale), axis=1)
 
     def mean(self, parameters: Any) -> Any:
         """The expected image, (batch, height, width, channels), float32 in [0, 1].
@@ -98,11 +94,7 @@ class DiscretizedLogistic(Likelihood):
         It is that of the logistic cut to [0, 1] before it is rounded to levels, in closed form;
         rounding moves it by half a level at the most, by nothing visible from s of one level on.
         """
-        location, scale = self.location_and_scale(parameters)
-        offset = location - 127.5
-        far, near = 127.5 + ops.abs(offset), 127.5 - ops.abs(offset)
-        gap = scale * (ops.softplus(near / scale) - ops.softplus(-far / scale))
-        return ops.clip((127.5 + ops.sign(offset) * (127.5 - gap)) / 255, 0.0, 1.0)
+        return mean_of_cut(*self.location_and_scale(parameters))
 
     def sample(self, parameters: Any, seed: Any = None) -> Any:
         """One draw of each image, (batch, height, width, channels), float32, multiples of 1/255."""
@@ -114,3 +106,22 @@ class DiscretizedLogistic(Likelihood):
     def get_config(self) -> dict:
         """The constructor's arguments."""
         return {**super().get_config(), "min_scale": self.min_scale}
+
+
+def log_prob_of_level(level: Any, location: Any, scale: Any) -> Any:
+    """Log-probability of levels 0…255 under discretised logistics, all in levels, float32."""
+    above, below = (level - location + 0.5) / scale, (level - location - 0.5) / scale
+    # σ(b) - σ(a) = σ(b) σ(-a) (1 - exp(a - b)): a product, of which no factor cancels.
+    under_upper_edge = ops.where(level < 255, -ops.softplus(-above), 0.0)
+    over_lower_edge = ops.where(level > 0, -ops.softplus(below), 0.0)
+    inside = ops.logical_and(level > 0, level < 255)
+    overlap = ops.where(inside, ops.log(-ops.expm1(-1 / scale)), 0.0)
+    return under_upper_edge + over_lower_edge + overlap
+
+
+def mean_of_cut(location: Any, scale: Any) -> Any:
+    """Means of logistics cut to 0…255, given in levels, as float32 in [0, 1]."""
+    offset = location - 127.5
+    far, near = 127.5 + ops.abs(offset), 127.5 - ops.abs(offset)
+    gap = scale * (ops.softplus(near / scale) - ops.softplus(-far / scale))
+    return ops.clip((127.5 + ops.sign(offset) * (127.5 - gap)) / 255, 0.0, 1.0)

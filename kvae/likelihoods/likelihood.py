@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kvae.likelihoods.images import as_array, extremes, range_cure, shape_cure
 from kvae.parts import Part
 
 __all__ = [
@@ -31,6 +32,7 @@ class Likelihood(Part):
     Attributes:
         parameters_per_value: How many raw parameters the decoder gives for each value. They lie
             along the last axis: first the `channels` locations (or logits), then the scales.
+        locations: How many of them are locations (or logits): 1, of a mixture more.
         support: The images that `check` lets pass, in words.
         protocol: How images are observed and scored, in words, for a model's card.
         measure: What `log_prob` is the logarithm of: "probability", "density", "neither", or, if a
@@ -57,6 +59,7 @@ class Likelihood(Part):
     """
 
     parameters_per_value = 1
+    locations = 1
     support = "bool, integers in 0…255 or floats in [0, 1]"
 
     @property
@@ -72,27 +75,39 @@ class Likelihood(Part):
     def check(self, images: Any, image_shape: tuple[int, int, int]) -> np.ndarray:
         """Images as an array, or a ValueError that says what they should be.
 
+        NumPy arrays are not copied, and of uint8 and bool no value is read.
+
         Args:
-            images: (count, height, width, channels), integers in 0…255 or floats in [0, 1].
+            images: (count, height, width, channels), integers in 0…255 or floats in [0, 1]; grey
+                ones may be (count, height, width). An array, a tensor of any framework, or a list
+                of images.
             image_shape: (height, width, channels) that the model expects.
+
+        Returns:
+            (count, height, width, channels), of the same dtype.
         """
-        array = np.asarray(ops.convert_to_numpy(images))
-        if array.ndim != 4 or tuple(array.shape[1:]) != tuple(image_shape) or not len(array):
+        if not (hasattr(images, "__array__") or isinstance(images, (list, tuple))):
+            raise ValueError(
+                "Images must be an array, a tensor or a list of images. "
+                f"Received: {type(images).__name__}"
+            )
+        array = as_array(images)
+        if array.ndim == 3 and (*array.shape[1:], 1) == tuple(image_shape):
+            array = array[..., np.newaxis]
+        if array.ndim != 4 or array.shape[1:] != tuple(image_shape) or not len(array):
             raise ValueError(
                 f"Images must have shape (count, {', '.join(map(str, image_shape))}). "
-                f"Received: shape {array.shape}"
+                f"Received: shape {array.shape}.{shape_cure(array.shape, image_shape)}"
             )
         if array.dtype.kind not in "buif":
             raise ValueError(f"Images must be {self.support}. Received: dtype {array.dtype}")
         if array.dtype in (np.uint8, np.bool_):
             return array
-        low, high = array.min(), array.max()
-        limit = 1 if array.dtype.kind == "f" else 255
-        if not (low >= 0 and high <= limit):  # so written, NaN is refused too
-            hint = " Divide them by 255." if limit == 1 and low >= 0 and 1 < high <= 255 else ""
+        low, high = extremes(array)
+        if not (low >= 0 and high <= (1 if array.dtype.kind == "f" else 255)):  # NaN neither
             raise ValueError(
-                f"Images must be {self.support}. Received: {array.dtype} from {low:g} to {high:g}."
-                f"{hint}"
+                f"Images must be {self.support}. Received: {array.dtype} from {low:g} to {high:g}. "
+                + range_cure(array.dtype.kind, low, high)
             )
         return array
 
@@ -168,11 +183,13 @@ class Likelihood(Part):
             (batch, height, width, channels · parameters_per_value), float32.
         """
         mean = np.clip(np.asarray(mean, "float32"), 1e-3, 1 - 1e-3)
-        rest = np.zeros((*mean.shape[:3], mean.shape[3] * (self.parameters_per_value - 1)))
+        others = self.parameters_per_value - self.locations
+        rest = np.zeros((*mean.shape[:3], mean.shape[3] * others))
         low, high = np.full(mean.shape, -8.0), np.full(mean.shape, 8.0)
         for _ in range(30):
             middle = (low + high) / 2
-            parameters = np.concatenate([middle, rest], axis=-1).astype("float32")
+            locations = np.tile(middle, self.locations)
+            parameters = np.concatenate([locations, rest], axis=-1).astype("float32")
             below = ops.convert_to_numpy(self.mean(parameters)) < mean
             low, high = np.where(below, middle, low), np.where(below, high, middle)
         return parameters

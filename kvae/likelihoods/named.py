@@ -7,6 +7,7 @@ from kvae.likelihoods.continuous_bernoulli import ContinuousBernoulli
 from kvae.likelihoods.discretized_logistic import DiscretizedLogistic
 from kvae.likelihoods.gaussian import Gaussian
 from kvae.likelihoods.likelihood import Likelihood
+from kvae.likelihoods.logistic_mixture import LogisticMixture
 from kvae.parts import made
 
 __all__ = ["LIKELIHOODS", "get"]
@@ -16,6 +17,7 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
     "continuous-bernoulli": ContinuousBernoulli,
     "gaussian": Gaussian,
     "discretized-logistic": DiscretizedLogistic,
+    "logistic-mixture": LogisticMixture,
 }
 
 

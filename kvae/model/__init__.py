@@ -3,6 +3,7 @@
 from kvae.model.batches import in_batches
 from kvae.model.file import load
 from kvae.model.generator import build_generator
+from kvae.model.scoring import Scores
 from kvae.model.vae import VAE
 
-__all__ = ["VAE", "build_generator", "in_batches", "load"]
+__all__ = ["VAE", "Scores", "build_generator", "in_batches", "load"]

@@ -16,7 +16,8 @@ def in_batches(function: Callable[[Any], Any], array: np.ndarray, batch_size: in
     size = min(checked_integer("batch_size", batch_size), len(array))
     results = None
     for start in range(0, len(array), size):
-        batch = array[start : start + size]
+        # Of a file it may be read only, or in another machine's order of bytes.
+        batch = np.require(array[start : start + size], array.dtype.newbyteorder("="), "W")
         count = len(batch)
         if count < size:
             batch = np.concatenate([batch, np.repeat(batch[-1:], size - count, axis=0)])

@@ -35,7 +35,7 @@ def from_recipe(
     latent_dim = checked_integer("latent_dim", latent_dim)
     check_room(recipe, shape, latent_dim)
     if likelihood is None:
-        likelihood = likelihoods.get(recipe.likelihood, **recipe.likelihood_arguments)
+        likelihood = likelihoods.get(kind_of(recipe, shape), **recipe.likelihood_arguments)
     if prior is None:
         prior = priors.get(recipe.prior, latent_dim, **recipe.prior_arguments)
     if objective is None:
@@ -52,6 +52,18 @@ def from_recipe(
         "card": card,
         **arguments,
     }
+
+
+def kind_of(recipe: Recipe, shape: tuple[int, int, int]) -> str:
+    """The name of the likelihood; where the recipe leaves it to the images, by their channels.
+
+    `kvae.train`, which has the images, looks at their pixels.
+    """
+    if recipe.likelihood != "auto":
+        return recipe.likelihood
+    if recipe.scale is not None:
+        return "gaussian"
+    return "bernoulli" if shape[2] == 1 or recipe.binarize is not None else "logistic-mixture"
 
 
 def check_room(recipe: Recipe, shape: tuple[int, int, int], latent_dim: int) -> None:

@@ -1,6 +1,7 @@
 """What Keras offers and a VAE takes: each argument does what Keras says, or is refused."""
 
 import contextlib
+import functools
 import inspect
 import math
 import types
@@ -12,7 +13,8 @@ from keras import ops
 
 from kvae.likelihoods import Likelihood
 from kvae.limits import check_memory
-from kvae.model.given import checked, prepared, prepared_batch, refusal, validation
+from kvae.model.forms import Border, refusal
+from kvae.model.given import checked, prepared, prepared_batch, validation
 from kvae.parts import positive_integer
 from kvae.steps import TrainStep
 
@@ -93,24 +95,61 @@ class KerasModel(TrainStep):
             self.told.trained = self.trained()
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """`keras.Model.fit`, after a look at the images: their rank, size and range."""
+        """`keras.Model.fit`, after a look at the images: their shape, dtype and range.
+
+        Arrays are looked at before the first step, and what gives batches batch by batch.
+
+        Args:
+            x: Images, (count, height, width, channels), uint8 in 0…255 or float in [0, 1]; grey
+                ones may be (count, height, width). An array of NumPy or a tensor of any framework;
+                a list of images, of PIL too; a dict that holds them as `image`; or what gives
+                batches of them, alone, in such a dict or with labels and weights, (images, labels,
+                weights): a `tf.data.Dataset`, a `keras.utils.PyDataset`, a `DataLoader` of
+                PyTorch's, a generator, or any other iterable.
+            y: Labels, which `class_weight` needs; else they are ignored, so that `fit(x, x)` is
+                `fit(x)`. A subclass of your own gets them.
+            *args: Of `keras.Model.fit`.
+            **kwargs: Of `keras.Model.fit`; `validation_data` is of any form that `x` is of.
+
+        Raises:
+            ValueError: If the images are not what they should be; it names the batch.
+        """
         given = checked(bound(keras.Model.fit, self, x, y, *args, **kwargs))
         self.check_trains()
-        classes = given.get("class_weight")
+        border, classes = self.border(), given.get("class_weight")
+        given["validation_data"] = validation(border, self.stream, given.get("validation_data"))
+        stream = functools.partial(self.stream, shuffle=given.get("shuffle", True))
+        weights = given.pop("sample_weight", None)
+        x, y, weights = prepared(border, stream, x, y, weights, classes)
         self.check_step(x, given.get("batch_size"))
-        given["validation_data"] = validation(self.check, given.get("validation_data"))
-        x, y, sample_weight = prepared(self.check, x, y, given.pop("sample_weight", None), classes)
         with self.watched(given):
-            return super().fit(**{**given, "x": x, "y": y, "sample_weight": sample_weight})
+            return super().fit(**{**given, "x": x, "y": y, "sample_weight": weights})
+
+    def border(self) -> Border:
+        """What the model lets in."""
+        check = type(self.likelihood).check
+        return Border(
+            self.check,
+            self.image_shape,
+            takes_labels=type(self).__module__.split(".")[0] != "kvae",
+            reads_bytes=check.__module__.split(".")[0] != "kvae",
+            unit_floats=check is Likelihood.check,
+        )
 
     def check_step(self, images: Any, batch_size: Any) -> None:
         """Raises a ValueError if one step would not fit into memory; a GPU has its own.
 
         What the decoder's layers give is kept, with activations or gradients of the same size.
+
+        Args:
+            images: As Keras takes them: an array, or batches that know their size.
+            batch_size: The size of a batch, or None.
         """
-        if not hasattr(images, "__len__") or "cpu" not in str(self.step.value.device).lower():
+        if "cpu" not in str(self.step.value.device).lower():
             return
-        batch = min(batch_size or 32, len(images))
+        batch = getattr(images, "batch_size", None) or 32
+        if hasattr(images, "shape"):
+            batch = min(batch_size or 32, len(images))
         bytes_of_a_draw = sum(
             2 * (4 if layer.compute_dtype == "float32" else 2) * math.prod(output.shape[1:])
             for layer in self.decoder.layers
@@ -153,20 +192,21 @@ class KerasModel(TrainStep):
         return [int(seed) % 2**32, step]
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """`keras.Model.evaluate`, after a look at the images: their rank, size and range."""
+        """`keras.Model.evaluate`, after a look at the images; `x` is as `fit` takes it."""
         given = bound(keras.Model.evaluate, self, x, y, *args, **kwargs)
         self.check_compiled()
         sample_weight = given.pop("sample_weight", None)
         if "_use_cached_eval_dataset" not in given:  # else `fit` has looked
             given = checked(given)
-            x, y, sample_weight = prepared(self.check, x, y, sample_weight)
+            x, y, sample_weight = prepared(self.border(), self.stream, x, y, sample_weight)
         return super().evaluate(**{**given, "x": x, "y": y, "sample_weight": sample_weight})
 
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
-        """`keras.Model.predict`, after a look at the images: their rank, size and range."""
+        """`keras.Model.predict`, after a look at the images; `x` is as `fit` takes it."""
         given = checked(bound(keras.Model.predict, self, x, *args, **kwargs))
         with self.alone():
-            return super().predict(**{**given, "x": prepared(self.check, x)[0]})
+            images, *_ = prepared(self.border(), self.stream, x)
+            return super().predict(**{**given, "x": images})
 
     def train_on_batch(
         self,
@@ -178,7 +218,7 @@ class KerasModel(TrainStep):
     ) -> Any:
         """`keras.Model.train_on_batch`, after a look at the images."""
         self.check_trains()
-        x, y, sample_weight = prepared_batch(self.check, x, y, sample_weight, class_weight)
+        x, y, sample_weight = prepared_batch(self.border(), x, y, sample_weight, class_weight)
         return super().train_on_batch(x, y, sample_weight, class_weight, return_dict)
 
     def test_on_batch(
@@ -186,13 +226,13 @@ class KerasModel(TrainStep):
     ) -> Any:
         """`keras.Model.test_on_batch`, after a look at the images."""
         self.check_compiled()
-        x, y, sample_weight = prepared_batch(self.check, x, y, sample_weight)
+        x, y, sample_weight = prepared_batch(self.border(), x, y, sample_weight)
         return super().test_on_batch(x, y, sample_weight, return_dict)
 
     def predict_on_batch(self, x: Any) -> Any:
         """`keras.Model.predict_on_batch`, after a look at the images."""
         with self.alone():
-            return super().predict_on_batch(prepared_batch(self.check, x)[0])
+            return super().predict_on_batch(prepared_batch(self.border(), x)[0])
 
     def save(
         self, filepath: Any, overwrite: bool = True, zipped: bool | None = None, **kwargs: Any

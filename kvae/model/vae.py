@@ -1,5 +1,7 @@
 """The variational autoencoder: encoder, decoder, likelihood, prior and objective in one model."""
 
+import contextlib
+import dataclasses
 import math
 import types
 from typing import Any
@@ -8,13 +10,14 @@ import keras
 import numpy as np
 from keras import ops
 
+from kvae.data.fitting import CHANNELS, Fitting
 from kvae.likelihoods import Bernoulli, Likelihood
 from kvae.model.build import from_recipe
 from kvae.model.card import checked_card
 from kvae.model.format import FORMAT, upgraded
 from kvae.model.match import check_encoder, check_parts
+from kvae.model.scoring import Scoring
 from kvae.model.start import start_at_mean
-from kvae.model.verbs import Verbs
 from kvae.noise import StepSeeds, normal
 from kvae.objectives import ELBO, Objective, Terms, repeated
 from kvae.parts import Fixed, arguments_of, attributes_of_layers
@@ -28,7 +31,7 @@ PARTS = ("encoder", "decoder", "likelihood", "prior", "objective")
 
 
 @keras.saving.register_keras_serializable(package="kvae")
-class VAE(Fixed, Verbs):
+class VAE(Fixed, Scoring):
     r"""A variational autoencoder of images.
 
     $$\text{loss} = -\mathbb{E}_{q(z|x)} \log p(x|z) + \beta \, D_{KL}(q(z|x) \,\|\, p(z))$$
@@ -121,6 +124,25 @@ class VAE(Fixed, Verbs):
             "protocol": self.likelihood.protocol,
         }
         self.built = True
+
+    @property
+    def fitting(self) -> Fitting:
+        """How pictures of any size and kind become images that the model takes, as in training.
+
+        Example:
+            >>> import kvae
+            >>> vae = kvae.VAE.from_preset("mlp-400", image_shape=(48, 64, 3))
+            >>> vae.fitting.image_size, vae.fitting.channels
+            ((48, 64), 'rgb')
+        """
+        height, width, channels = self.image_shape
+        kinds = {number: kind for kind, number in CHANNELS.items()}
+        fitting = Fitting(image_size=(height, width), channels=kinds.get(channels))
+        with contextlib.suppress(ValueError):  # of a card without a recipe, or a stranger's
+            recipe = Recipe.from_card(self.card)
+            own: dict[str, Any] = {"fit": recipe.fit or "crop", "background": recipe.background}
+            fitting = dataclasses.replace(fitting, **own)
+        return fitting
 
     @classmethod
     def from_preset(

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kvae.likelihoods.images import as_array
 from kvae.limits import check_memory
 from kvae.model.batches import in_batches
 from kvae.model.generator import build_generator
@@ -36,7 +37,8 @@ class Verbs(KerasModel):
         Nothing is drawn: under dynamic binarisation pixels are thresholded at one half here.
 
         Args:
-            images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
+            images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1]; grey ones
+                may be (count, height, width). An array, a tensor of any framework, or a list.
             batch_size: How many are held on the device at a time.
 
         Returns:
@@ -57,19 +59,19 @@ class Verbs(KerasModel):
         Returns:
             `mean` and `log_variance`, each (count, latent), float32.
         """
-        return tuple(in_batches(self._encode_observed_batch, observed, batch_size))
+        return tuple(in_batches(self._encode_observed_batch, as_array(observed), batch_size))
 
     def decode(self, latents: Any, batch_size: int = 1000) -> np.ndarray:
         """The expected image of each row of latents.
 
         Args:
-            latents: (count, latent).
+            latents: (count, latent), an array, a tensor of any framework, or a list.
             batch_size: How many are held on the device at a time.
 
         Returns:
             (count, height, width, channels), float32 in [0, 1].
         """
-        latents = np.asarray(ops.convert_to_numpy(latents), dtype="float32")
+        latents = np.asarray(as_array(latents), dtype="float32")
         if latents.ndim != 2 or latents.shape[1] != self.latent_dim or not len(latents):
             raise ValueError(
                 f"`latents` must have shape (count, {self.latent_dim}). "
@@ -82,7 +84,8 @@ class Verbs(KerasModel):
         """Decodes each image's posterior mean: (count, height, width, channels), float32 in [0, 1].
 
         Args:
-            images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
+            images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1]; grey ones
+                may be (count, height, width). An array, a tensor of any framework, or a list.
             batch_size: How many are held on the device at a time.
         """
         mean, _ = self.encode(images, batch_size)
@@ -149,7 +152,8 @@ class Verbs(KerasModel):
         otherwise see `Prior.kl_per_latent`.
 
         Args:
-            images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
+            images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1]; grey ones
+                may be (count, height, width). An array, a tensor of any framework, or a list.
             batch_size: How many are held on the device at a time.
         """
         mean, log_variance = map(ops.convert_to_tensor, self.encode(images, batch_size))

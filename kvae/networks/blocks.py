@@ -16,9 +16,12 @@ __all__ = [
     "depth_to_space",
     "downsample",
     "factors",
+    "from_grid",
     "gaussian",
+    "grid",
     "level_channels",
     "levels",
+    "on_grid",
     "padded",
     "padding",
     "small_image",
@@ -131,10 +134,51 @@ def depth_to_space(x: KerasTensor, name: str, factor: int = 2) -> KerasTensor:
 
 
 def gaussian(x: KerasTensor, latent_dim: int) -> list[KerasTensor]:
-    """Two heads, mean and log-variance of a diagonal Gaussian: each (batch, latent), float32."""
-    mean = layers.Dense(latent_dim, dtype="float32", name="mean")(x)
-    log_variance = layers.Dense(latent_dim, dtype="float32", name="raw_log_variance")(x)
+    """Two heads, mean and log-variance of a diagonal Gaussian: each (batch, latent), float32.
+
+    Features that lie on a grid, (batch, height, width, channels), give latents that do.
+    """
+    if len(x.shape) == 4:
+        mean = from_grid(x, latent_dim, name="mean")
+        log_variance = from_grid(x, latent_dim, name="raw_log_variance")
+    else:
+        mean = layers.Dense(latent_dim, dtype="float32", name="mean")(x)
+        log_variance = layers.Dense(latent_dim, dtype="float32", name="raw_log_variance")(x)
     return [mean, bounded(log_variance, 10.0, name="log_variance")]
+
+
+def grid(size: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of an image when it is halved until its shorter side has 8 pixels."""
+    top, bottom, left, right = padding(size)
+    halvings = levels(size)
+    return (size[0] + top + bottom) >> halvings, (size[1] + left + right) >> halvings
+
+
+def from_grid(x: KerasTensor, latent_dim: int, name: str) -> KerasTensor:
+    """A 1×1 convolution to latents: (batch, height, width, channels) to (batch, latent), float32.
+
+    Each place has as many as the others; but where they do not divide evenly, the last have fewer.
+    """
+    _, height, width, _ = x.shape
+    each = math.ceil(latent_dim / (height * width))
+    extra = each * height * width - latent_dim
+    x = layers.Conv2D(each, 1, dtype="float32", name=f"{name}_conv")(x)
+    if not extra:
+        return layers.Flatten(dtype="float32", name=name)(x)
+    x = layers.Reshape((each * height * width, 1), dtype="float32", name=f"{name}_flat")(x)
+    x = layers.Cropping1D((0, extra), dtype="float32", name=f"{name}_crop")(x)
+    return layers.Reshape((latent_dim,), dtype="float32", name=name)(x)
+
+
+def on_grid(z: KerasTensor, size: tuple[int, int], name: str) -> KerasTensor:
+    """The way back: (batch, latent) to (batch, height, width, channels)."""
+    height, width = size
+    each = math.ceil(z.shape[-1] / (height * width))
+    extra = each * height * width - z.shape[-1]
+    if extra:
+        z = layers.Reshape((z.shape[-1], 1), name=f"{name}_column")(z)
+        z = layers.ZeroPadding1D((0, extra), name=f"{name}_pad")(z)
+    return layers.Reshape((height, width, each), name=name)(z)
 
 
 def bounded(x: KerasTensor, bound: float, name: str) -> KerasTensor:

@@ -11,10 +11,18 @@ from kvae.networks.mlp import MLP
 from kvae.networks.network import Network
 from kvae.networks.pooled import POOLED
 from kvae.networks.resnet import RESNET
+from kvae.networks.spatial import SPATIAL
 
 __all__ = ["NETWORKS", "build_decoder", "build_encoder"]
 
-NETWORKS = {"mlp": MLP, "conv": CONV, "dense": DENSE, "pooled": POOLED, "resnet": RESNET}
+NETWORKS = {
+    "mlp": MLP,
+    "conv": CONV,
+    "spatial": SPATIAL,
+    "dense": DENSE,
+    "pooled": POOLED,
+    "resnet": RESNET,
+}
 
 
 def build_encoder(
@@ -29,9 +37,9 @@ def build_encoder(
     Args:
         image_shape: (height, width, channels).
         latent_dim: The number of latents.
-        network: "mlp" (residual dense blocks), "conv" (residual convolutions), "dense" (plain dense
-            layers), "pooled" (convolutions with max-pooling), "resnet" (with batch norm), or a
-            `Network` of your own.
+        network: "mlp" (residual dense blocks), "conv" (residual convolutions), "spatial" (the same,
+            with latents on a grid), "dense" (plain dense layers), "pooled" (convolutions with
+            max-pooling), "resnet" (with batch norm), or a `Network` of your own.
         context_dim: Where it is given, the model has a second input, `context`, (batch,
             context_dim), which the heads see beside the features.
         **arguments: Of the network; see its file in `kvae.networks`.
@@ -115,4 +123,11 @@ def with_context(
     if context_dim is None:
         return first, values
     context = keras.Input((context_dim,), name="context")
-    return [first, context], keras.layers.Concatenate(name="with_context")([values, context])
+    everywhere = context
+    if len(values.shape) == 4:  # the same at each place of a grid
+        height, width = values.shape[1:3]
+        everywhere = keras.layers.RepeatVector(height * width, name="context_repeated")(context)
+        everywhere = keras.layers.Reshape((height, width, context_dim), name="context_on_grid")(
+            everywhere
+        )
+    return [first, context], keras.layers.Concatenate(name="with_context")([values, everywhere])

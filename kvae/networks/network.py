@@ -16,8 +16,8 @@ class Network:
     build then opens where kvae is not installed.
 
     Attributes:
-        features: (batch, height, width, channels), in [0, 1], to (batch, any): what the heads of
-            the encoder read.
+        features: (batch, height, width, channels), in [0, 1], to what the heads of the encoder
+            read: (batch, any), or (batch, height, width, any), for latents on a grid.
         parameters: (batch, latent) and a shape (height, width, channels ·
             parameters_per_value) to (batch, *shape), float32, unbounded.
 

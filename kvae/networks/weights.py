@@ -51,6 +51,8 @@ def fewest_weights(
         halvings, kernels = len(channels) - 1, 9 * sum(count**2 for count in channels)
         last = channels[-1] * (height >> halvings) * (width >> halvings)
         return 2 * known["depth"] * kernels + latent_dim * (2 * channels[-1] + last)
+    if network == "spatial":
+        return 36 * known["depth"] * known["convolutions"] * known["channels"] ** 2
     if network == "conv":
         halvings, units, depth = blocks.levels((height, width)), known["width"], known["depth"]
         last, kernels = known["squeeze"] or known["channels"], 9 * known["channels"] ** 2

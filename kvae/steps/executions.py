@@ -14,8 +14,9 @@ import keras
 import numpy as np
 from keras import tree
 
-from kvae.steps.feed import Feed, arrays_of
+from kvae.steps.feed import Feed, arrays_of, in_floatx
 from kvae.steps.fingerprint import KNOWN_PACKAGES
+from kvae.steps.stream import Look, Stream
 
 MOST_BYTES = 2**25  # of images that are handed over at once
 
@@ -82,10 +83,13 @@ class Executions(keras.Model):
         given = with_validation_apart(given)
         batch_size = given.get("batch_size") or 32
         validation = given.get("validation_data")
-        if self.feeds_all and validation is not None and not given.get("validation_steps"):
+        if validation is not None and given.get("batch_size"):
+            size = given.get("validation_batch_size") or batch_size
+            given["validation_batch_size"] = size  # as Keras has it, from which a feed takes ours
+        if validation is not None and not given.get("validation_steps"):
             parts = validation if isinstance(validation, (tuple, list)) else (validation,)
             arrays = arrays_of(*parts)
-            if arrays is not None:
+            if arrays is not None and (self.feeds_all or not as_keras_has_them(arrays)):
                 size = given.get("validation_batch_size") or batch_size
                 given["validation_data"] = self.feed(arrays, size)
         shuffle = given.get("shuffle", shuffle)
@@ -94,7 +98,7 @@ class Executions(keras.Model):
         arrays = arrays_of(*map(given.get, ("x", "y", "sample_weight")))
         if arrays is None or left_to_keras or shuffle == "batch":
             return given
-        if shuffle or self.feeds_all:
+        if shuffle or self.feeds_all or not as_keras_has_them(arrays):
             given["x"] = self.feed(arrays, batch_size, self.order_key if shuffle else None)
             taken = ("y", "sample_weight", "batch_size")
             given = {name: value for name, value in given.items() if name not in taken}
@@ -103,6 +107,10 @@ class Executions(keras.Model):
     def feed(self, arrays: tuple, batch_size: int, key: Any = None) -> Feed:
         """Batches of arrays as the backend takes them."""
         return Feed(arrays, batch_size, key)
+
+    def stream(self, data: Any, look: Look, shuffle: Any = False) -> Any:
+        """What gives batches, looked at one by one, as the backend takes it."""
+        return Stream(data, look, shuffle)
 
     def distributed(self) -> bool:
         """Whether Keras alone may feed, since several devices share a batch."""
@@ -175,6 +183,11 @@ class Executions(keras.Model):
         batch_bytes = batch_size * math.prod(x.shape[1:]) * itemsize
         batches = math.ceil(x.shape[0] / batch_size)
         return max(1, min(self.most_steps, batches, MOST_BYTES // batch_bytes))
+
+
+def as_keras_has_them(arrays: tuple) -> bool:
+    """Whether Keras takes arrays as they are, and does not make all their values anew."""
+    return all(in_floatx(array[:0]).dtype == array.dtype for array in arrays)
 
 
 def with_validation_apart(given: dict) -> dict:

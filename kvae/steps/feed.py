@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops, tree
-from keras.src.trainers.data_adapters.data_adapter import DataAdapter  # nowhere else
+from keras.src.trainers.data_adapters.data_adapter import DataAdapter  # here and in stream.py
 
 __all__ = ["Feed", "arrays_of", "in_floatx"]
 
@@ -76,8 +76,9 @@ class Feed(DataAdapter):
 
 
 def in_floatx(array: np.ndarray) -> np.ndarray:
-    """Floats as Keras computes with them; anything else as it is."""
-    return array.astype(keras.config.floatx(), copy=False) if array.dtype.kind == "f" else array
+    """Floats as Keras computes with them; anything else as it is, but in this machine's order."""
+    dtype = keras.config.floatx() if array.dtype.kind == "f" else array.dtype.newbyteorder("=")
+    return array.astype(dtype, copy=False)
 
 
 def arrays_of(*given: Any) -> tuple[np.ndarray, ...] | None:

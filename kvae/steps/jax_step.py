@@ -1,8 +1,10 @@
 """The training step on JAX."""
 
 import collections
+import contextlib
 import functools
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -60,6 +62,33 @@ class TrainStep(Executions):
             if getattr(optimizer, "use_ema", False) and optimizer.built:
                 for average in optimizer._model_variables_moving_average:
                     average.assign(np.array(average))
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """`keras.Model.evaluate`, after which the model is whole, however it ends."""
+        with self.whole():
+            return super().evaluate(*args, **kwargs)
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        """`keras.Model.predict`, after which the model is whole, however it ends."""
+        with self.whole():
+            return super().predict(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def whole(self) -> Iterator[None]:
+        """Gives the model its weights back where batches end in an exception.
+
+        Keras has them go from batch to batch meanwhile, and would leave the model without.
+        """
+        held = [(variable, variable._value) for variable in self.variables]
+        held += [(variable, variable._value) for variable in self.metrics_variables]
+        try:
+            yield
+        except BaseException:
+            self.jax_state_sync()
+            for variable, value in held:
+                if variable._value is None and value is not None:
+                    variable._value = value  # no batch has used it up
+            raise
 
     def train_step(self, state: Any, data: Any) -> Any:
         """Maps the state and one batch to the running metrics and the new state."""

@@ -1,12 +1,16 @@
 """The training step on TensorFlow."""
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import tree
+from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
+from keras.src.trainers.data_adapters.tf_dataset_adapter import TFDatasetAdapter
 from tensorflow.python.framework.ops import gradient_registry
 
 from kvae.steps.executions import (
@@ -18,6 +22,9 @@ from kvae.steps.executions import (
     shapes,
 )
 from kvae.steps.feed import Feed, in_floatx
+from kvae.steps.stream import EMPTY, Look, Stream
+
+MOST_COPIED = 2**30  # bytes of an array that TensorFlow may copy
 
 
 class TrainStep(Executions):
@@ -67,9 +74,50 @@ class TrainStep(Executions):
                 self.optimizer.build(self.trainable_variables)
         return super().make_train_function(force)
 
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        """`keras.Model.fit`, out of which comes what a stream of batches raises."""
+        with as_streams_say(*args, *kwargs.values()):
+            return super().fit(*args, **kwargs)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """`keras.Model.evaluate`, out of which comes what a stream of batches raises."""
+        with as_streams_say(*args, *kwargs.values()):
+            return super().evaluate(*args, **kwargs)
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        """`keras.Model.predict`, out of which comes what a stream of batches raises."""
+        with as_streams_say(*args, *kwargs.values()):
+            return super().predict(*args, **kwargs)
+
     def feed(self, arrays: tuple, batch_size: int, key: Any = None) -> Feed:
         """Batches of arrays as data sets of our own."""
         return TensorFlowFeed(arrays, batch_size, key)
+
+    def fed(self, given: dict, shuffle: bool = False) -> dict:
+        """As for every backend; what is left to Keras is not copied where it is large."""
+        given = super().fed(given, shuffle)
+        if "_use_cached_eval_dataset" in given or self.distributed():
+            return given
+        names = ("x", "y", "sample_weight")
+        if stays(given.get("x")):
+            taken = {name: given.pop(name, None) for name in (*names, "batch_size", "class_weight")}
+            steps = given.get("steps") or given.get("steps_per_epoch")
+            shuffle = given.get("shuffle", shuffle)
+            given["x"] = TensorFlowArrays(**taken, steps=steps, shuffle=shuffle)
+        validation = given.get("validation_data")
+        parts = validation if isinstance(validation, tuple) else (validation,)
+        if stays(parts[0]):
+            size, steps = given.get("validation_batch_size"), given.get("validation_steps")
+            given["validation_data"] = TensorFlowArrays(*parts, batch_size=size, steps=steps)
+        return given
+
+    def stream(self, data: Any, look: Look, shuffle: Any = False) -> Any:
+        """What gives batches, looked at one by one, as data sets."""
+        if isinstance(data, tf.distribute.DistributedDataset):
+            return data  # its batches lie on several devices
+        if isinstance(data, tf.data.Dataset):
+            return TensorFlowData(data, look)
+        return TensorFlowStream(data, look, shuffle)
 
     def distributed(self) -> bool:
         """Whether several devices share a batch."""
@@ -230,14 +278,155 @@ class TensorFlowFeed(Feed):
     def get_tf_dataset(self) -> tf.data.Dataset:
         """The data set, whose order is anew in each epoch."""
         size = self.batch_size
-        with tf.device("cpu"):
-            arrays = tuple(tf.convert_to_tensor(in_floatx(array)) for array in self.arrays)
         starts = tf.data.Dataset.range(0, len(self.arrays[0]), size)
         rows = starts.map(lambda start: self.order[start : start + size])
+        batches = self.picked(rows) if any(map(stays, self.arrays)) else self.gathered(rows)
+        batches = batches.apply(tf.data.experimental.assert_cardinality(self.num_batches))
+        return prefetched(batches, 2)
+
+    def gathered(self, rows: tf.data.Dataset) -> tf.data.Dataset:
+        """Batches that TensorFlow takes from a copy of the arrays."""
+        with tf.device("cpu"):
+            arrays = tuple(tf.convert_to_tensor(in_floatx(array)) for array in self.arrays)
         # The arrays go from step to step: what a function captures lives on for a while.
         pairs = tf.data.Dataset.zip((rows, tf.data.Dataset.from_tensors(arrays).repeat()))
-        batches = pairs.map(lambda rows, arrays: tuple(tf.gather(array, rows) for array in arrays))
-        batches = batches.apply(tf.data.experimental.assert_cardinality(self.num_batches))
-        options = tf.data.Options()
-        options.autotune.enabled = False
-        return batches.prefetch(2).with_options(options)
+        return pairs.map(lambda rows, arrays: tuple(tf.gather(array, rows) for array in arrays))
+
+    def picked(self, rows: tf.data.Dataset) -> tf.data.Dataset:
+        """Batches that NumPy takes from the arrays, and reads no more of them."""
+        kinds = [in_floatx(array[:0]) for array in self.arrays]
+
+        def pick(rows: np.ndarray) -> list[np.ndarray]:
+            return [in_floatx(np.asarray(array[rows])) for array in self.arrays]
+
+        def batch(rows: Any) -> tuple:
+            parts = tf.numpy_function(pick, [rows], [kind.dtype for kind in kinds])
+            shapes = [(None, *kind.shape[1:]) for kind in kinds]
+            return tuple(map(tf.ensure_shape, parts, shapes))
+
+        return rows.map(batch)
+
+
+class TensorFlowStream(Stream):
+    """A stream as a data set of TensorFlow."""
+
+    def get_tf_dataset(self) -> tf.data.Dataset:
+        """The data set, of batches of any size."""
+        # The workers of a data set of Keras's fetch batches ahead themselves.
+        has_workers = getattr(self.indexed, "enqueuer", None) is not None
+        return generated(self.get_numpy_iterator, self.first, 0 if has_workers else 2)
+
+
+class TensorFlowArrays(ArrayDataAdapter):
+    """Arrays as Keras feeds them, but that it would have TensorFlow copy all of each."""
+
+    def get_tf_dataset(self) -> tf.data.Dataset:
+        """The data set, of batches that NumPy takes from the arrays."""
+        return generated(self.tuples, next(self.tuples()), 2)
+
+    def tuples(self) -> Iterator[tuple]:
+        """The batches of one epoch; Keras gives images alone as they are."""
+        for batch in self.get_numpy_iterator():
+            yield batch if isinstance(batch, tuple) else (batch,)
+
+
+class TensorFlowData(TFDatasetAdapter):
+    """A data set of TensorFlow's, whose batches are looked at where their values matter.
+
+    Attributes:
+        fault: The exception with which a look at a batch ended the last iteration, if one did.
+    """
+
+    def __init__(self, data: tf.data.Dataset, look: Look) -> None:
+        self.look = look
+        self.fault: Exception | None = None
+        spec, count = data.element_spec, int(data.cardinality())
+        flat = tree.flatten(spec)
+        plain = all(isinstance(part, tf.TensorSpec) for part in flat)
+        settled, self.wants_unit = plain and look.settles(spec), plain and look.wants_unit(spec)
+        shape: tuple = ()
+        if not settled or count in (0, tf.data.UNKNOWN_CARDINALITY):
+            batch = next(iter(data), None)
+            if batch is None:
+                raise ValueError(EMPTY.format(look.name))
+            shape = tuple(look(1, batch)[0].shape[1:])
+        if not settled:
+            seen = tf.autograph.experimental.do_not_convert(functools.partial(self.seen, shape))
+            data = data.enumerate(1).map(seen).prefetch(1)
+        elif len(flat) > 1 or isinstance(spec, dict) or flat[0].shape.rank == 3:
+            data = data.map(tf.autograph.experimental.do_not_convert(self.arranged))
+        super().__init__(data, class_weight=look.class_weight)
+
+    def arranged(self, *batch: Any) -> tuple:
+        """A batch as Keras takes it."""
+        return self.look.arranged(batch[0] if len(batch) == 1 else batch)
+
+    def seen(self, shape: tuple[int, int, int], number: Any, batch: Any) -> tuple:
+        """The same, after a look at its values, which runs when the batch is made."""
+        parts = self.look.arranged(batch)
+
+        def values(number: np.ndarray, *arrays: np.ndarray) -> list:
+            try:
+                self.look(int(number), tree.pack_sequence_as(parts, arrays))
+            except Exception as error:
+                self.fault = error
+                raise
+            return []
+
+        images, *rest = parts
+
+        def look() -> Any:
+            seen = tf.numpy_function(values, [number, *tree.flatten(parts)], [])
+            with tf.control_dependencies([seen]):
+                return tf.constant(True)
+
+        if self.wants_unit:  # then Python is asked for the words alone
+            fine = tf.logical_and(tf.reduce_min(images) >= 0, tf.reduce_max(images) <= 1)
+            looked = tf.cond(fine, lambda: tf.constant(True), look)
+        else:
+            looked = look()
+        with tf.control_dependencies([looked]):
+            images = tf.identity(images)
+        if images.shape.rank is None or tuple(images.shape[1:]) != shape:
+            images = tf.reshape(images, (-1, *shape))
+        return (images, *rest)
+
+
+@contextlib.contextmanager
+def as_streams_say(*given: Any) -> Iterator[None]:
+    """Raises what a stream raised, which TensorFlow wraps into an error of its own."""
+    streams = [one for one in given if isinstance(one, (Stream, TensorFlowData))]
+    try:
+        yield
+    except tf.errors.OpError:
+        for stream in streams:
+            if stream.fault is not None:
+                raise stream.fault from None
+        raise
+
+
+def stays(array: Any) -> bool:
+    """Whether TensorFlow must not copy it, since it lies in a file, or is large."""
+    mapped = isinstance(array, np.memmap)
+    return mapped or isinstance(array, np.ndarray) and array.nbytes > MOST_COPIED
+
+
+def generated(batches: Any, first: tuple, ahead: int) -> tf.data.Dataset:
+    """Batches, of any size, of what is called for them; so many ahead."""
+
+    def spec(part: Any) -> tf.TensorSpec:
+        dtype = keras.backend.standardize_dtype(part.dtype)
+        return tf.TensorSpec((None, *part.shape[1:]), dtype)
+
+    specs = tree.map_structure(spec, first)
+    data = tf.data.Dataset.from_generator(batches, output_signature=specs)
+    return prefetched(data, ahead)
+
+
+def prefetched(batches: tf.data.Dataset, ahead: int) -> tf.data.Dataset:
+    """So many batches ahead, without TensorFlow's tuning, which waits at the end of an epoch."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    if not ahead:
+        options.threading.private_threadpool_size = 1
+    return (batches.prefetch(ahead) if ahead else batches).with_options(options)

@@ -1,6 +1,7 @@
 """Settings: what a recipe comes to on a data set: images, epochs, model, optimizer."""
 
 import contextlib
+import dataclasses
 import inspect
 import math
 from collections.abc import Iterator
@@ -9,17 +10,20 @@ from typing import Any
 import keras
 
 from kvae import likelihoods, objectives, priors
-from kvae.data import Dataset, reduced, resized
+from kvae.data import Dataset, Fitting, reduced, refitted, resized
 from kvae.model import VAE
 from kvae.recipe import OWNED, Recipe
+from kvae.training.choice import likelihood_for
 
 __all__ = ["built", "completed", "default_epochs", "optimizer", "precision", "prepared", "updates"]
-
-ENOUGH_UPDATES = 3_000
 
 
 def completed(recipe: Recipe, dataset: Dataset) -> Recipe:
     """The recipe of a run on this data set, as `prepared` returned it, with nothing left open."""
+    if recipe.likelihood == "auto":
+        kind, _ = likelihood_for(recipe, dataset)
+        own = {"binarize": recipe.binarize, "scale": recipe.scale}
+        recipe = recipe.replaced(likelihood=kind, **own)
     parts = {
         "likelihood": likelihoods.LIKELIHOODS,
         "prior": priors.PRIORS,
@@ -31,16 +35,19 @@ def completed(recipe: Recipe, dataset: Dataset) -> Recipe:
         for name in OWNED[part]:
             if getattr(recipe, name) is None and name in arguments:
                 chosen[name] = arguments[name].default
+    if dataset.fitting is not None:
+        own = dataclasses.asdict(dataset.fitting)
+        chosen |= {name: own[name] for name in own if getattr(recipe, name) is None}
     return recipe.replaced(
-        epochs=recipe.epochs or default_epochs(len(dataset.train), recipe.batch_size),
+        epochs=recipe.epochs or default_epochs(len(dataset.train), recipe),
         precision=recipe.precision or keras.config.dtype_policy().name,
         **chosen,
     )
 
 
-def default_epochs(images: int, batch_size: int) -> int:
-    """Ten, or as many as make 3,000 updates where the data set is small."""
-    return max(10, math.ceil(ENOUGH_UPDATES / math.ceil(images / batch_size)))
+def default_epochs(images: int, recipe: Recipe) -> int:
+    """Ten, or as many as make the updates that a run has at least, where the data set is small."""
+    return max(10, math.ceil(recipe.least_updates / math.ceil(images / recipe.batch_size)))
 
 
 def updates(recipe: Recipe, dataset: Dataset) -> int:
@@ -49,13 +56,24 @@ def updates(recipe: Recipe, dataset: Dataset) -> int:
 
 
 def prepared(dataset: Dataset, recipe: Recipe) -> Dataset:
-    """The data set as a recipe wants it: shrunk, or with fewer images."""
+    """The data set as a recipe wants it: of its size and channels, or with fewer images."""
+    dataset = refitted(dataset, fitting_of(recipe))
     height, width, _ = dataset.image_shape
     if recipe.largest and max(height, width) > recipe.largest:
         factor = recipe.largest / max(height, width)
         size = [max(1, round(factor * length)) for length in (height, width)]
         dataset = resized(dataset, *size)
     return reduced(dataset, recipe.per_class) if recipe.per_class else dataset
+
+
+def fitting_of(recipe: Recipe) -> Fitting:
+    """How pictures become the images that a recipe is for, as far as it says."""
+    return Fitting(
+        image_size=recipe.image_size,
+        fit=recipe.fit or "crop",
+        channels=recipe.channels,
+        background=recipe.background,
+    )
 
 
 def built(recipe: Recipe, dataset: Dataset) -> VAE:

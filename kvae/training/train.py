@@ -3,6 +3,7 @@
 import os
 import platform
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from kvae import presets
@@ -11,6 +12,7 @@ from kvae.evaluation import device, test_figures, train_figures
 from kvae.model import VAE, load
 from kvae.recipe import Recipe
 from kvae.training.checkpoint import Checkpoint, fingerprint
+from kvae.training.choice import likelihood_for, preset_for
 from kvae.training.run import Run
 from kvae.training.settings import built, completed, prepared
 from kvae.training.watch import Watch
@@ -20,7 +22,7 @@ __all__ = ["train"]
 
 def train(
     dataset: Dataset,
-    preset: str | Recipe = "mlp",
+    preset: str | Recipe = "auto",
     *,
     out: str | os.PathLike = "saved_models/vae.keras",
     keep_optimizer: bool = True,
@@ -39,7 +41,8 @@ def train(
 
     Args:
         dataset: What `kvae.data.load` or `kvae.data.from_arrays` returned.
-        preset: A key of `kvae.presets.PRESETS`, or a `kvae.Recipe`.
+        preset: A key of `kvae.presets.PRESETS`, a `kvae.Recipe`, or "auto": the one for images of
+            this size, "mlp" for small ones and "conv-colour" for others.
         out: The `.keras` file to write; see `Run` for what else is written, and where.
         keep_optimizer: Whether the file has the optimizer's state, twice the size of the weights,
             so that training can go on from it.
@@ -80,7 +83,7 @@ def train(
         4.0
     """
     checked(dataset, verbose)
-    recipe = presets.get(preset).replaced(**settings)
+    recipe, why = chosen(dataset, preset, settings)
     dataset = prepared(dataset, recipe)
     recipe = completed(recipe, dataset)
     vae = built(recipe, dataset)
@@ -94,7 +97,7 @@ def train(
         run.begin(needs=size, anew=former is None)
         watch = Watch(vae, recipe, dataset, run, checkpoint_minutes)
         if verbose:
-            print(opening(dataset, vae, recipe))
+            print(opening(dataset, vae, recipe, why))
         if former is not None:
             print(watch.go_on(former))
         with watch.keep:
@@ -108,6 +111,22 @@ def train(
                 watch.end()
     watch.say_what_stopped_it()
     return vae
+
+
+def chosen(
+    dataset: Dataset, preset: str | Recipe, settings: dict[str, Any]
+) -> tuple[Recipe, list[str]]:
+    """The recipe that the user asks for, and why the images ask for what the user leaves open."""
+    why = []
+    if preset == "auto":
+        sized = Recipe().replaced(**settings)
+        preset, reason = preset_for(prepared(dataset, sized))
+        why.append(f"preset {preset} for {reason}")
+    recipe = presets.get(preset).replaced(**settings)
+    if recipe.likelihood == "auto":
+        kind, reason = likelihood_for(recipe, dataset)
+        why.append(f"likelihood {kind} for {reason}")
+    return recipe, why
 
 
 def checked(dataset: Any, verbose: Any) -> None:
@@ -194,14 +213,16 @@ def card(dataset: Dataset, recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def opening(dataset: Dataset, vae: VAE, recipe: Recipe) -> str:
+def opening(dataset: Dataset, vae: VAE, recipe: Recipe, why: Sequence[str] = ()) -> str:
     """What a user should know before the first epoch."""
     parts = ", ".join(f"{count:,} {part}" for part, count in vae.card["images"].items())
     size = "×".join(map(str, dataset.image_shape))
     draws = f", {vae.samples} draws of z" if vae.samples > 1 else ""
     draws += f", objective {recipe.objective}" if recipe.objective != "elbo" else ""
+    because = f"Chosen: {', '.join(why)}\n" if why else ""
     return (
         f"Data: {dataset.source}; {parts} images of {size}\n"
+        f"{because}"
         f"Model: preset {recipe.preset}, {vae.latent_dim} latents, "
         f"{vae.count_params():,} parameters, {recipe.precision}, prior "
         f"{type(vae.prior).__name__}, {vae.likelihood.protocol}{draws}\n"

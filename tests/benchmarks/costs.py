@@ -234,7 +234,7 @@ def growing(folder: str) -> turns.Tasks:
     import keras
 
     import kvae
-    from kvae.evaluation import bounds
+    from kvae.model import bounds
 
     images = np.load(os.path.join(folder, "images.npy"))
     tasks = {}

@@ -49,7 +49,7 @@ def kvae_worker(folder: str):
     from keras import ops
 
     import kvae
-    from kvae.evaluation import bounds
+    from kvae.model import bounds
 
     given = np.load(os.path.join(folder, "inputs.npz"))
     vae = kvae.VAE.from_preset("mlp-400", (28, 28, 1), likelihood=kvae.Bernoulli("threshold"))

@@ -11,9 +11,23 @@ import numpy as np
 from keras import ops
 
 from kvae.limits import check_memory
-from kvae.model import VAE
+from kvae.model.verbs import Verbs
 
-__all__ = ["Posterior", "Terms", "importance_weighted", "posterior", "terms"]
+__all__ = [
+    "Posterior",
+    "Terms",
+    "check_draws",
+    "cut",
+    "device",
+    "digest",
+    "drawn",
+    "importance_weighted",
+    "log_mean_exp",
+    "log_weights",
+    "padded",
+    "posterior",
+    "terms",
+]
 
 VALUES_AT_A_TIME = 2**21  # on a CPU: its caches hold what one layer gives
 VALUES_AT_A_TIME_GPU = 2**27
@@ -31,6 +45,8 @@ class Posterior:
         seed: Of the observation, and of the draws of z that are to come.
         observed_hash: SHA-256 of `observed` as float32; two figures with the same one were scored
             on the same pixels.
+        keys: The words that, with the seed, the draws of each image come from; its place where they
+            are None.
     """
 
     observed: np.ndarray
@@ -38,11 +54,12 @@ class Posterior:
     log_variance: np.ndarray
     seed: int
     observed_hash: str
+    keys: Sequence[Sequence[int]] | None = None
 
     def noise(self, start: int, stop: int, draws: int) -> np.ndarray:
         """Standard normal noise for the draws of images `start` to `stop`.
 
-        That of an image depends on its place and the seed alone, and the first 10 of its 5,000
+        That of an image depends on its key and the seed alone, and the first 10 of its 5,000
         draws are the 10 that it has where there are 10: figures are the same for all backends,
         batch sizes and numbers of images.
 
@@ -50,8 +67,9 @@ class Posterior:
             (stop − start, draws, latent), float32.
         """
         shape = (draws, self.mean.shape[1])
+        keys = self.keys[start:stop] if self.keys else [(index,) for index in range(start, stop)]
         # 1: not the stream of the pixels.
-        streams = (np.random.SFC64([self.seed, 1, index]) for index in range(start, stop))
+        streams = (np.random.SFC64([self.seed, 1, *key]) for key in keys)
         noise = [np.random.Generator(s).standard_normal(shape, dtype="float32") for s in streams]
         return np.stack(noise)
 
@@ -69,7 +87,7 @@ class Terms:
         return -self.reconstruction - self.kl
 
 
-def posterior(vae: VAE, images: np.ndarray, seed: int = 0) -> Posterior:
+def posterior(vae: Verbs, images: np.ndarray, seed: int = 0) -> Posterior:
     """Observes and encodes images.
 
     Args:
@@ -93,7 +111,7 @@ def digest(array: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
-def terms(vae: VAE, of: Posterior, verbose: bool = False) -> Terms:
+def terms(vae: Verbs, of: Posterior, verbose: bool = False) -> Terms:
     r"""The terms of the bound, with one draw of z for each image.
 
     $$\log p(x) \ge \mathbb{E}_{q(z|x)} \log p(x|z) - D_{KL}(q(z|x) \,\|\, p(z))$$
@@ -115,7 +133,7 @@ def terms(vae: VAE, of: Posterior, verbose: bool = False) -> Terms:
 
 
 def importance_weighted(
-    vae: VAE, of: Posterior, samples: Sequence[int] = (1, 10, 100), verbose: bool = False
+    vae: Verbs, of: Posterior, samples: Sequence[int] = (1, 10, 100), verbose: bool = False
 ) -> dict[int, np.ndarray]:
     r"""The importance-weighted estimate of −log p(x) for each image.
 
@@ -140,17 +158,27 @@ def importance_weighted(
     counts = sorted(set(samples))
     if not counts or counts[0] < 1:
         raise ValueError(f"`samples` must be numbers of at least 1. Received: samples={samples}")
-    check_memory(
-        counts[-1] * (8 * vae.latent_dim + 24),  # noise, put in order, and three log-densities
-        f"{counts[-1]:,} draws of z for an image",
-        "Take fewer: 5,000 are what most papers take.",
-    )
+    check_draws(vae, counts[-1])
     estimates: dict[int, list[np.ndarray]] = {k: [] for k in counts}
     for _, _, _, parts in drawn(vae, of, counts[-1], verbose):
-        log_weights = parts["log_likelihood"] + parts["log_prior"] - parts["log_posterior"]
+        weights = log_weights(parts)
         for k in counts:
-            estimates[k].append(-log_mean_exp(log_weights[:, :k]))
+            estimates[k].append(-log_mean_exp(weights[:, :k]))
     return {k: np.concatenate(parts) for k, parts in estimates.items()}
+
+
+def check_draws(vae: Verbs, draws: int) -> None:
+    """Raises a ValueError if so many draws of z for one image do not fit into memory."""
+    check_memory(
+        draws * (8 * vae.latent_dim + 24),  # noise, put in order, and three log-densities
+        f"{draws:,} draws of z for an image",
+        "Take fewer: 5,000 are what most papers take.",
+    )
+
+
+def log_weights(parts: dict[str, np.ndarray]) -> np.ndarray:
+    """The log of each draw's importance weight, p(x, z) / q(z|x): (count, draws)."""
+    return parts["log_likelihood"] + parts["log_prior"] - parts["log_posterior"]
 
 
 def log_mean_exp(values: np.ndarray) -> np.ndarray:
@@ -168,7 +196,7 @@ class Draws(keras.Model):
         draws: How many an image has in one call.
     """
 
-    def __init__(self, vae: VAE, draws: int) -> None:
+    def __init__(self, vae: Verbs, draws: int) -> None:
         super().__init__()
         self.vae = vae
         self.draws = draws
@@ -203,18 +231,22 @@ class Draws(keras.Model):
 
 
 def drawn(
-    vae: VAE, of: Posterior, draws: int, verbose: bool
+    vae: Verbs, of: Posterior, draws: int, verbose: bool = False, part_of: int | None = None
 ) -> Iterator[tuple[int, int, np.ndarray, dict[str, np.ndarray]]]:
     """Goes through the images: start, stop, noise (stop − start, draws, latent), and log-densities.
 
     So many images, or so many draws of one, are decoded at a time that memory stays bounded.
+
+    Args:
+        vae: The model.
+        of: What `posterior` returned.
+        draws: For each image.
+        verbose: Whether to show progress.
+        part_of: How many images there are in all, where these are some of them.
     """
     count = len(of.mean)
-    rows = max(1, values_at_a_time() // widest(vae.decoder))
-    calls = math.ceil(draws / rows)  # for one image
-    at_a_time = math.ceil(draws / calls)
-    images = min(count, max(1, rows // at_a_time))
-    model = Draws(vae, at_a_time)
+    images, at_a_time = cut(vae, part_of or count, draws)
+    model = compiled(vae, at_a_time)
     bar = keras.utils.Progbar(count, verbose=int(verbose), unit_name="image")
     for start in range(0, count, images):
         stop = min(start + images, count)
@@ -225,19 +257,35 @@ def drawn(
         for first in range(0, draws, at_a_time):
             chunk = padded(noise[:, first : first + at_a_time].swapaxes(0, 1), at_a_time)
             chunk = padded(np.ascontiguousarray(chunk.swapaxes(0, 1)), images)
-            parts.append(model.predict_on_batch((*inputs, chunk)))
+            with vae.alone():
+                found = model.predict_on_batch((*inputs, chunk))
+            parts.append({name: ops.convert_to_numpy(part) for name, part in found.items()})
         yield (
             start,
             stop,
             noise,
             {
-                name: np.concatenate([ops.convert_to_numpy(p[name]) for p in parts], axis=1)[
-                    : stop - start, :draws
-                ]
+                name: np.concatenate([part[name] for part in parts], axis=1)[: stop - start, :draws]
                 for name in parts[0]
             },
         )
         bar.update(stop)
+
+
+def cut(vae: Verbs, count: int, draws: int) -> tuple[int, int]:
+    """How many images, and how many draws of each, are decoded in one call."""
+    rows = max(1, values_at_a_time() // widest(vae.decoder))
+    calls = math.ceil(draws / rows)  # for one image
+    at_a_time = math.ceil(draws / calls)
+    return min(count, max(1, rows // at_a_time)), at_a_time
+
+
+def compiled(vae: Verbs, draws: int) -> Draws:
+    """The model of so many draws; the one of the last call if it is that, compiled already."""
+    model = getattr(vae.kept, "draws", None)
+    if model is None or model.draws != draws:
+        model = vae.kept.draws = Draws(vae, draws)
+    return model
 
 
 def padded(array: np.ndarray, length: int) -> np.ndarray:

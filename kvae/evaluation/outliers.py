@@ -1,0 +1,196 @@
+"""Outliers: the images that a model finds least likely, and how well that tells sets apart."""
+
+import dataclasses
+import io
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from kvae.data import Dataset, fitted
+from kvae.model import VAE, Scores
+
+__all__ = ["Outliers", "auroc", "complexity", "outliers"]
+
+SAME_OF_EACH_FILE = 57  # bytes of a PNG file: signature, sizes, and what frames the pixels
+AT_A_TIME = 500  # images that are observed at a time, to be compressed
+MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Outliers:
+    """The images of a split, the least likely first.
+
+    Attributes:
+        indices: (count,), int64: the place of each in the split.
+        values: (count,), float64: what they are ordered by, nats: −log p(x), or where complexity is
+            subtracted −log p(x) − L(x). The largest are first.
+        images: (count, height, width, channels), of the model's size.
+        labels: (count,), int64, or None where the split has none.
+        scores: Of all images of the split that were looked at, in its order.
+        complexity: L(x) of those, nats; None where it is not subtracted.
+
+    Example:
+        >>> import kvae
+        >>> data = kvae.data.load("digits")
+        >>> vae = kvae.VAE.from_preset("mlp-400", data.image_shape)
+        >>> found = kvae.evaluation.outliers(vae, data, count=5, draws=10)
+        >>> found.images.shape, len(found.scores)
+        ((5, 8, 8, 1), 179)
+    """
+
+    indices: np.ndarray
+    values: np.ndarray
+    images: np.ndarray
+    labels: np.ndarray | None
+    scores: Scores
+    complexity: np.ndarray | None = None
+
+
+def outliers(
+    vae: VAE,
+    dataset: Dataset,
+    split: str = "test",
+    *,
+    count: int = 25,
+    images: int | None = None,
+    draws: int = 100,
+    seed: int = 0,
+    subtract_complexity: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Outliers:
+    """The least likely images of a split, by −log p(x), or by −log p(x) − L(x).
+
+    Likelihood alone misleads between data sets: a model of clothes finds digits likelier than
+    clothes, since they are simpler. To subtract the complexity of each image, see `complexity`, is
+    one remedy.
+
+    Args:
+        vae: A trained model.
+        dataset: What `kvae.data.load` or `kvae.data.from_arrays` returned; images of another size
+            are resized to the model's.
+        split: "train", "validation" or "test".
+        count: How many; all, if there are fewer.
+        images: Look only at the first so many of the split; at all where none is given.
+        draws: Of z, for each image.
+        seed: Of the draws.
+        subtract_complexity: Whether L(x) is subtracted.
+        progress: Called with how many images are done and how many there are.
+
+    Raises:
+        ValueError: If an argument is not what it should be.
+
+    References:
+        Nalisnick, Matsukawa, Teh, Gorur and Lakshminarayanan (2019), "Do deep generative models
+        know what they don't know?", arXiv:1810.09136. Serrà, Álvarez, Gómez, Slizovskaia, Núñez and
+        Luque (2020), "Input complexity and out-of-distribution detection with likelihood-based
+        generative models", arXiv:1909.11480, equation 2.
+    """
+    if split not in ("train", "validation", "test"):
+        raise ValueError(f"`split` must be train, validation or test. Received: split={split!r}")
+    for name, value in (("count", count), ("images", 1 if images is None else images)):
+        if not isinstance(value, (int, np.integer)) or value < 1:
+            raise ValueError(
+                f"`{name}` must be an integer of at least 1. Received: {name}={value!r}"
+            )
+    chosen = fitted(getattr(dataset, split)[:images], vae.image_shape, vae.fitting)
+    scores = vae.score(chosen, draws, seed, progress)
+    values, nats = -scores.log_prob, None
+    if subtract_complexity:
+        nats = complexity(vae, chosen, seed)
+        values = values - nats
+    indices = np.argsort(-values, kind="stable")[:count]
+    labels = getattr(dataset, f"{split}_labels")
+    return Outliers(
+        indices,
+        values[indices],
+        chosen[indices],
+        None if labels is None else labels[indices],
+        scores,
+        nats,
+    )
+
+
+def complexity(vae: VAE, images: Any, seed: int = 0) -> np.ndarray:
+    r"""L(x), the nats that lossless compression takes for each image: those of a PNG file.
+
+    $$S(x) = -\log p(x) - L(x)$$
+
+    tells images of another kind from those of training by more than their being simple or not. It
+    is of the image that the model observes, of black and white pixels where they were drawn so, and
+    without what all PNG files have in common. Of a density S has no zero, and only its order says
+    something.
+
+    Args:
+        vae: The model.
+        images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
+        seed: As for `VAE.score`.
+
+    Returns:
+        (count,), float64, nats.
+
+    References:
+        Serrà, Álvarez, Gómez, Slizovskaia, Núñez and Luque (2020), "Input complexity and
+        out-of-distribution detection with likelihood-based generative models", arXiv:1909.11480,
+        equation 2.
+    """
+    images = vae.check(images)
+    sizes = []
+    for start in range(0, len(images), AT_A_TIME):
+        observed = vae.observed_alone(images[start : start + AT_A_TIME], seed)
+        sizes += [compressed_bytes(one) for one in np.rint(255 * observed).astype("uint8")]
+    return 8 * math.log(2) * np.array(sizes, "float64")
+
+
+def compressed_bytes(image: np.ndarray) -> int:
+    """The bytes of an image, (height, width, channels), uint8, as PNG, without the frame."""
+    from PIL import Image
+
+    height, width, channels = image.shape
+    mode = MODES.get(channels, "L")
+    if channels not in MODES:  # beside each other
+        image = image.transpose(0, 2, 1).reshape(height, -1, 1)
+    picture = Image.fromarray(image[..., 0] if mode == "L" else image, mode)
+    if mode == "L" and np.isin(image, (0, 255)).all():
+        picture = picture.convert("1", dither=Image.Dither.NONE)
+    file = io.BytesIO()
+    picture.save(file, "PNG", optimize=True)
+    return file.tell() - SAME_OF_EACH_FILE
+
+
+def auroc(inside: Any, outside: Any) -> float:
+    r"""The area under the ROC curve: how well a value tells outside images from inside ones.
+
+    $$P(v_{\text{outside}} > v_{\text{inside}}) + \tfrac12 P(v_{\text{outside}} =
+    v_{\text{inside}})$$
+
+    of an image of each, drawn at random: 1 is perfect, ½ is chance, below ½ the outside images seem
+    more at home than the others. By ranks, so exact, also with ties.
+
+    Args:
+        inside: (count,), values of images as in training; large for the unlikely, as −log p(x) is.
+        outside: (count,), the same of other images.
+
+    Raises:
+        ValueError: If one is empty or has NaN.
+
+    References:
+        Hanley and McNeil (1982), "The meaning and use of the area under a receiver operating
+        characteristic (ROC) curve", Radiology 143(1).
+
+    Example:
+        >>> from kvae.evaluation import auroc
+        >>> auroc([1, 2, 3], [3, 4])
+        0.9166666666666666
+    """
+    inside, outside = (np.asarray(values, "float64").ravel() for values in (inside, outside))
+    for name, values in (("inside", inside), ("outside", outside)):
+        if not len(values) or np.isnan(values).any():
+            raise ValueError(
+                f"`{name}` must be at least one value, none of them NaN. Received: {len(values)} "
+                f"values, {int(np.isnan(values).sum())} of them NaN"
+            )
+    ordered = np.sort(inside)
+    below, up_to = (np.searchsorted(ordered, outside, side) for side in ("left", "right"))
+    return float((below + up_to).mean() / (2 * len(inside)))

@@ -1,0 +1,261 @@
+"""Scores: how likely single images are, and where in them the surprise lies; in nats."""
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from kvae.likelihoods import bits_per_dimension
+from kvae.limits import release
+from kvae.model.bounds import (
+    IMAGES_AT_A_TIME,
+    Posterior,
+    check_draws,
+    cut,
+    digest,
+    drawn,
+    log_mean_exp,
+    log_weights,
+    padded,
+)
+from kvae.model.verbs import Verbs
+from kvae.parts import check_seed, checked_integer
+
+__all__ = ["Scores", "Scoring"]
+
+VALUES_OBSERVED = 2**24  # of images that are held at a time as float32: 64 MiB
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Scores:
+    """What `VAE.score` says of images, one by one: arrays of shape (count,), float64, nats.
+
+    Attributes:
+        reconstruction: −log p(x|z), averaged over the draws of z.
+        kl: Divergence of the posterior from the prior; where that has no formula, averaged too.
+        log_prob: The importance-weighted estimate of log p(x), on average no higher than that.
+        draws: Of z, for each image.
+        seed: Of the draws.
+        measure: What `log_prob` is the logarithm of: "probability", "density", "neither" (soft
+            targets), or "unstated". Only figures of the same measure can be compared.
+        image_shape: (height, width, channels).
+
+    Example:
+        >>> import numpy as np
+        >>> import kvae
+        >>> vae = kvae.VAE.from_preset("mlp", (8, 8, 1), latent_dim=4)
+        >>> scores = vae.score(np.zeros((3, 8, 8, 1), "uint8"), draws=10)
+        >>> len(scores), scores.log_prob.shape, scores.elbo.shape
+        (3, (3,), (3,))
+    """
+
+    reconstruction: np.ndarray
+    kl: np.ndarray
+    log_prob: np.ndarray
+    draws: int
+    seed: int
+    measure: str
+    image_shape: tuple[int, int, int]
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.log_prob)
+
+    @property
+    def elbo(self) -> np.ndarray:
+        """The bound on log p(x), −reconstruction − kl: (count,), nats."""
+        return -self.reconstruction - self.kl
+
+    @property
+    def bits_per_dimension(self) -> np.ndarray | None:
+        """−log p(x) in bits per value; None unless it is of a probability."""
+        if self.measure != "probability":
+            return None
+        return bits_per_dimension(-self.log_prob, self.image_shape)
+
+
+class Scoring(Verbs):
+    """A model that says how likely single images are."""
+
+    def score(
+        self,
+        images: Any,
+        draws: int = 100,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Scores:
+        r"""How likely each image is, by itself.
+
+        $$\log p(x) \approx \log \frac1k \sum_{i=1}^k \frac{p(x, z_i)}{q(z_i|x)}, \quad
+        z_i \sim q(z|x)$$
+
+        and the ELBO with its two terms, from the same draws. What is drawn for an image comes from
+        the seed and from its 8-bit levels, through NumPy: it has the same scores in every batch, at
+        every place, and on every backend, up to rounding. Under dynamic binarisation its pixels are
+        drawn once.
+
+        Args:
+            images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
+            draws: k, the draws of z for each image.
+            seed: Of the draws.
+            progress: Called with how many images are done and how many there are.
+
+        Raises:
+            ValueError: If the images do not fit the model, or `draws` or `seed` is not what it
+                should be.
+
+        References:
+            Burda, Grosse and Salakhutdinov (2016), "Importance weighted autoencoders",
+            arXiv:1509.00519, equation 8.
+        """
+        images, draws = self.checked_scoring(images, draws, seed)
+        found: dict[str, list[np.ndarray]] = {"reconstruction": [], "kl": [], "log_prob": []}
+        done = 0
+        for of in self.posteriors(images, draws, seed):
+            for start, stop, _, parts in drawn(self, of, draws, part_of=len(images)):
+                cost = parts["log_posterior"] - parts["log_prior"]
+                kl = cost.astype("float64").mean(axis=1)
+                if self.prior.closed_form:
+                    mean, log_variance = of.mean[start:stop], of.log_variance[start:stop]
+                    given = map(ops.convert_to_tensor, (mean, log_variance, mean))
+                    kl = ops.convert_to_numpy(self.prior.kl(*given)).astype("float64")
+                likelihood = parts["log_likelihood"].astype("float64")
+                found["reconstruction"].append(-likelihood.mean(axis=1))
+                found["kl"].append(kl)
+                found["log_prob"].append(log_mean_exp(log_weights(parts)))
+                done += stop - start
+                if progress is not None:
+                    progress(done, len(images))
+        arrays = {name: np.concatenate(parts) for name, parts in found.items()}
+        return Scores(
+            **arrays,
+            draws=draws,
+            seed=int(seed),
+            measure=self.likelihood.measure,
+            image_shape=self.image_shape,
+        )
+
+    def surprise(self, images: Any, draws: int = 100, seed: int = 0) -> np.ndarray:
+        """Where in each image the surprise lies: −log p(x|z) pixel by pixel.
+
+        Summed over channels, and averaged over the draws of z from the posterior that `score`
+        takes: the sum over an image is its `reconstruction` there. Of a density the values may have
+        either sign. Under dynamic binarisation it is of the pixels that were drawn.
+
+        Args:
+            images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
+            draws: Of z, for each image.
+            seed: Of the draws.
+
+        Returns:
+            (count, height, width), float32, nats.
+
+        Raises:
+            ValueError: If an argument is not what it should be, or a likelihood of your own does
+                not score each pixel by itself.
+        """
+        images, draws = self.checked_scoring(images, draws, seed)
+        maps = np.zeros((len(images), *self.image_shape[:2]), "float32")
+        at_a_time, draws_at_a_time = cut(self, len(images), draws)
+        done = 0
+        for of in self.posteriors(images, draws, seed):
+            for start in range(0, len(of.mean), at_a_time):
+                stop = min(start + at_a_time, len(of.mean))
+                part = slice(start, stop)
+                noise = of.noise(start, stop, draws)
+                for first in range(0, draws, draws_at_a_time):
+                    some = noise[:, first : first + draws_at_a_time]
+                    nats = self.pixel_nats(
+                        of.observed[part], of.mean[part], of.log_variance[part], some
+                    )
+                    maps[done : done + stop - start] += nats / draws
+                done += stop - start
+        return maps
+
+    def checked_scoring(self, images: Any, draws: int, seed: int) -> tuple[np.ndarray, int]:
+        """The images and the number of draws, or a ValueError."""
+        draws = checked_integer("draws", draws)
+        check_seed(seed)
+        check_draws(self, draws)
+        return self.likelihood.check(images, self.image_shape), draws
+
+    def posteriors(self, images: np.ndarray, draws: int, seed: int) -> Iterator[Posterior]:
+        """Observes and encodes the images, some at a time.
+
+        So many that whole calls decode them, of so many draws, and that memory stays bounded.
+        """
+        at_a_time, _ = cut(self, len(images), draws)
+        most = min(IMAGES_AT_A_TIME, VALUES_OBSERVED // math.prod(self.image_shape))
+        size = min(len(images), at_a_time * max(1, most // at_a_time))
+        for start in range(0, len(images), size):
+            keys = keys_of(images[start : start + size])
+            observed = self.observed_alone(images[start : start + size], seed)
+            mean, log_variance = (
+                array[: len(observed)] for array in self.encode_observed(padded(observed, size))
+            )
+            yield Posterior(observed, mean, log_variance, seed, digest(observed), keys)
+            release(images)
+
+    def observed_alone(self, images: np.ndarray, seed: int) -> np.ndarray:
+        """What `score` sees of the images: (count, height, width, channels), float32 in [0, 1].
+
+        Each is observed by itself; what is drawn comes from the seed and the image.
+        """
+        observed = np.empty(images.shape, "float32")
+        for i, key in enumerate(keys_of(images)):
+            generator = np.random.Generator(np.random.SFC64([seed, 0, *key]))
+            observed[i] = self.likelihood.observe_once(images[i : i + 1], generator)[0]
+        return observed
+
+    def pixel_nats(
+        self, observed: np.ndarray, mean: np.ndarray, log_variance: np.ndarray, noise: np.ndarray
+    ) -> np.ndarray:
+        """−log p(x|z) of each pixel, summed over channels and over the draws of z.
+
+        Each pixel is scored as an image of one pixel, which holds for every likelihood of
+        independent pixels; of another the sum over pixels would not be that of the image.
+
+        Args:
+            observed: (batch, height, width, channels), float32 in [0, 1].
+            mean: (batch, latent), float32.
+            log_variance: (batch, latent), float32.
+            noise: (batch, draws, latent), float32, standard normal.
+
+        Returns:
+            (batch, height, width), float32, nats.
+        """
+        count, draws = noise.shape[:2]
+        height, width, channels = self.image_shape
+        z = mean[:, None] + np.exp(0.5 * log_variance)[:, None] * noise
+        with self.alone():
+            parameters = ops.cast(
+                self.decoder.predict_on_batch(z.reshape(-1, self.latent_dim)), "float32"
+            )
+        same = ops.convert_to_tensor(observed.repeat(draws, axis=0))
+        pixels = ops.reshape(same, (-1, 1, 1, channels))
+        each = self.likelihood.log_prob(
+            pixels, ops.reshape(parameters, (-1, 1, 1, parameters.shape[-1]))
+        )
+        nats = -ops.convert_to_numpy(each).reshape(count * draws, -1)
+        whole = -ops.convert_to_numpy(self.likelihood.log_prob(same, parameters))
+        if nats.shape[1] != height * width or not np.allclose(
+            nats.sum(axis=1), whole, rtol=1e-3, atol=1e-2
+        ):
+            raise ValueError(
+                f"{type(self.likelihood).__name__} does not score each pixel by itself: there is "
+                "no map of its surprise."
+            )
+        return nats.reshape(count, draws, height, width).sum(axis=1)
+
+
+def keys_of(images: np.ndarray) -> Sequence[Sequence[int]]:
+    """Two words for each image, by its 8-bit levels, whatever their dtype."""
+    if images.dtype.kind in "fb":
+        images = np.rint(np.float32(255) * images)
+    rows = images.astype("uint8").reshape(len(images), -1)
+    digests = (hashlib.sha256(row.tobytes()).digest() for row in rows)
+    return [tuple(np.frombuffer(one, "<u4", 2).tolist()) for one in digests]

@@ -1,0 +1,71 @@
+"""Convolutions alone: latents lie on a grid, each a say on its part of the image."""
+
+from keras import KerasTensor, layers
+
+from kvae.networks import blocks
+from kvae.networks.network import Network
+
+__all__ = ["SPATIAL"]
+
+
+def spatial_features(
+    x: KerasTensor,
+    channels: int = 32,
+    depth: int = 1,
+    convolutions: int = 1,
+    patch: int = 4,
+) -> KerasTensor:
+    """Halves the image until the shorter side has 8 pixels: to (batch, height, width, channels).
+
+    No layer sees all of the image at once, so that few weights do, and what is learned in one place
+    is known in every other.
+
+    Args:
+        x: (batch, height, width, channels), in [0, 1].
+        channels: Of the first level; they double from level to level, at most twice.
+        depth: Residual blocks of a level.
+        convolutions: Of a residual block.
+        patch: By how much the first level divides height and width: 2, 4, 8, …
+    """
+    x = layers.Rescaling(2.0, offset=-1.0, name="centre")(x)
+    x = blocks.padded(x, blocks.padding(x.shape[1:3]))
+    for level, factor in enumerate(blocks.factors(x.shape[1:3], patch)):
+        filters = blocks.level_channels(channels, level)
+        x = blocks.downsample(x, filters, name=f"down_{level + 1}", factor=factor)
+        for i in range(depth):
+            x = blocks.conv_residual(x, f"level_{level + 1}_block_{i + 1}", convolutions)
+    return layers.Activation(blocks.ACTIVATION, name="activation")(x)
+
+
+def spatial_parameters(
+    z: KerasTensor,
+    shape: blocks.Shape,
+    channels: int = 32,
+    depth: int = 1,
+    convolutions: int = 1,
+    patch: int = 4,
+) -> KerasTensor:
+    """Doubles the grid of latents level by level: to (batch, *shape).
+
+    The arguments are the encoder's; but the last level multiplies by 2 whatever `patch` is, since
+    larger patches show in pictures.
+    """
+    halvings = blocks.levels(shape[:2])
+    first = blocks.factors(shape[:2], patch)
+    x = blocks.on_grid(z, blocks.grid(shape[:2]), name="latents_on_grid")
+    width = blocks.level_channels(channels, len(first) - 1)
+    x = layers.Conv2D(width, 3, padding="same", name="expand")(x)
+    for level in reversed(range(halvings)):
+        for i in range(depth):
+            x = blocks.conv_residual(x, f"level_{level + 1}_block_{i + 1}", convolutions)
+        x = layers.Activation(blocks.ACTIVATION, name=f"up_{level + 1}_activation")(x)
+        if level:
+            above = level - 1 - (halvings - len(first))  # of the encoder's levels
+            filters = blocks.level_channels(channels, max(0, above))
+            x = blocks.upsample(x, filters, name=f"up_{level + 1}")
+        else:
+            x = blocks.upsample(x, shape[2], name="up_1", dtype="float32")
+    return blocks.cropped(x, shape, halvings)
+
+
+SPATIAL = Network(spatial_features, spatial_parameters)

@@ -1,0 +1,62 @@
+"""Choice: the preset and the likelihood that images ask for, where the user names none."""
+
+import numpy as np
+
+from kvae.data import Dataset
+from kvae.recipe import Recipe
+
+__all__ = ["likelihood_for", "preset_for"]
+
+DENSE = 28 * 28  # values of an image, up to which dense layers are as good as any
+LOOKED_AT = 1_000  # images, to choose a likelihood
+DARK, LIGHT = 25, 230  # of 255; what is beyond is nearly black or nearly white
+STROKES = 0.8  # the share of such pixels from which on images are strokes
+FEW_LEVELS = 32  # of grey: no more are strokes as well, which were drawn small
+
+
+def preset_for(dataset: Dataset) -> tuple[str, str]:
+    """The preset for images of this size, and why.
+
+    Example:
+        >>> from kvae.data import load
+        >>> preset_for(load("digits"))
+        ('mlp', 'small images')
+    """
+    height, width, channels = dataset.image_shape
+    if height * width * channels <= DENSE:
+        return "mlp", "small images"
+    return "conv-colour", "images in colour" if channels > 1 else "images of more than 28×28"
+
+
+def likelihood_for(recipe: Recipe, dataset: Dataset) -> tuple[str, str]:
+    """The likelihood for these pixels, and why.
+
+    Example:
+        >>> from kvae.data import load
+        >>> likelihood_for(Recipe(), load("digits"))
+        ('bernoulli', 'black and white, or strokes')
+    """
+    if recipe.binarize is not None:
+        return "bernoulli", "--binarize"
+    if recipe.scale is not None:
+        return "gaussian", "--scale"
+    images = dataset.train[:: max(1, len(dataset.train) // LOOKED_AT)][:LOOKED_AT]
+    if images.shape[-1] == 1 and are_strokes(images):
+        return "bernoulli", "black and white, or strokes"
+    if images.dtype != np.uint8 and not are_levels(images):
+        return "gaussian", "values that are not those of 8 bits"
+    return "logistic-mixture", "pictures of 8 bits"
+
+
+def are_strokes(images: np.ndarray) -> bool:
+    """Whether grey images are black and white, or nearly: drawn or written."""
+    scale = 1 if images.dtype == np.uint8 else 255
+    dark, light = images <= DARK / scale, images >= LIGHT / scale
+    if (dark | light).mean() >= STROKES:
+        return True
+    return len(np.unique(images)) <= FEW_LEVELS
+
+
+def are_levels(images: np.ndarray) -> bool:
+    """Whether floats are all multiples of 1/255."""
+    return bool((np.abs(255 * images - np.rint(255 * images)) <= 1e-3).all())
