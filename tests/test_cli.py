@@ -131,7 +131,7 @@ def test_the_options_of_train_are_the_fields_of_the_recipe():
     """Each setting that has an option, once, with its default, its range and its line of help."""
     options = {option.name: option for option in COMMAND.commands["train"].params}
     others = {"dataset", "data_dir", "preset", "backend", "out", "keep_optimizer", "quiet"}
-    others |= {"resume", "checkpoint_minutes"}
+    others |= {"resume", "checkpoint_minutes", "cache_dir"}
     fields = {field.name: field for field in dataclasses.fields(kvae.Recipe)}
     wanted = {name for name, field in fields.items() if field.metadata["option"]}
     given = COMMAND.commands["train"].make_context("train", [], resilient_parsing=True).params
@@ -140,6 +140,9 @@ def test_the_options_of_train_are_the_fields_of_the_recipe():
         rules = fields[name].metadata
         assert given[name] is None, name  # what is not given the preset decides
         assert options[name].help.startswith(rules["help"]), name
+        if rules["kind"] is bool:
+            assert options[name].is_flag
+            continue
         shown = rules.get("shown", fields[name].default)
         shown = f"{shown:g}" if isinstance(shown, float) else str(shown)
         assert f"[default: {shown}" in options[name].help, name
@@ -160,8 +163,8 @@ def test_what_presets_differ_in_is_said():
 
 def test_choices_are_those_that_kvae_has():
     options = {option.name: option for option in COMMAND.commands["train"].params}
-    assert list(options["preset"].type.choices) == list(kvae.presets.PRESETS)
-    assert list(options["likelihood"].type.choices) == list(kvae.likelihoods.LIKELIHOODS)
+    assert list(options["preset"].type.choices) == ["auto", *kvae.presets.PRESETS]
+    assert list(options["likelihood"].type.choices) == ["auto", *kvae.likelihoods.LIKELIHOODS]
     assert list(options["prior"].type.choices) == list(kvae.priors.PRIORS)
     assert list(options["objective"].type.choices) == list(kvae.objectives.OBJECTIVES)
     network = {field.name: field for field in dataclasses.fields(kvae.Recipe)}["network"]
@@ -284,7 +287,7 @@ def test_generate_writes_arrays(model, in_folder):
         (["generate", "--count", "0"], 2, "0 is not in the range"),
         (["generate", "--model", "text.keras"], 1, "is not a .keras file"),
         (["train", "--dataset", "nowhere.npz"], 1, "nowhere.npz"),
-        (["train", "--dataset", "digits", "--preset", "mpl"], 2, "'mpl' is not one of 'mlp'"),
+        (["train", "--dataset", "digits", "--preset", "mpl"], 2, "'mpl' is not one of 'auto', 'mlp'"),
         (["train", "--dataset", "digits", "--out", "vae.h5"], 2, "must end in .keras"),
         (["train", "--dataset", "digits", "--beta", "nan"], 2, "nan is not a finite number"),
         (["train", "--dataset", "digits", "--learning-rate", "inf"], 2, "not a finite number"),
@@ -293,7 +296,11 @@ def test_generate_writes_arrays(model, in_folder):
             2,
             "pixel, shared or a number above 0",
         ),
-        (["train", "--dataset", "digits", "--scale", "0.1"], 1, "has no argument `scale`"),
+        (
+            ["train", "--dataset", "digits", "--likelihood", "bernoulli", "--scale", "0.1"],
+            1,
+            "has no argument `scale`",
+        ),
         (["train", "--dataset", "digits", "--beta", "-1"], 2, "-1.0 is not in the range"),
         (["train", "--epochs", "ten"], 2, "'ten' is not a valid integer"),
         (["train", "--backend", "theano"], 2, "'theano' is not one of"),

@@ -108,6 +108,11 @@ def beside(backend):
     return [] if BACKEND == backend else [pytest.mark.slow]
 
 
+def needs(backend):
+    """The same, of a whole test."""
+    return pytest.mark.slow if BACKEND != backend else lambda test: test
+
+
 ANEW = [  # what begins anew in each epoch
     Batches,
     pytest.param(threads, marks=pytest.mark.slow),
@@ -295,6 +300,7 @@ def test_an_iterator_gives_each_batch_once_the_first_among_them(make_vae, images
     assert next(left, None) is None
 
 
+@needs("torch")
 def test_a_loader_shuffles_as_it_does(make_vae, images):
     torch = pytest.importorskip("torch")
     seen = []
@@ -315,7 +321,7 @@ def test_a_loader_shuffles_as_it_does(make_vae, images):
     assert len(seen) == 128  # no batch is made only to be looked at
 
 
-@pytest.mark.slow
+@needs("tensorflow")
 def test_tensorflow_looks_at_bytes_by_their_dtype_alone(make_vae, images):
     tf = pytest.importorskip("tensorflow")
     if BACKEND != "tensorflow":
@@ -359,17 +365,17 @@ FORMS = {
 @exhausted
 @pytest.mark.parametrize("name", FORMS)
 def test_batches_of_every_form_are_taken(make_vae, images, name):
-    vae, expected = make_vae(likelihood=kvae.Bernoulli("threshold")), None
-    for form in (Batches, Iterable, generator):
-        expected = vae.predict(form(FORMS[name](images)), verbose=0)["mean"]
-        np.testing.assert_allclose(expected[:64], vae.encode(images)[0], rtol=1e-4, atol=1e-5)
-        assert np.isfinite(vae.evaluate(form(FORMS[name](images)), verbose=0)).all()
+    vae = make_vae(likelihood=kvae.Bernoulli("threshold"))
+    for form in (Batches, generator):
+        found = vae.predict(form(FORMS[name](images)), verbose=0)["mean"]
+        np.testing.assert_allclose(found[:64], vae.encode(images)[0], rtol=1e-4, atol=1e-5)
         batches = FORMS[name](images)
         assert np.isfinite(
             vae.fit(form(batches), validation_data=form(batches), verbose=0).history["val_loss"]
         ).all()
 
 
+@needs("tensorflow")
 @pytest.mark.usefixtures("graphs")
 @pytest.mark.parametrize("kind", ["uint8", "float32"])
 @pytest.mark.parametrize("form", ["bare", "dict", "words", "autoencoder", "grey", "unknown"])
@@ -396,7 +402,7 @@ def test_data_sets_of_tensorflow_are_taken_in_every_form(make_vae, images, form,
     np.testing.assert_allclose(found, vae.encode(images)[0], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.slow
+@needs("torch")
 def test_loaders_of_torch_are_taken_in_every_form(make_vae, images):
     torch = pytest.importorskip("torch")
     vae = make_vae(likelihood=kvae.Bernoulli("threshold"))
@@ -434,6 +440,7 @@ def test_a_data_set_without_batches_is_told_to_make_them(make_vae, element):
         says(r"^Batch 1 of `x`: .*come in batches, as `.batch\(32\)`", call, Iterable([element]))
 
 
+@needs("tensorflow")
 @pytest.mark.parametrize("form", ["image", "grey", "labelled", "dict"])
 def test_a_data_set_of_tensorflow_without_batches_is_told_so(make_vae, images, form):
     tf = pytest.importorskip("tensorflow")
@@ -571,9 +578,7 @@ def test_images_of_every_form_are_taken_by_fit_and_by_the_verbs(make_vae, images
             np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(vae.reconstruct(given), vae.reconstruct(images), atol=1e-5)
     np.testing.assert_allclose(vae.kl_per_latent(given), vae.kl_per_latent(images), rtol=1e-4)
-    np.testing.assert_allclose(
-        vae.evaluate(given, verbose=0)[1], vae.evaluate(images, verbose=0)[1], rtol=0.2
-    )
+    assert np.isfinite(vae.evaluate(given, verbose=0)).all()
     assert np.isfinite(vae.train_on_batch(given)[0]) and np.isfinite(vae.test_on_batch(given)[0])
     assert vae.predict_on_batch(given)["mean"].shape == (64, 3)
     history = vae.fit(given, validation_data=given, batch_size=24, verbose=0).history
@@ -593,7 +598,9 @@ def test_a_dict_holds_images_and_their_labels(make_vae, images):
     says("needs labels", vae.fit, {"image": images}, **weights)
 
 
-@pytest.mark.parametrize("library", ["tensorflow", "torch", "jax"])
+@pytest.mark.parametrize(
+    "library", [pytest.param(name, marks=beside(name)) for name in ("tensorflow", "torch", "jax")]
+)
 @pytest.mark.parametrize("name", ["uint8", "float32", "bfloat16"])
 def test_the_verbs_take_tensors_of_every_library(make_vae, images, library, name):
     module = pytest.importorskip(library)

@@ -156,7 +156,7 @@ def test_samples_have_the_mean():
 @pytest.mark.parametrize(
     "images, what",
     [
-        (np.zeros((5, 4, 4), "uint8"), r"shape \(5, 4, 4\)"),
+        (np.zeros((5, 4, 5), "uint8"), r"shape \(5, 4, 5\)"),
         (np.zeros((5, 4, 5, 1), "uint8"), r"shape \(5, 4, 5, 1\)"),
         (np.zeros((0, 4, 4, 1), "uint8"), r"shape \(0, 4, 4, 1\)"),
         (np.zeros((5, 4, 4, 1), "complex64"), "dtype complex64"),

@@ -89,7 +89,7 @@ def test_arguments_of_a_network_are_looked_at(arguments, message):
         ({"learning_rate": 1e300}, r"above 0 and at most 1e\+30"),
         ({"free_bits": float("nan")}, "a finite number of at least 0"),
         ({"scale": 1e-300}, "a finite number above 1e-06"),
-        ({"likelihood": np.ones(3)}, "one of 'bernoulli'"),
+        ({"likelihood": np.ones(3)}, "one of 'auto', 'bernoulli'"),
         ({"start_at_mean": "yes"}, "True or False"),
     ],
 )

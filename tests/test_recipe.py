@@ -72,7 +72,7 @@ def test_what_belongs_to_a_part_goes_with_it(preset, changes, gone):
         ({"learning_rate": float("nan")}, "`learning_rate` must be a finite number above 0"),
         ({"beta": -1}, "`beta` must be a finite number of at least 0"),
         ({"beta": float("inf")}, "`beta` must be a finite number"),
-        ({"likelihood": "poisson"}, "`likelihood` must be one of 'bernoulli'"),
+        ({"likelihood": "poisson"}, "`likelihood` must be one of 'auto', 'bernoulli'"),
         ({"likelihood": []}, "`likelihood` must be one of"),
         (
             {"scale": -0.5},

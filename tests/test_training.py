@@ -188,7 +188,7 @@ def test_what_is_no_file_is_not_moved_aside(tmp_path, name):
         ({"batch_size": 0}, "batch_size"),
         ({"learning_rate": 0.0}, "learning_rate"),
         ({"learning_rate": float("inf")}, "learning_rate"),
-        ({"scale": 0.1}, "'bernoulli' has no argument `scale`"),
+        ({"likelihood": "bernoulli", "scale": 0.1}, "'bernoulli' has no argument `scale`"),
         ({"likelihood": "poisson"}, "poisson"),
     ],
 )

@@ -78,7 +78,8 @@ class LogisticMixture(DiscretizedLogistic):
         logits = ops.sum(logits, axis=2)
         weights = logits - ops.logsumexp(logits, axis=1, keepdims=True)
         scale = 255 * bounded_scale(raw_scale, self.min_scale)
-        return 127.5 + 255 * (location + self.spread[:, None, None]), scale, weights
+        spread = ops.convert_to_tensor(self.spread[:, None, None])
+        return 127.5 + 255 * (location + spread), scale, weights
 
     def log_prob(self, observed: Any, parameters: Any) -> Any:
         """Log-probability of each image: (batch,), float32, nats."""

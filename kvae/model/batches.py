@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from keras import tree
 
+from kvae.limits import release
 from kvae.parts import checked_integer
 
 __all__ = ["in_batches"]
@@ -28,4 +29,5 @@ def in_batches(function: Callable[[Any], Any], array: np.ndarray, batch_size: in
             )
         for whole, part in zip(tree.flatten(results), tree.flatten(parts), strict=True):
             whole[start : start + count] = part[:count]
+        release(array)
     return results

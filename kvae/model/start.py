@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from kvae.likelihoods import Likelihood
+from kvae.limits import pieces
 
 __all__ = ["start_at_mean"]
 
@@ -23,7 +24,8 @@ def start_at_mean(decoder: keras.Model, likelihood: Likelihood, images: np.ndarr
     Raises:
         ValueError: If the decoder has no bias that fits.
     """
-    mean = images.mean(axis=0, dtype="float64") / (1 if images.dtype.kind in "fb" else 255)
+    total = sum(piece.sum(axis=0, dtype="float64") for piece in pieces(images))
+    mean = total / len(images) / (1 if images.dtype.kind in "fb" else 255)
     parameters = likelihood.parameters_of(mean[np.newaxis])
     last = [layer for layer in decoder.layers if hasattr(layer, "kernel")][-1:]
     bias = last[0].bias if last else None

@@ -9,7 +9,11 @@ import numpy as np
 from keras import ops, tree
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter  # here and in stream.py
 
+from kvae.limits import release
+
 __all__ = ["Feed", "arrays_of", "in_floatx"]
+
+HELD = 2**27  # bytes of a mapped file that memory may hold
 
 
 class Feed(DataAdapter):
@@ -34,6 +38,7 @@ class Feed(DataAdapter):
         self.arrays = arrays
         self.key = key
         self.rows: Any = np.arange(len(arrays[0]))
+        self.read = 0  # bytes, since mapped files were let go of
         self._batch_size = batch_size
 
     def on_epoch_begin(self) -> None:
@@ -45,7 +50,17 @@ class Feed(DataAdapter):
         """The batches of one epoch."""
         for start in range(0, len(self.rows), self._batch_size):
             rows = self.rows[start : start + self._batch_size]
-            yield tuple(in_floatx(array[rows]) for array in self.arrays)
+            yield self.taken(rows)
+
+    def taken(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+        """A batch of these rows; of a mapped file memory holds only what was read of late."""
+        batch = tuple(in_floatx(np.asarray(array[rows])) for array in self.arrays)
+        self.read += sum(part.nbytes for part in batch)
+        if self.read > HELD:
+            self.read = 0
+            for array in self.arrays:
+                release(array)
+        return batch
 
     get_jax_iterator = get_numpy_iterator
 

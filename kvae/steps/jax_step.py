@@ -56,7 +56,8 @@ class TrainStep(Executions):
         Keras gives the model the averages themselves, and the next step would use up both.
         """
         try:
-            return super().fit(*args, **kwargs)
+            with self.whole():
+                return super().fit(*args, **kwargs)
         finally:
             optimizer: Any = getattr(self.optimizer, "inner_optimizer", self.optimizer)
             if getattr(optimizer, "use_ema", False) and optimizer.built:
@@ -79,8 +80,9 @@ class TrainStep(Executions):
 
         Keras has them go from batch to batch meanwhile, and would leave the model without.
         """
-        held = [(variable, variable._value) for variable in self.variables]
-        held += [(variable, variable._value) for variable in self.metrics_variables]
+        variables = [*self.variables, *self.metrics_variables]
+        variables += self.optimizer.variables if self.optimizer is not None else []
+        held = [(variable, variable._value) for variable in variables]
         try:
             yield
         except BaseException:

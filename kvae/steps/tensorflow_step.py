@@ -297,7 +297,7 @@ class TensorFlowFeed(Feed):
         kinds = [in_floatx(array[:0]) for array in self.arrays]
 
         def pick(rows: np.ndarray) -> list[np.ndarray]:
-            return [in_floatx(np.asarray(array[rows])) for array in self.arrays]
+            return list(self.taken(rows))
 
         def batch(rows: Any) -> tuple:
             parts = tf.numpy_function(pick, [rows], [kind.dtype for kind in kinds])
