@@ -104,7 +104,7 @@ class Images:
         self.dataset = dataset
         self.data_dir = data_dir
         self.split = split
-        self.told = False
+        self.told = self.told_of_colour = False
 
     @functools.cached_property
     def data(self) -> Any:
@@ -183,6 +183,11 @@ class Images:
         if path.suffix.lower() not in kvae.data.PICTURES:
             kinds = ", ".join(kvae.data.PICTURES)
             raise click.ClickException(f"An image is a file {kinds}: {name}")
+        look = kvae.data.look(path)
+        self.tell(look.size)
+        if not look.grey and self.vae.image_shape[2] == 1 and not self.told_of_colour:
+            self.told_of_colour = True
+            click.echo("Images in colour become grey, as the model's are.", err=True)
         return kvae.data.read_pictures([path], self.vae.fitting)[0]
 
     def of_class(self, name: str) -> Any:
@@ -225,9 +230,13 @@ class Images:
         """Images of the model's size, with a notice where they had another."""
         import kvae
 
-        fitted = kvae.data.fitted(images, self.vae.image_shape, self.vae.fitting)
-        if images.shape[1:3] != fitted.shape[1:3] and not self.told:
+        self.tell(images.shape[1:3])
+        return kvae.data.fitted(images, self.vae.image_shape, self.vae.fitting)
+
+    def tell(self, size: tuple[int, int]) -> None:
+        """Says once that images have another size, (height, width), than the model's."""
+        expected = self.vae.image_shape[:2]
+        if tuple(size) != tuple(expected) and not self.told:
             self.told = True
-            came, expected = (f"{w}×{h}" for h, w in (images.shape[1:3], fitted.shape[1:3]))
-            click.echo(f"Images of {came} pixels are resized to the model's {expected}.", err=True)
-        return fitted
+            came, wanted = (f"{w}×{h}" for h, w in (size, expected))
+            click.echo(f"Images of {came} pixels are resized to the model's {wanted}.", err=True)

@@ -87,6 +87,8 @@ def release(array: Any) -> None:
 
     The system would keep it too, as long as there is room, but counts it as this process's.
     """
+    if getattr(array, "mode", None) == "c":  # what was changed of it is in memory alone
+        return
     mapped = getattr(array, "_mmap", None)
     if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         with contextlib.suppress(OSError, ValueError):

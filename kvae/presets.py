@@ -59,7 +59,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "network": "spatial",
         "network_arguments": {"channels": 32, "depth": 1, "convolutions": 1, "patch": 4},
         "latent_dim": 512,
-        "least_updates": 1_500,
+        "least_updates": 1_200,
     },
     "conv-large": {
         "summary": "residual convolutions: the best for a CPU, in ten minutes and more",

@@ -287,7 +287,11 @@ def test_generate_writes_arrays(model, in_folder):
         (["generate", "--count", "0"], 2, "0 is not in the range"),
         (["generate", "--model", "text.keras"], 1, "is not a .keras file"),
         (["train", "--dataset", "nowhere.npz"], 1, "nowhere.npz"),
-        (["train", "--dataset", "digits", "--preset", "mpl"], 2, "'mpl' is not one of 'auto', 'mlp'"),
+        (
+            ["train", "--dataset", "digits", "--preset", "mpl"],
+            2,
+            "'mpl' is not one of 'auto', 'mlp'",
+        ),
         (["train", "--dataset", "digits", "--out", "vae.h5"], 2, "must end in .keras"),
         (["train", "--dataset", "digits", "--beta", "nan"], 2, "nan is not a finite number"),
         (["train", "--dataset", "digits", "--learning-rate", "inf"], 2, "not a finite number"),

@@ -10,7 +10,8 @@ from keras import ops
 from PIL import Image
 
 import kvae
-from kvae.likelihoods.images import as_array, in_pieces
+from kvae.likelihoods.images import PIECE, as_array
+from kvae.limits import pieces
 from kvae.model.forms import Look
 
 pytestmark = pytest.mark.every_backend
@@ -201,6 +202,7 @@ def test_a_batch_is_named_by_its_place_in_the_data_set_however_it_is_shuffled(ma
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:os.fork")  # JAX warns of it, and these processes do without JAX
 def test_a_batch_that_another_process_made_is_looked_at(make_vae, images):
     batches = with_third(in_unit(images), images[32:48].astype("float32"))
     says("^Batch 3 of `x`: .*Divide", make_vae().fit, processes(batches), shuffle=False, verbose=0)
@@ -677,7 +679,7 @@ def test_images_of_another_shape_are_told_the_way(shape, image_shape, cure):
 @pytest.mark.parametrize("place", ["first", "last"])
 def test_values_out_of_range_are_told_the_way(low, high, dtype, cure, place):
     images = np.zeros((3, 512, 1024, 4), dtype)  # of more than one piece
-    assert len(list(in_pieces(images))) > 1
+    assert len(list(pieces(images, PIECE))) > 1
     images[0 if place == "first" else -1].flat[:2] = low, high
     says(f"Received: {dtype} from .*{cure}", kvae.Gaussian().check, images, (512, 1024, 4))
 
@@ -769,3 +771,13 @@ def test_images_of_a_file_train_as_those_in_memory(make_vae, images, kind, tmp_p
         losses[-1].append(vae.encode(given)[0].mean())
         losses[-1].extend(vae.predict(given, batch_size=24, verbose=0)["mean"].mean(0))
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+
+
+def test_what_was_changed_of_a_mapped_file_stays_changed(make_vae, images, tmp_path):
+    np.save(tmp_path / "images.npy", images.astype("float32"))
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="c")
+    mapped /= 255
+    vae = make_vae()
+    vae.fit(mapped, verbose=0)
+    vae.encode(mapped)
+    np.testing.assert_array_equal(mapped, images.astype("float32") / 255)

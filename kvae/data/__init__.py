@@ -13,7 +13,7 @@ from kvae.data.guarded import shown
 from kvae.data.idx import is_idx_folder, read_digits, read_idx_folder
 from kvae.data.numpy_files import NUMPY, read_numpy_file
 from kvae.data.objects import is_a_data_set, read_objects
-from kvae.data.pictures import Progress, read_pictures, read_pictures_of
+from kvae.data.pictures import Progress, look, read_pictures, read_pictures_of
 from kvae.data.shapes import read_shapes
 from kvae.data.sizes import fitted, refitted
 from kvae.data.sources import ARCHIVES, TABLES
@@ -26,6 +26,7 @@ __all__ = [
     "fitted",
     "from_arrays",
     "load",
+    "look",
     "read_pictures",
     "reduced",
     "refitted",

@@ -21,7 +21,7 @@ from kvae.data.workers import decoded_all
 from kvae.limits import described, fits_memory, pieces, release
 from kvae.printable import printable
 
-__all__ = ["Progress", "read_pictures", "read_pictures_of"]
+__all__ = ["Progress", "look", "read_pictures", "read_pictures_of"]
 
 Progress = Callable[[int, int], None]  # of pictures: how many are done, and how many there are
 BRIGHTNESS_OF = 50  # pictures that are looked at to choose a background
@@ -358,6 +358,20 @@ def read_pictures(paths: Sequence[str | os.PathLike], fitting: Fitting | None = 
     return images
 
 
+def look(path: str | os.PathLike) -> Look:
+    """What the header of a picture file says: its size, and whether it is grey or transparent.
+
+    Raises:
+        ValueError: If it cannot be read.
+        OSError: If there is no such file.
+    """
+    with opened(pathlib.Path(path), MOST_BYTES) as file:
+        try:
+            return looked_at(file)
+        except ValueError as error:
+            raise unreadable(shown(path), str(error)) from None
+
+
 def shared(paths: list[pathlib.Path], fitting: Fitting) -> Fitting:
     """The fitting of pictures that have one size already.
 
@@ -366,11 +380,7 @@ def shared(paths: list[pathlib.Path], fitting: Fitting) -> Fitting:
     """
     looks = []
     for path in paths:
-        with opened(path, MOST_BYTES) as file:
-            try:
-                looks.append(looked_at(file))
-            except ValueError as error:
-                raise unreadable(shown(path), str(error)) from None
+        looks.append(look(path))
         if fitting.image_size is None and looks[-1].size != looks[0].size:
             sizes = [f"{width}x{height}" for height, width in (looks[0].size, looks[-1].size)]
             raise ValueError(

@@ -63,8 +63,7 @@ class Cache:
                 return None
             arrays = {}
             for split, shape in facts.pop("shapes").items():
-                # Copied where it is written to, so that nothing changes the file.
-                arrays[split] = np.load(self.place / f"{split}.npy", mmap_mode="c")
+                arrays[split] = np.load(self.place / f"{split}.npy", mmap_mode="r")
                 if arrays[split].dtype != np.uint8 or list(arrays[split].shape) != shape:
                     return None
             return arrays, facts

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kvae.likelihoods.images import in_pieces
+from kvae.likelihoods.images import PIECE
 from kvae.likelihoods.likelihood import (
     Likelihood,
     bounded_scale,
@@ -14,6 +14,7 @@ from kvae.likelihoods.likelihood import (
     flat,
     uniform_like,
 )
+from kvae.limits import pieces
 
 __all__ = ["DiscretizedLogistic"]
 
@@ -68,7 +69,7 @@ class DiscretizedLogistic(Likelihood):
         """As for every likelihood; floats between the 256 levels are refused too."""
         array = super().check(images, image_shape)
         if array.dtype.kind == "f":
-            for piece in in_pieces(array):
+            for piece in pieces(array, PIECE):
                 between = piece[np.abs(255 * piece - np.rint(255 * piece)) > 1e-3]
                 if len(between):
                     raise ValueError(

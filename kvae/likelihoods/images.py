@@ -1,12 +1,13 @@
 """Images as people have them: made an array, and told what is wrong with them."""
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-__all__ = ["as_array", "extremes", "in_pieces", "is_picture", "range_cure", "shape_cure"]
+from kvae.limits import pieces
+
+__all__ = ["PIECE", "as_array", "extremes", "is_picture", "range_cure", "shape_cure"]
 
 PIECE = 2**22  # bytes that are looked at at once: few enough for a cache
 
@@ -58,16 +59,9 @@ def is_picture(value: Any) -> bool:
     return hasattr(value, "__array_interface__") and not hasattr(value, "shape")
 
 
-def in_pieces(array: np.ndarray) -> Iterator[np.ndarray]:
-    """Rows of an array, few at a time, so that what is made of them is small."""
-    rows = max(1, PIECE * len(array) // max(1, array.nbytes))
-    for start in range(0, len(array), rows):
-        yield array[start : start + rows]
-
-
 def extremes(array: np.ndarray) -> tuple[float, float]:
     """The least and the greatest value; NaN where there is one."""
-    pairs = [(piece.min(), piece.max()) for piece in in_pieces(array)]
+    pairs = [(piece.min(), piece.max()) for piece in pieces(array, PIECE)]
     lows, highs = zip(*pairs, strict=True)
     return float(np.min(lows)), float(np.max(highs))
 

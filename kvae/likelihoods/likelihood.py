@@ -225,6 +225,8 @@ def flat(values: Any) -> Any:
 
 def scaled(images: Any) -> Any:
     """Images as float32 in [0, 1]; integers are divided by 255."""
+    if isinstance(images, np.ndarray) and not images.flags.writeable:
+        images = images.copy()  # torch warns of what it cannot write to
     images = ops.convert_to_tensor(images)
     if "int" in keras.backend.standardize_dtype(images.dtype):
         return ops.cast(images, "float32") / 255.0

@@ -81,7 +81,7 @@ class TrainStep(Executions):
         Keras has them go from batch to batch meanwhile, and would leave the model without.
         """
         variables = [*self.variables, *self.metrics_variables]
-        variables += self.optimizer.variables if self.optimizer is not None else []
+        variables += getattr(getattr(self, "optimizer", None), "variables", [])
         held = [(variable, variable._value) for variable in variables]
         try:
             yield

@@ -43,7 +43,8 @@ class TrainStep(Executions):
     def train_step(self, data: Any) -> Any:
         """Updates the weights on one batch; returns the running metrics."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        with nothing_registered():
+        # Else a graph would count a step whose batch never came.
+        with nothing_registered(), tf.control_dependencies(tensors(data)):
             with tf.GradientTape() as tape:
                 outputs = self(x, training=True)
                 loss = self._compute_loss(x, y, outputs, sample_weight, training=True)
