@@ -279,6 +279,14 @@ def test_a_data_set_begins_anew_in_each_epoch_and_keeps_its_length(make_vae, ima
 
 
 @exhausted
+@pytest.mark.usefixtures("graphs")
+def test_the_end_of_a_stream_is_no_step(make_vae, images):
+    vae = make_vae()
+    vae.fit(Iterable(fours(images)), epochs=2, verbose=0)
+    assert steps_of(vae) == 8 == int(ops.convert_to_numpy(vae.optimizer.iterations))
+
+
+@exhausted
 @pytest.mark.parametrize("form", [iter, generator])
 def test_an_iterator_gives_each_batch_once_the_first_among_them(make_vae, images, form):
     class Mean(kvae.VAE):

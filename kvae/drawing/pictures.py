@@ -8,6 +8,7 @@ from keras import ops
 from matplotlib.figure import Figure
 
 from kvae.drawing import charts, plots
+from kvae.likelihoods.images import as_array
 from kvae.model import VAE
 from kvae.parts import check_seed, check_temperature, checked_integer, positive_integer
 from kvae.priors import StandardNormal
@@ -35,7 +36,8 @@ def reconstruct(
         columns: Images in a row; such that the picture is near to a square where it is not given.
         what: What the title calls the images.
     """
-    picture = plots.stacked_pairs(np.asarray(images), vae.reconstruct(images), columns)
+    images = vae.likelihood.check(images, vae.image_shape)
+    picture = plots.stacked_pairs(images, vae.reconstruct(images), columns)
     return plots.framed(picture, f"{len(images):,} {what}, each over its reconstruction")
 
 
@@ -157,8 +159,9 @@ def like(
 
 def posterior(vae: VAE, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and deviation, each (latent,), of an image's posterior or of the average of several."""
-    images = np.asarray(images)
-    mean, log_variance = vae.encode(images[np.newaxis] if images.ndim == 3 else images)
+    images = as_array(images)
+    alone = images.shape in (vae.image_shape, vae.image_shape[:2])
+    mean, log_variance = vae.encode(images[np.newaxis] if alone else images)
     return mean.mean(axis=0), np.sqrt(np.exp(log_variance).mean(axis=0))
 
 
