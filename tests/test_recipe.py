@@ -154,5 +154,9 @@ def test_train_takes_a_preset_or_a_recipe_and_replaces_fields(images, tmp_path):
         "precision": (None, "float32"),
         "binarize": (None, "dynamic"),
         "samples": (None, 1),
+        "likelihood": ("auto", "bernoulli"),
+        "image_size": (None, [8, 8]),
+        "channels": (None, "grey"),
+        "fit": (None, "crop"),
     }
     assert float(other.beta) == 4.0
