@@ -4,7 +4,7 @@
 
 Writes so many PNG files to a temporary folder; reads them in a process of its own, into memory and
 into mapped files; and trains one epoch on each in turns, in this process, with the backend that
-KERAS_BACKEND names. Memory is the peak of the process beyond what it had before it read.
+KERAS_BACKEND names. Memory is the peak of the process beyond what it had before it read (Linux).
 """
 
 import argparse
@@ -19,12 +19,13 @@ import time
 import numpy as np
 
 READ = """
-import json, resource, sys, time, types
+import json, pathlib, sys, time, types
 package = types.ModuleType("kvae")
 package.__path__ = [sys.argv[1]]
 sys.modules["kvae"] = package
 from kvae.data import load
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+status = pathlib.Path("/proc/self/status")
+peak = lambda: int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024
 before, started = peak(), time.perf_counter()
 data = load(sys.argv[2], cache_dir=sys.argv[3] or None)
 seconds = time.perf_counter() - started
