@@ -157,9 +157,9 @@ def with_value(value):
         (np.full((5, 4, 4), "x"), ["<U1"]),
         (with_value(np.nan), ["finite", "2 values"]),
         (with_value(-np.inf), ["finite", "2 values"]),
-        (with_value(200), ["[0, 1]", "Divide by 255", "0.5 to 200"]),
+        (with_value(200), ["[0, 1]", "Divide them by 255", "0.5 to 200"]),
         (with_value(-1), ["[0, 1]", "(images + 1) / 2", "-1 to 0.5"]),
-        (with_value(65535), ["[0, 1]", "Rescale", "65535"]),
+        (with_value(65535), ["[0, 1]", "Divide them by the greatest", "65535"]),
         (np.full((5, 4, 4), 256), ["0…255", "256"]),
         (np.full((5, 4, 4), -1), ["0…255", "-1"]),
         (np.ones((5, 4, 4), int), ["nearly black", "bool"]),
@@ -351,7 +351,7 @@ def test_npz_with_a_file_that_is_no_array_is_named(tmp_path):
 
 def test_npz_with_unfit_images_names_the_file(tmp_path):
     np.savez(tmp_path / "mine.npz", x_train=np.full((5, 2, 2), 200.0))
-    with fails(ValueError, "mine.npz", "train images", "Divide by 255"):
+    with fails(ValueError, "mine.npz", "train images", "Divide them by 255"):
         load(tmp_path / "mine.npz")
 
 

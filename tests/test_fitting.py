@@ -402,7 +402,7 @@ def test_channels_first_is_refused_whatever_the_shape(shape):
     [
         (-1, 1, "(images + 1) / 2"),
         (-2.1, 2.6, "images * std + mean"),
-        (0, 255, "Divide by 255"),
+        (0, 255, "Divide them by 255"),
     ],
 )
 def test_floats_of_another_range_are_refused_with_the_cure(low, high, cure):

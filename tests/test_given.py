@@ -10,7 +10,7 @@ from keras import ops
 from PIL import Image
 
 import kvae
-from kvae.likelihoods.images import PIECE, as_array
+from kvae.data.values import PIECE, as_array
 from kvae.limits import pieces
 from kvae.model.forms import Look
 
@@ -675,7 +675,7 @@ def test_images_of_another_shape_are_told_the_way(shape, image_shape, cure):
         (0, 65535, "uint16", "Divide them by the greatest value"),
         (-1, 1, "float32", r"\(images \+ 1\) / 2"),
         (-0.5, 0.9, "float16", r"\(images \+ 1\) / 2"),
-        (-0.4242, 2.8215, "float32", "Undo the standardisation: images · std"),
+        (-0.4242, 2.8215, "float32", r"Undo the standardisation: images \* std"),
         (-2.1, 2.6, "float64", "Undo the standardisation"),
         (-0.02, 1.04, "float32", r"images.clip\(0, 1\)"),
         (0, 1.0001, "float64", r"images.clip\(0, 1\)"),

@@ -1,12 +1,14 @@
 """Arrays in memory, checked once, here, and split in three."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from kvae.data.fitting import CHANNELS, Fitting
+from kvae.data.values import extremes, range_cure
 from kvae.limits import pieces
 from kvae.printable import printable
 
@@ -219,16 +221,16 @@ def checked_images(images: np.ndarray, what: str) -> np.ndarray:
         )
     if kind not in "biuf":
         raise ValueError(f"The {what} must be uint8, or floats in [0, 1]. Received: {images.dtype}")
-    least, most, strange = extremes(images)
+    least, most = extremes(images)
     fault = ""
     if images.ndim == 4 and is_channels_first(shape):
         fault = f"have their channels last: numpy.moveaxis(images, 1, -1). Received: shape {shape}"
-    elif strange:
+    elif not math.isfinite(most - least):
+        strange = sum(piece.size - np.count_nonzero(np.isfinite(piece)) for piece in pieces(images))
         fault = f"be finite. Received: {strange:,} values that are NaN or infinite"
-    elif kind == "f" and (least < 0 or most > 1):
-        fault = f"be in [0, 1], being floats. {cure(least, most)}. Received: {least:g} to {most:g}"
-    elif kind in "iu" and (least < 0 or most > 255):
-        fault = f"be in 0…255, being integers. Rescale them. Received: {least} to {most}"
+    elif least < 0 or most > (1 if kind == "f" else 255):
+        limits = "[0, 1], being floats" if kind == "f" else "0…255, being integers"
+        fault = f"be in {limits}. Received: {least:g} to {most:g}. {range_cure(kind, least, most)}"
     elif kind in "iu" and most == 1:
         fault = "be in 0…255, where 1 is nearly black. Pass bool for 0 and 1. Received: 0 and 1"
     if fault:
@@ -241,32 +243,12 @@ def checked_images(images: np.ndarray, what: str) -> np.ndarray:
     return np.require(images, requirements=["C", "W"])  # torch warns where it cannot write
 
 
-def extremes(images: np.ndarray) -> tuple[Any, Any, int]:
-    """The least and the largest value, and how many are not finite; read piece by piece."""
-    least, most, strange = [], [], 0
-    for piece in pieces(images):
-        least.append(piece.min())
-        most.append(piece.max())
-        if piece.dtype.kind == "f":
-            strange += piece.size - np.count_nonzero(np.isfinite(piece))
-    return min(least), max(most), strange
-
-
 def is_channels_first(shape: Sequence[int]) -> bool:
     """Whether (count, …) is of images whose channels come before height and width.
 
     The second axis is one of 1, 3 and 4, and the last has more than channels have.
     """
     return shape[1] in CHANNELS.values() and shape[3] > max(CHANNELS.values())
-
-
-def cure(least: float, most: float) -> str:
-    """How floats of this range come to lie in [0, 1]."""
-    if least >= 0:
-        return "Divide by 255, or pass uint8" if most <= 255 else "Rescale them"
-    if least >= -1 and most <= 1:
-        return "(images + 1) / 2 does it"
-    return "Undo their standardisation: images * std + mean" if most <= 20 else "Rescale them"
 
 
 def checked_labels(

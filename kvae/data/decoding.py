@@ -1,6 +1,7 @@
 """Decoding: the bytes of a picture, in any format and mode that is known, to pixels."""
 
 import contextlib
+import functools
 import io
 import warnings
 from collections.abc import Iterator
@@ -55,10 +56,17 @@ def reasons() -> Iterator[None]:
 
 def opened_picture(file: IO[bytes]) -> Any:
     """A picture of Pillow's, whose pixels are not read yet."""
-    from PIL import Image, features
+    from PIL import Image
 
-    known = {kind for kind in FORMATS.values() if kind != "AVIF" or features.check("avif")}
-    return Image.open(file, formats=sorted(known))
+    return Image.open(file, formats=known_formats())
+
+
+@functools.cache
+def known_formats() -> list[str]:
+    """What Pillow calls the formats that it reads here."""
+    from PIL import features
+
+    return sorted({kind for kind in FORMATS.values() if kind != "AVIF" or features.check("avif")})
 
 
 def looked_at(file: IO[bytes]) -> Look:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kvae.data.arrays import SPLITS, Dataset, check_enough, shares
-from kvae.data.decoding import brightness_of, looked_at
+from kvae.data.decoding import brightness_of, decoded, looked_at
 from kvae.data.fitting import Fitting, Look, resolved
 from kvae.data.guarded import opened, shown
 from kvae.data.listing import Picture, listed
@@ -350,11 +350,10 @@ def read_pictures(paths: Sequence[str | os.PathLike], fitting: Fitting | None = 
     images = np.empty((len(files), *fitting.image_shape), "uint8")
     for i, path in enumerate(files):
         with opened(path, MOST_BYTES) as file:
-            content = file.read()
-        ((_, pixels),) = decoded_all([(0, content)], len(content), fitting)
-        if isinstance(pixels, str):
-            raise unreadable(shown(path), pixels)
-        images[i] = pixels
+            try:
+                images[i] = decoded(file.read(), fitting)
+            except ValueError as error:
+                raise unreadable(shown(path), str(error)) from None
     return images
 
 

@@ -7,8 +7,8 @@ import numpy as np
 from keras import ops
 from matplotlib.figure import Figure
 
+from kvae.data.values import as_array
 from kvae.drawing import charts, plots
-from kvae.likelihoods.images import as_array
 from kvae.model import VAE
 from kvae.parts import check_seed, check_temperature, checked_integer, positive_integer
 from kvae.priors import StandardNormal

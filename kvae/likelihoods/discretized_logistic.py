@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kvae.likelihoods.images import PIECE
+from kvae.data.values import PIECE
 from kvae.likelihoods.likelihood import (
     Likelihood,
     bounded_scale,

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kvae.likelihoods.images import as_array, extremes, range_cure, shape_cure
+from kvae.data.values import as_array, extremes, range_cure, shape_cure
 from kvae.parts import Part
 
 __all__ = [

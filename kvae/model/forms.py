@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from kvae.likelihoods.images import as_array, is_picture
+from kvae.data.values import as_array, is_picture
 
 __all__ = ["Border", "Look", "array_like", "native", "parts_of", "refusal", "trailing"]
 

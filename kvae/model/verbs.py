@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kvae.likelihoods.images import as_array
+from kvae.data.values import as_array
 from kvae.limits import check_memory
 from kvae.model.batches import in_batches
 from kvae.model.generator import build_generator

@@ -102,4 +102,4 @@ def range_cure(kind: str, low: float, high: float) -> str:
         return "Clip them: images.clip(0, 1)."
     if low >= -1 and high <= 1:
         return "Rescale them: (images + 1) / 2."
-    return "Undo the standardisation: images · std + mean."
+    return "Undo the standardisation: images * std + mean."
