@@ -1,6 +1,5 @@
 import contextlib
 import dataclasses
-import importlib.metadata
 import pathlib
 import shutil
 import signal
@@ -12,7 +11,7 @@ import click
 import keras
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from commands import COMMAND, call
 from marks import not_on_jax
 from matplotlib.image import imread
 from test_training import interrupt_in_epoch
@@ -21,14 +20,7 @@ import kvae
 from kvae.shipped import SHIPPED
 
 ROOT = pathlib.Path(__file__).parents[1]
-COMMAND = importlib.metadata.entry_points(group="console_scripts")["kvae"].load()
 START = "import importlib.metadata as m; m.entry_points(group='console_scripts')['kvae'].load()()"
-
-
-def call(*arguments, code=0):
-    result = CliRunner().invoke(COMMAND, [*map(str, arguments)], catch_exceptions=False)
-    assert result.exit_code == code, result.output
-    return result
 
 
 @pytest.fixture(scope="module", autouse=True)

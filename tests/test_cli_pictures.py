@@ -1,12 +1,11 @@
 """The commands that draw pictures of a trained model, on a tiny one."""
 
-import importlib.metadata
 import pathlib
 import shutil
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from commands import assert_refused, call
 from marks import not_on_jax
 from matplotlib.image import imread
 from PIL import Image
@@ -14,13 +13,6 @@ from PIL import Image
 import kvae
 
 pytestmark = not_on_jax
-COMMAND = importlib.metadata.entry_points(group="console_scripts")["kvae"].load()
-
-
-def call(*arguments, code=0):
-    result = CliRunner().invoke(COMMAND, [*map(str, arguments)], catch_exceptions=False)
-    assert result.exit_code == code, result.output
-    return result
 
 
 @pytest.fixture(scope="module")
@@ -159,11 +151,7 @@ def test_every_path_goes_to_another_class(model, monkeypatch):
     ],
 )
 def test_a_refusal_is_one_line_and_writes_nothing(model, arguments, code, what):
-    before = set(pathlib.Path().rglob("*"))
-    result = call(*arguments, code=code)
-    assert what in result.stderr and result.stdout == ""
-    assert code == 2 or len(result.stderr.splitlines()) == 1
-    assert set(pathlib.Path().rglob("*")) == before
+    assert_refused(arguments, code, what)
 
 
 def test_a_model_that_does_not_name_its_data_set_says_so(model, make_vae, images):

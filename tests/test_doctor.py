@@ -1,12 +1,11 @@
 import dataclasses
-import importlib.metadata
 import json
 import pathlib
 
 import keras
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from commands import call
 from keras import ops
 from marks import once
 from PIL import Image
@@ -14,14 +13,6 @@ from PIL import Image
 import kvae
 from kvae import diagnosis as checks
 from kvae.diagnosis import look as doctor
-
-COMMAND = importlib.metadata.entry_points(group="console_scripts")["kvae"].load()
-
-
-def call(*arguments, code=0):
-    result = CliRunner().invoke(COMMAND, [*map(str, arguments)], catch_exceptions=False)
-    assert result.exit_code == code, result.output
-    return result
 
 
 def bars(count):

@@ -1,5 +1,4 @@
 import dataclasses
-import importlib.metadata
 import json
 import math
 import pathlib
@@ -7,7 +6,7 @@ import pathlib
 import keras
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from commands import call
 from fresh_process import OTHERS, run
 from keras import ops
 from marks import once
@@ -19,14 +18,7 @@ from kvae.model import bounds
 
 pytestmark = pytest.mark.every_backend
 
-COMMAND = importlib.metadata.entry_points(group="console_scripts")["kvae"].load()
 SCALE = 0.3
-
-
-def call(*arguments, code=0):
-    result = CliRunner().invoke(COMMAND, [*map(str, arguments)], catch_exceptions=False)
-    assert result.exit_code == code, result.output
-    return result
 
 
 @pytest.fixture(autouse=True)
