@@ -378,12 +378,10 @@ def test_what_unpacks_to_far_more_than_images_do_is_refused(tmp_path, name, cont
 @pytest.mark.parametrize(
     "name, content, size",
     [
-        ("x.npz", npz(x_train=IMAGES, x_test=IMAGES), 2928),
-        ("x.npy", npy(IMAGES), 1464),
         (IDX, FULL, 1128),
         (f"{IDX}.gz", gzip.compress(FULL), 1128),
     ],
-    ids=["npz", "npy", "idx", "idx.gz"],
+    ids=["idx", "idx.gz"],
 )
 def test_what_does_not_fit_memory_is_not_read(tmp_path, name, content, size, little_memory):
     with refuses(tmp_path / name, f"would need {size:,} bytes", "1,000 bytes are available", "Use"):

@@ -85,8 +85,8 @@ def load(
         flat: Whether folders and tables have no say, so that all images are one set without
             classes.
         skip_bad: Whether files that cannot be read are left out, and named in the notice.
-        cache_dir: Where decoded images are kept, to be read again at once. None: only those are
-            that do not fit in memory, in `~/.cache/kvae`.
+        cache_dir: Where decoded images are kept, to be read again at once, and arrays that do not
+            fit in memory. None: only what does not fit is kept, in `~/.cache/kvae`.
         progress: Called with how many pictures are done and how many there are.
 
     Returns:
@@ -153,9 +153,11 @@ def read(
     if path.exists() and not path.is_dir():
         if path.name.lower().endswith((*ARCHIVES, *TABLES)):
             return read_pictures_of(path, fitting, **reading)
-        return read_numpy_file(path)
+        return read_numpy_file(path, reading["cache_dir"])
     if TFDS_NAME.fullmatch(name) and path.suffix not in (*NUMPY, *PICTURES, *ARCHIVES, *TABLES):
-        return read_tfds(name, data_dir, download, fitting, reading["progress"])
+        return read_tfds(
+            name, data_dir, download, fitting, reading["progress"], reading["cache_dir"]
+        )
     raise FileNotFoundError(f"There is no file or folder {shown(path)}. {CHOICES}")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from kvae.data.fitting import CHANNELS, Fitting
 from kvae.data.values import extremes, range_cure
-from kvae.limits import pieces
+from kvae.limits import check_memory, pieces
 from kvae.printable import printable
 
 __all__ = ["Dataset", "from_arrays", "reduced", "resized"]
@@ -111,23 +111,32 @@ def from_arrays(
         if images[split] is not None:
             images[split] = checked_images(images[split], what)
         if labels[split] is not None:
-            labels[split] = checked_labels(labels[split], images[split], class_names, what)
+            count = 0 if images[split] is None else len(images[split])
+            labels[split] = checked_labels(labels[split], count, class_names, what)
     missing = [split for split in ("test", "validation") if images[split] is None]
     shapes = {split: images[split].shape[1:] for split in SPLITS if split not in missing}
     if len(set(shapes.values())) > 1:
         raise ValueError(f"All images of {source} must have one shape. Received: {shapes}")
     check_enough(len(images["train"]), missing, source)
+    if missing and isinstance(images["train"], np.memmap):
+        cure = "Pass validation and test images too, or give the file to kvae.data.load."
+        check_memory(images["train"].nbytes, f"A copy of the train images of {source}", cure)
     held = shares(len(images["train"]), missing)
     for arrays in (images, labels) if missing else ():
         if (whole := arrays["train"]) is not None:
             arrays |= {split: whole[rows] for split, rows in held.items()}
     labels = {f"{split}_labels": array for split, array in labels.items()}
-    height, width, channels = images["train"].shape[1:]
-    kinds = {number: kind for kind, number in CHANNELS.items()}
-    fitting = Fitting(image_size=(height, width), channels=kinds.get(channels))
+    fitting = fitting_of(images["train"].shape[1:])
     return Dataset(
         name=name, source=source, class_names=class_names, fitting=fitting, **images, **labels
     )
+
+
+def fitting_of(image_shape: tuple[int, int, int]) -> Fitting:
+    """The fitting of images that were given with this shape."""
+    height, width, channels = image_shape
+    kinds = {number: kind for kind, number in CHANNELS.items()}
+    return Fitting(image_size=(height, width), channels=kinds.get(channels))
 
 
 def check_enough(count: int, missing: Sequence[str], source: str) -> None:
@@ -213,20 +222,46 @@ def reduced(dataset: Dataset, per_class: int) -> Dataset:
 def checked_images(images: np.ndarray, what: str) -> np.ndarray:
     """The same images as (count, height, width, channels), uint8, or float32 in [0, 1]."""
     images = images if isinstance(images, np.memmap) else np.asarray(images)
-    kind, shape = images.dtype.kind, images.shape
-    if images.ndim not in (3, 4) or not images.size:
+    check_shape(images.shape, images.dtype, what)
+    least, most = extremes(images)
+    strange = 0
+    if not math.isfinite(most - least):
+        strange = sum(piece.size - np.count_nonzero(np.isfinite(piece)) for piece in pieces(images))
+    check_values(images.dtype.kind, least, most, strange, what)
+    images = as_images(images)
+    if isinstance(images, np.memmap):  # of which batches alone are copied
+        return images
+    return np.require(images, requirements=["C", "W"])  # torch warns where it cannot write
+
+
+def check_shape(shape: tuple[int, ...], dtype: np.dtype, what: str) -> None:
+    """Refuses what cannot be images, by its shape and its type."""
+    if len(shape) not in (3, 4) or not math.prod(shape):
         raise ValueError(
             f"The {what} must have shape (count, height, width) or (count, height, width, "
             f"channels), without a size of 0. Received: shape {shape}"
         )
-    if kind not in "biuf":
-        raise ValueError(f"The {what} must be uint8, or floats in [0, 1]. Received: {images.dtype}")
-    least, most = extremes(images)
+    if dtype.kind not in "biuf":
+        raise ValueError(f"The {what} must be uint8, or floats in [0, 1]. Received: {dtype}")
+    if len(shape) == 4 and is_channels_first(shape):
+        raise ValueError(
+            f"The {what} must have their channels last: numpy.moveaxis(images, 1, -1). Received: "
+            f"shape {shape}"
+        )
+
+
+def check_values(kind: str, least: float, most: float, strange: int, what: str) -> None:
+    """Refuses values that are not those of images.
+
+    Args:
+        kind: Of numbers, as `numpy.dtype.kind` says it.
+        least: The least value.
+        most: The greatest one.
+        strange: How many are NaN or infinite.
+        what: What they are, the subject of the message.
+    """
     fault = ""
-    if images.ndim == 4 and is_channels_first(shape):
-        fault = f"have their channels last: numpy.moveaxis(images, 1, -1). Received: shape {shape}"
-    elif not math.isfinite(most - least):
-        strange = sum(piece.size - np.count_nonzero(np.isfinite(piece)) for piece in pieces(images))
+    if strange:
         fault = f"be finite. Received: {strange:,} values that are NaN or infinite"
     elif least < 0 or most > (1 if kind == "f" else 255):
         limits = "[0, 1], being floats" if kind == "f" else "0…255, being integers"
@@ -235,12 +270,13 @@ def checked_images(images: np.ndarray, what: str) -> np.ndarray:
         fault = "be in 0…255, where 1 is nearly black. Pass bool for 0 and 1. Received: 0 and 1"
     if fault:
         raise ValueError(f"The {what} must {fault}")
-    images = images.astype("float32" if kind == "f" else "uint8", copy=False)
-    images = images * np.uint8(255) if kind == "b" else images
-    images = images[..., np.newaxis] if images.ndim == 3 else images
-    if isinstance(images, np.memmap):  # of which batches alone are copied
-        return images
-    return np.require(images, requirements=["C", "W"])  # torch warns where it cannot write
+
+
+def as_images(array: np.ndarray) -> np.ndarray:
+    """(count, height, width, channels), uint8 or float32, of what has been checked."""
+    images = array.astype("float32" if array.dtype.kind == "f" else "uint8", copy=False)
+    images = images * np.uint8(255) if array.dtype.kind == "b" else images
+    return images[..., np.newaxis] if images.ndim == 3 else images
 
 
 def is_channels_first(shape: Sequence[int]) -> bool:
@@ -252,10 +288,10 @@ def is_channels_first(shape: Sequence[int]) -> bool:
 
 
 def checked_labels(
-    labels: np.ndarray, images: np.ndarray | None, class_names: Sequence[str], what: str
+    labels: np.ndarray, count: int, class_names: Sequence[str], what: str
 ) -> np.ndarray:
     """The same labels as (count,), int64."""
-    labels, count = np.asarray(labels), 0 if images is None else len(images)
+    labels = np.asarray(labels)
     if labels.ndim == 2 and labels.shape[1] == 1:  # as Keras has them for CIFAR
         labels = labels[:, 0]
     if labels.shape != (count,) or labels.dtype.kind not in "iu":

@@ -7,10 +7,20 @@ from typing import IO, BinaryIO
 
 import numpy as np
 
+from kvae import limits
 from kvae.limits import check_memory, described
 from kvae.printable import printable
 
-__all__ = ["Sparing", "check_fits", "filled", "most_unpacked", "opened", "shown"]
+__all__ = [
+    "Sparing",
+    "check_fits",
+    "check_no_bomb",
+    "filled",
+    "fits_copied",
+    "most_unpacked",
+    "opened",
+    "shown",
+]
 
 COPIES = 3  # of images at most, while they are read, checked and split
 BLOCK = 2**20  # bytes that are read at once
@@ -104,10 +114,20 @@ def check_fits(size: int, packed: int, what: str) -> None:
     Raises:
         ValueError: If it is refused.
     """
+    check_no_bomb(size, packed, what)
+    check_memory(COPIES * size, what, "Use fewer or smaller images.")
+
+
+def check_no_bomb(size: int, packed: int, what: str) -> None:
+    """Refuses archives that were made to fill a memory or a disk; arguments as of `check_fits`."""
     ratio = size // max(1, packed)
     if size > BOMB_SIZE and ratio > BOMB_RATIO:
         raise ValueError(
             f"{what} would unpack {described(packed)} to {described(size)}, {ratio:,} times as "
             "much, which images hardly do. If you trust it, write it anew without compression."
         )
-    check_memory(COPIES * size, what, "Use fewer or smaller images.")
+
+
+def fits_copied(size: int) -> bool:
+    """Whether memory holds so many bytes of images while they are read, checked and split."""
+    return COPIES * size <= limits.available_memory()

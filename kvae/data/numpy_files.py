@@ -1,17 +1,32 @@
 """NumPy's files, `.npy` and `.npz`: what a header promises is checked before it is read."""
 
+import contextlib
+import functools
 import io
 import math
 import os
 import pathlib
 import warnings
 import zipfile
-from typing import IO, Any
+from collections.abc import Callable, Iterator
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from kvae.data.arrays import CHOICES, Dataset, from_arrays
-from kvae.data.guarded import Sparing, check_fits, filled, most_unpacked, opened, shown
+from kvae.data.arrays import CHOICES, SPLITS, Dataset, from_arrays
+from kvae.data.guarded import (
+    Sparing,
+    check_fits,
+    check_no_bomb,
+    filled,
+    fits_copied,
+    most_unpacked,
+    opened,
+    shown,
+)
+from kvae.data.large import Stream, stored
+from kvae.data.store import Cache, default_cache, key_of
+from kvae.data.values import PIECE
 from kvae.printable import printable
 
 __all__ = ["NUMPY", "read_numpy_file"]
@@ -24,54 +39,120 @@ KNOWN = {f"x_{short}": split for short, split in SHORT.items()}
 KNOWN |= {f"y_{short}": f"{split}_labels" for short, split in SHORT.items()}
 
 
-def read_numpy_file(path: pathlib.Path) -> Dataset:
-    """An `.npz` file in Keras's layout or with a single array, or an `.npy` file."""
+class Member(NamedTuple):
+    """An array in a file: how to open it, and the bytes that it may have, its header among them."""
+
+    open: Callable[[], IO[bytes]]
+    size: int
+
+
+def read_numpy_file(path: pathlib.Path, cache_dir: str | os.PathLike | None = None) -> Dataset:
+    """An `.npz` file in Keras's layout or with a single array, or an `.npy` file.
+
+    Args:
+        path: Of it.
+        cache_dir: Where mapped files go if it does not fit in memory; None: `~/.cache/kvae`.
+    """
     if path.suffix.lower() not in NUMPY:
         raise ValueError(f"{shown(path)} is no .npz or .npy file. {CHOICES}")
-    with opened(path) as file:
+    what = shown(path)
+    with opened(path) as file, contextlib.ExitStack() as stack:
         start = file.read(6)
         file.seek(0)
+        packed = os.fstat(file.fileno()).st_size
         if start == np.lib.format.MAGIC_PREFIX:
-            size = os.fstat(file.fileno()).st_size
-            check_fits(size, size, shown(path))
-            arrays = {"x_train": read_npy(file, size, shown(path))}
+            members = {"train": Member(functools.partial(opened, path), packed)}
         else:
-            arrays = read_npz(file, path)
-    keywords: dict[str, Any] = {KNOWN[name]: array for name, array in arrays.items()}
-    return from_arrays(**keywords, name=path.stem, source=shown(path))
+            members = members_of(file, path, stack)
+        size = sum(member.size for member in members.values())
+        check_no_bomb(size, packed, what)
+        arrays: dict[str, Any] = {}
+        images = {} if fits_copied(size) else {k: m for k, m in members.items() if k in SPLITS}
+        for key, member in members.items():
+            if key not in images:
+                check_fits(member.size if images else 0, packed, what)
+                with reading(what), member.open() as content:
+                    arrays[key] = read_npy(content, member.size, what)
+        if not images:
+            return from_arrays(**arrays, name=path.stem, source=what)
+        status = os.fstat(file.fileno())
+        key = key_of(os.path.realpath(path), status.st_size, status.st_mtime_ns)
+        return stored(
+            {split: stream_of(member, what) for split, member in images.items()},
+            {split: arrays.get(f"{split}_labels") for split in images},
+            Cache(cache_dir or default_cache(), path.stem, key),
+            name=printable(path.stem),
+            source=what,
+        )
 
 
-def read_npz(file: IO[bytes], path: pathlib.Path) -> dict[str, np.ndarray]:
-    """The arrays of an archive by name; a single one is `x_train`, whatever its name."""
+def members_of(
+    file: IO[bytes], path: pathlib.Path, stack: contextlib.ExitStack
+) -> dict[str, Member]:
+    """The arrays of an archive by what they are; a single one is the train images."""
     what, size = shown(path), os.fstat(file.fileno()).st_size
     try:
         archive = zipfile.ZipFile(Sparing(file, DIRECTORY))  # type: ignore[arg-type]
     except Exception as error:  # of a damaged directory it can be anything
         raise damaged(what, error) from None
-    with archive:
-        members = archive.infolist()
-        names = [member.filename.removesuffix(".npy") for member in members]
-        names = ["x_train"] if len(names) == 1 else names
-        if "x_train" not in names or not KNOWN.keys() >= set(names):
-            raise ValueError(
-                f"{what} must hold x_train and, if there are any, {', '.join(list(KNOWN)[1:])}; "
-                f"or a single array. Found: {printable(', '.join(names)) or 'none'}"
-            )
-        for member in members:
-            check_member(member, min(size, member.compress_size), what)
-        if len({KNOWN[name] for name in names}) < len(names):
-            raise damaged(what, f"One of {', '.join(names)} is there twice")
-        check_fits(sum(member.file_size for member in members), size, what)
-        arrays = {}
-        for name, member in zip(names, members, strict=True):
-            try:
-                with archive.open(member) as content:
-                    arrays[name] = read_npy(content, member.file_size, what)
-            except Refused:
-                raise
-            except Exception as error:  # of a damaged archive it can be anything
-                raise damaged(what, error) from None
-        return arrays
+    stack.enter_context(archive)
+    members = archive.infolist()
+    names = [member.filename.removesuffix(".npy") for member in members]
+    names = ["x_train"] if len(names) == 1 else names
+    if "x_train" not in names or not KNOWN.keys() >= set(names):
+        raise ValueError(
+            f"{what} must hold x_train and, if there are any, {', '.join(list(KNOWN)[1:])}; "
+            f"or a single array. Found: {printable(', '.join(names)) or 'none'}"
+        )
+    for member in members:
+        check_member(member, min(size, member.compress_size), what)
+    if len({KNOWN[name] for name in names}) < len(names):
+        raise damaged(what, f"One of {', '.join(names)} is there twice")
+    return {
+        KNOWN[name]: Member(functools.partial(archive.open, member), member.file_size)
+        for name, member in zip(names, members, strict=True)
+    }
+
+
+@contextlib.contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Says of a damaged file which it is; of a damaged archive any error can be raised."""
+    try:
+        yield
+    except Refused:
+        raise
+    except Exception as error:
+        raise damaged(what, error) from None
+
+
+def stream_of(member: Member, what: str) -> Stream:
+    """The images of an array, some at a time.
+
+    Raises:
+        ValueError: If it cannot be read so.
+    """
+    with reading(what), member.open() as file:
+        shape, in_columns, dtype, start = checked_header(file, member.size, what)
+    if in_columns and len(shape) > 1:
+        raise Refused(
+            f"{what} does not fit in memory, and holds its array by columns, so that it cannot be "
+            "read by rows. Write it anew: numpy.save(path, numpy.ascontiguousarray(images))."
+        )
+
+    def blocks() -> Iterator[np.ndarray]:
+        row = math.prod(shape[1:]) * dtype.itemsize
+        rows = max(1, PIECE // row)
+        with reading(what), member.open() as file:
+            filled(file, start)
+            for first in range(0, shape[0], rows):
+                count = min(rows, shape[0] - first)
+                content = filled(file, count * row)
+                if len(content) < count * row:
+                    raise damaged(what, "It ends early")
+                yield content.view(dtype).reshape(count, *shape[1:])
+            file.read(1)  # at its end an archive compares checksums
+
+    return Stream(shape, dtype, blocks)
 
 
 def check_member(member: zipfile.ZipInfo, packed: int, what: str) -> None:
@@ -93,11 +174,8 @@ def read_npy(file: IO[bytes], size: int, what: str) -> np.ndarray:
         size: Bytes in it.
         what: What messages call it.
     """
-    shape, in_columns, dtype, start = header_of(file.read(HEADER), what)
+    shape, in_columns, dtype, start = checked_header(file, size, what)
     length = math.prod(shape) * dtype.itemsize
-    if min(shape, default=0) < 0 or not dtype.itemsize or length > size - start:
-        reason = f"Its header says {dtype} of shape {shape}; {size - start:,} bytes are there"
-        raise damaged(what, reason)
     file.seek(start)
     content = filled(file, length)
     file.read(1)  # at its end an archive compares checksums
@@ -107,6 +185,18 @@ def read_npy(file: IO[bytes], size: int, what: str) -> np.ndarray:
         return content.view(dtype).reshape(shape, order="F" if in_columns else "C")
     except (ValueError, TypeError) as error:  # sizes of 0 beside others that no array has
         raise damaged(what, error) from None
+
+
+def checked_header(
+    file: IO[bytes], size: int, what: str
+) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+    """What `header_of` says, which so many bytes can hold."""
+    shape, in_columns, dtype, start = header_of(file.read(HEADER), what)
+    length = math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or not dtype.itemsize or length > size - start:
+        reason = f"Its header says {dtype} of shape {shape}; {size - start:,} bytes are there"
+        raise damaged(what, reason)
+    return shape, in_columns, dtype, start
 
 
 def header_of(head: bytes, what: str) -> tuple[tuple[int, ...], bool, np.dtype, int]:

@@ -57,7 +57,10 @@ def read_objects(given: Any, fitting: Fitting, progress: Progress | None = None)
     kind = type(next(iter(parts.values())))
     source = f"{kind.__module__.split('.')[0]} {kind.__name__} in memory"
     if all(hasattr(part, "shape") for part in parts.values()):
-        arrays: dict[str, Any] = {split: np.asarray(part) for split, part in by_split.items()}
+        arrays: dict[str, Any] = {
+            split: part if isinstance(part, np.memmap) else np.asarray(part)
+            for split, part in by_split.items()
+        }
         return from_arrays(**arrays)
     items = Items({split: by_split[split] for split in SPLITS if split in by_split})
     pictures = [Picture(name, name.split("/")[0], items.label(name)) for name in items.names]

@@ -16,9 +16,9 @@ from kvae.data.fitting import Fitting, Look, resolved
 from kvae.data.guarded import opened, shown
 from kvae.data.listing import Picture, listed
 from kvae.data.sources import ARCHIVES, MOST_BYTES, TABLES, Source, source_of
-from kvae.data.store import Cache, default_cache, key_of
+from kvae.data.store import Cache, default_cache, key_of, said_to_be_kept
 from kvae.data.workers import decoded_all
-from kvae.limits import described, fits_memory, pieces, release
+from kvae.limits import fits_memory, pieces, release
 from kvae.printable import printable
 
 __all__ = ["Progress", "look", "read_pictures", "read_pictures_of"]
@@ -77,7 +77,7 @@ def read_pictures_of(
             arrays, facts = reader.read(cache, keep=cache_dir is not None)
         else:
             arrays, facts = found
-            facts["said"].append(f"The decoded images are read from {shown(cache.place)}.")
+            facts["said"].append(cache.said_to_be_read())
     what = "archive" if path.is_file() and not table else "folder"
     what = "table" if table else what
     return as_dataset(arrays, facts, name, f"{what} {shown(path)}", said)
@@ -162,11 +162,7 @@ class Reader:
         size = sum(map(math.prod, shapes.values()))
         mapped = keep or not fits_memory(size)
         if mapped and not keep:
-            said.append(
-                f"{sum(map(len, rows.values())):,} images, {described(size)}, are kept in "
-                f"{shown(cache.place)}, since they do not fit in memory; --cache-dir for another "
-                "place."
-            )
+            said.append(said_to_be_kept(sum(map(len, rows.values())), size, cache))
         try:
             if mapped:
                 arrays = cache.begin(shapes)

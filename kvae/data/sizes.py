@@ -1,12 +1,14 @@
 """Images in memory, of one shape, to images of another."""
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
 
 from kvae.data.arrays import SPLITS, Dataset
 from kvae.data.fitting import CHANNELS, Fitting, fitted_pixels, shown_size
+from kvae.limits import check_memory, pieces
 
 __all__ = ["fitted", "refitted"]
 
@@ -65,8 +67,7 @@ def refitted(dataset: Dataset, fitting: Fitting) -> Dataset:
         fit = own.fit if fitting.fit == "crop" else fitting.fit
         return dataclasses.replace(dataset, fitting=dataclasses.replace(done, fit=fit))
     arrays: dict[str, Any] = {
-        split: of_size(with_channels(getattr(dataset, split), channels, done), done)
-        for split in SPLITS
+        split: as_wanted(getattr(dataset, split), channels, done) for split in SPLITS
     }
     notice = dataset.notice
     if wanted != shape[:2]:
@@ -75,6 +76,20 @@ def refitted(dataset: Dataset, fitting: Fitting) -> Dataset:
         said = f"Images of {shown_size(shape[:2])} pixels are {deed} to {shown_size(wanted)}."
         notice = f"{notice} {said}".strip()
     return dataclasses.replace(dataset, notice=notice, fitting=done, **arrays)
+
+
+def as_wanted(images: np.ndarray, channels: int, fitting: Fitting) -> np.ndarray:
+    """(count, *, *, *) to the fitting's size and so many channels, some at a time."""
+    shape = (len(images), *(fitting.image_size or ()), channels)
+    size = math.prod(shape) * images.dtype.itemsize
+    check_memory(size, f"{len(images):,} images of {shown_size(shape[1:3])}", "Make them smaller.")
+    results = np.empty(shape, images.dtype)
+    start = 0
+    for piece in pieces(images):
+        end = start + len(piece)
+        results[start:end] = of_size(with_channels(piece, channels, fitting), fitting)
+        start = end
+    return results
 
 
 def of_size(images: np.ndarray, fitting: Fitting) -> np.ndarray:

@@ -17,11 +17,12 @@ from kvae.data.guarded import opened, shown
 from kvae.limits import described
 from kvae.printable import printable
 
-__all__ = ["Cache", "default_cache", "key_of"]
+__all__ = ["Cache", "default_cache", "key_of", "said_to_be_kept"]
 
 FACTS = "facts.json"
 MOST_FACTS = 2**30  # bytes
 FORMAT = 1
+DTYPES = ("uint8", "float32")
 
 Shape = tuple[int, int, int, int]
 
@@ -64,19 +65,30 @@ class Cache:
             arrays = {}
             for split, shape in facts.pop("shapes").items():
                 arrays[split] = np.load(self.place / f"{split}.npy", mmap_mode="r")
-                if arrays[split].dtype != np.uint8 or list(arrays[split].shape) != shape:
+                if arrays[split].dtype not in DTYPES or list(arrays[split].shape) != shape:
                     return None
             return arrays, facts
         except (OSError, ValueError, KeyError, AttributeError, TypeError):
             return None
 
-    def begin(self, shapes: Mapping[str, Shape]) -> dict[str, np.ndarray]:
-        """Arrays to fill, of 8 bits, in mapped files.
+    def said_to_be_read(self) -> str:
+        """What to say where the arrays were there already."""
+        return f"The decoded images are read from {shown(self.place)}."
+
+    def begin(
+        self, shapes: Mapping[str, Shape], dtypes: Mapping[str, str] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Arrays to fill, in mapped files.
+
+        Args:
+            shapes: Of the arrays, by split.
+            dtypes: Of their values, "uint8" or "float32"; where there are none, "uint8".
 
         Raises:
             OSError: If the folder cannot be written, or the disk has too little room.
         """
-        size = sum(map(math.prod, shapes.values()))
+        kinds = {split: np.dtype((dtypes or {}).get(split, "uint8")) for split in shapes}
+        size = sum(math.prod(shape) * kinds[split].itemsize for split, shape in shapes.items())
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(self.folder).free
@@ -89,7 +101,7 @@ class Cache:
             self.partial = pathlib.Path(tempfile.mkdtemp(prefix=".partial-", dir=self.folder))
             return {
                 split: np.lib.format.open_memmap(
-                    self.partial / f"{split}.npy", mode="w+", dtype=np.uint8, shape=shape
+                    self.partial / f"{split}.npy", mode="w+", dtype=kinds[split], shape=shape
                 )
                 for split, shape in shapes.items()
             }
@@ -133,18 +145,26 @@ class Cache:
             self.partial = None
 
 
+def said_to_be_kept(count: int, size: int, cache: Cache) -> str:
+    """What to say where so many images, of so many bytes, do not fit in memory."""
+    return (
+        f"{count:,} images, {described(size)}, are kept in {shown(cache.place)}, since they do not "
+        "fit in memory; --cache-dir for another place."
+    )
+
+
 def cut(path: pathlib.Path, shape: Shape) -> None:
-    """Makes an `.npy` file of bytes as short as this shape says; its header stays as long."""
+    """Makes an `.npy` file as short as this shape says; its header stays as long."""
     array = np.load(path, mmap_mode="r")
     if array.shape == tuple(shape):
         return
-    start = array.offset
+    start, dtype = array.offset, array.dtype
     del array
-    header = {"descr": "|u1", "fortran_order": False, "shape": tuple(shape)}
+    header = {"descr": dtype.str, "fortran_order": False, "shape": tuple(shape)}
     with path.open("r+b") as file:
         version = np.lib.format.read_magic(file)
         file.seek(0)
         np.lib.format.write_array_header_1_0(file, header)
         if version != (1, 0) or file.tell() != start:
             raise OSError(f"{printable(path.name)} has a header of another length.")
-        file.truncate(start + math.prod(shape))
+        file.truncate(start + math.prod(shape) * dtype.itemsize)

@@ -7,7 +7,9 @@ import contextlib
 import dataclasses
 import difflib
 import fnmatch
+import functools
 import json
+import math
 import os
 import pathlib
 import re
@@ -17,14 +19,15 @@ import tempfile
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from kvae.data.arrays import CHOICES, SPLITS, Dataset, from_arrays
 from kvae.data.fitting import Fitting
-from kvae.data.guarded import opened, shown
+from kvae.data.guarded import fits_copied, opened, shown
+from kvae.data.large import Stream, stored
 from kvae.data.listing import Picture
 from kvae.data.pictures import Progress, Reader, as_dataset
 from kvae.data.sources import Spool
@@ -42,6 +45,7 @@ def read_tfds(
     download: bool = True,
     fitting: Fitting | None = None,
     progress: Progress | None = None,
+    cache_dir: str | os.PathLike | None = None,
 ) -> Dataset:
     """A data set of TensorFlow Datasets, downloaded and prepared where that is not yet done.
 
@@ -93,7 +97,12 @@ def read_tfds(
     classes = isinstance(features.get("label"), tfds.features.ClassLabel)
     wanted = {key: features[key] for key in ("image", *(["label"] if classes else []))}
     if None in features["image"].shape:
-        return of_any_size(builder, splits, wanted, fitting or Fitting(), progress)
+        return of_any_size(builder, splits, wanted, fitting or Fitting(), progress, cache_dir)
+    class_names = tuple(features["label"].names) if classes else ()
+    source = f"TensorFlow Datasets {info.full_name}"
+    counts = {split: info.splits[split].num_examples for split in splits}
+    each = math.prod(wanted["image"].shape) * np.dtype(wanted["image"].np_dtype).itemsize
+    large = not fits_copied(sum(counts.values()) * each)
     try:
         if "tensorflow" not in sys.modules and all(
             plain(builder, split, features["image"]) for split in splits
@@ -107,9 +116,15 @@ def read_tfds(
             batches = tfds.as_numpy(
                 builder.as_dataset(split=splits, batch_size=1000, decoders=partly, read_config=once)
             )
+        if large:
+            key = key_of(str(builder.data_dir), counts)
+            cache = Cache(cache_dir or default_cache(), info.name, key)
+            streams, labels = streamed(dict(zip(splits, batches, strict=True)), wanted, counts)
+            return stored(
+                streams, labels, cache, name=info.name, source=source, class_names=class_names
+            )
         parts = [
-            gathered(of, wanted, builder.info.splits[split].num_examples)
-            for split, of in zip(splits, batches, strict=True)
+            gathered(of, wanted, counts[split]) for split, of in zip(splits, batches, strict=True)
         ]
     except ImportError as error:
         raise not_installed(name, error) from None
@@ -121,13 +136,16 @@ def read_tfds(
     arrays: dict[str, Any] = {}
     for split, part in zip(splits, parts, strict=True):
         arrays[split], arrays[f"{split}_labels"] = part["image"], part.get("label")
-    class_names = features["label"].names if classes else ()
-    source = f"TensorFlow Datasets {info.full_name}"
     return from_arrays(**arrays, class_names=class_names, name=info.name, source=source)
 
 
 def of_any_size(
-    builder: Any, splits: list[str], wanted: dict, fitting: Fitting, progress: Progress | None
+    builder: Any,
+    splits: list[str],
+    wanted: dict,
+    fitting: Fitting,
+    progress: Progress | None,
+    cache_dir: str | os.PathLike | None,
 ) -> Dataset:
     """A data set whose images have many sizes: their files are decoded as those of a folder are."""
     import_tensorflow()
@@ -151,7 +169,8 @@ def of_any_size(
                 pictures.append(Picture(f"{split}/{i}", split, label))
         key = key_of(str(builder.data_dir), dataclasses.astuple(fitting))
         reader = Reader(spool, pictures, fitting, False, progress)
-        arrays, facts = reader.read(Cache(default_cache(), info.name, key), keep=False)
+        cache = Cache(cache_dir or default_cache(), info.name, key)
+        arrays, facts = reader.read(cache, keep=False)
     return as_dataset(arrays, facts, info.name, source, [], names)
 
 
@@ -208,6 +227,28 @@ def gathered(batches: Iterable, features: dict, count: int) -> dict[str, np.ndar
     if found != count:
         raise OSError(f"{found} of {count} images are there")
     return arrays
+
+
+def streamed(
+    batches: Mapping[str, Iterable], features: dict, counts: Mapping[str, int]
+) -> tuple[dict[str, Stream], dict[str, list[int]]]:
+    """Images as streams; and lists of labels, which are filled while those are read."""
+    labels: dict[str, list[int]] = {split: [] for split in batches if "label" in features}
+
+    def blocks(split: str) -> Iterator[np.ndarray]:
+        for batch in batches[split]:
+            if split in labels:
+                labels[split].extend(map(int, batch["label"]))
+            yield np.asarray(batch["image"])
+
+    image = features["image"]
+    streams = {
+        split: Stream(
+            (count, *image.shape), np.dtype(image.np_dtype), functools.partial(blocks, split)
+        )
+        for split, count in counts.items()
+    }
+    return streams, labels
 
 
 def prepared(name: str, home: pathlib.Path) -> pathlib.Path | None:

@@ -1,13 +1,14 @@
 """Images as people have them: made an array, and told what is wrong with them."""
 
 import math
+import os
 from typing import Any
 
 import numpy as np
 
 from kvae.limits import pieces
 
-__all__ = ["PIECE", "as_array", "extremes", "is_picture", "range_cure", "shape_cure"]
+__all__ = ["PIECE", "as_array", "extremes", "is_picture", "paths_of", "range_cure", "shape_cure"]
 
 PIECE = 2**22  # bytes that are looked at at once: few enough for a cache
 
@@ -52,6 +53,12 @@ def stacked(values: list | tuple) -> np.ndarray:
             f"{shapes[1]}. Resize them."
         )
     return np.stack(arrays)
+
+
+def paths_of(given: Any) -> list[str | os.PathLike]:
+    """The paths of files, where images are given by one or by a list of them; else none."""
+    some = given if isinstance(given, (list, tuple)) else [given]
+    return list(some) if all(isinstance(one, (str, os.PathLike)) for one in some) else []
 
 
 def is_picture(value: Any) -> bool:

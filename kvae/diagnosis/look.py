@@ -57,7 +57,7 @@ def looked_at(vae: VAE, images: np.ndarray, seed: int, batch: int = BATCH) -> di
         −ELBO; `draws`, an image drawn from p(x|z) for each; and `scale`, in [0, 1], where the
         likelihood learns one.
     """
-    images = vae.likelihood.check(images, vae.image_shape)
+    images = vae.taken(images)
     copy = vae.uncompiled(ELBO(samples=vae.objective.samples))
     copy.seed_generator.state.assign([seed, 0])
     return in_batches(functools.partial(look, copy, seed), images, batch)

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 from matplotlib.figure import Figure
 
-from kvae.data.values import as_array
+from kvae.data.values import as_array, paths_of
 from kvae.drawing import charts, plots
 from kvae.model import VAE
 from kvae.parts import check_seed, check_temperature, checked_integer, positive_integer
@@ -36,7 +36,7 @@ def reconstruct(
         columns: Images in a row; such that the picture is near to a square where it is not given.
         what: What the title calls the images.
     """
-    images = vae.likelihood.check(images, vae.image_shape)
+    images = vae.taken(images)
     picture = plots.stacked_pairs(images, vae.reconstruct(images), columns)
     return plots.framed(picture, f"{len(images):,} {what}, each over its reconstruction")
 
@@ -159,7 +159,7 @@ def like(
 
 def posterior(vae: VAE, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and deviation, each (latent,), of an image's posterior or of the average of several."""
-    images = as_array(images)
+    images = vae.taken(images) if paths_of(images) else as_array(images)
     alone = images.shape in (vae.image_shape, vae.image_shape[:2])
     mean, log_variance = vae.encode(images[np.newaxis] if alone else images)
     return mean.mean(axis=0), np.sqrt(np.exp(log_variance).mean(axis=0))

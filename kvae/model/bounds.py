@@ -95,7 +95,7 @@ def posterior(vae: Verbs, images: np.ndarray, seed: int = 0) -> Posterior:
         images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
         seed: Of the one draw of pixels, where the likelihood draws them.
     """
-    images = vae.likelihood.check(images, vae.image_shape)
+    images = vae.taken(images)
     generator = np.random.Generator(np.random.SFC64(seed))
     size = min(IMAGES_AT_A_TIME, len(images))
     observed = np.empty(images.shape, "float32")

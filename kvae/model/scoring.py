@@ -181,7 +181,7 @@ class Scoring(Verbs):
         draws = checked_integer("draws", draws)
         check_seed(seed)
         check_draws(self, draws)
-        return self.likelihood.check(images, self.image_shape), draws
+        return self.taken(images), draws
 
     def posteriors(self, images: np.ndarray, draws: int, seed: int) -> Iterator[Posterior]:
         """Observes and encodes the images, some at a time.

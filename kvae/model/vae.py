@@ -1,7 +1,5 @@
 """The variational autoencoder: encoder, decoder, likelihood, prior and objective in one model."""
 
-import contextlib
-import dataclasses
 import math
 import types
 from typing import Any
@@ -10,7 +8,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from kvae.data.fitting import CHANNELS, Fitting
 from kvae.likelihoods import Bernoulli, Likelihood
 from kvae.model.build import from_recipe
 from kvae.model.card import checked_card
@@ -124,25 +121,6 @@ class VAE(Fixed, Scoring):
             "protocol": self.likelihood.protocol,
         }
         self.built = True
-
-    @property
-    def fitting(self) -> Fitting:
-        """How pictures of any size and kind become images that the model takes, as in training.
-
-        Example:
-            >>> import kvae
-            >>> vae = kvae.VAE.from_preset("mlp-400", image_shape=(48, 64, 3))
-            >>> vae.fitting.image_size, vae.fitting.channels
-            ((48, 64), 'rgb')
-        """
-        height, width, channels = self.image_shape
-        kinds = {number: kind for kind, number in CHANNELS.items()}
-        fitting = Fitting(image_size=(height, width), channels=kinds.get(channels))
-        with contextlib.suppress(ValueError):  # of a card without a recipe, or a stranger's
-            recipe = Recipe.from_card(self.card)
-            own: dict[str, Any] = {"fit": recipe.fit or "crop", "background": recipe.background}
-            fitting = dataclasses.replace(fitting, **own)
-        return fitting
 
     @classmethod
     def from_preset(
@@ -289,7 +267,7 @@ class VAE(Fixed, Scoring):
         Raises:
             ValueError: If the decoder has no bias that fits.
         """
-        images = self.likelihood.check(images, self.image_shape)
+        images = self.taken(images)
         start_at_mean(self.decoder, self.likelihood, images)
 
     def uncompiled(self, objective: Objective | None = None) -> "VAE":

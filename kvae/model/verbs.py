@@ -1,5 +1,7 @@
 """Verbs: what users ask of a trained model; arrays in, arrays out, in batches."""
 
+import contextlib
+import dataclasses
 import math
 import types
 from typing import Any
@@ -8,13 +10,16 @@ import keras
 import numpy as np
 from keras import ops
 
-from kvae.data.values import as_array
+from kvae.data.fitting import CHANNELS, Fitting
+from kvae.data.pictures import read_pictures
+from kvae.data.values import as_array, paths_of
 from kvae.limits import check_memory
 from kvae.model.batches import in_batches
 from kvae.model.generator import build_generator
 from kvae.model.keras_model import KerasModel
 from kvae.parts import check_seed, check_temperature, checked_integer
 from kvae.priors import Prior
+from kvae.recipe import Recipe
 
 __all__ = ["Verbs"]
 
@@ -31,6 +36,50 @@ class Verbs(KerasModel):
         """The number of latents."""
         return self.decoder.input_shape[-1]
 
+    @property
+    def fitting(self) -> Fitting:
+        """How pictures of any size and kind become images that the model takes, as in training.
+
+        Example:
+            >>> import kvae
+            >>> vae = kvae.VAE.from_preset("mlp-400", image_shape=(48, 64, 3))
+            >>> vae.fitting.image_size, vae.fitting.channels
+            ((48, 64), 'rgb')
+        """
+        height, width, channels = self.image_shape
+        kinds = {number: kind for kind, number in CHANNELS.items()}
+        fitting = Fitting(image_size=(height, width), channels=kinds.get(channels))
+        with contextlib.suppress(ValueError):  # of a card without a recipe, or a stranger's
+            recipe = Recipe.from_card(self.card)
+            own: dict[str, Any] = {"fit": recipe.fit or "crop", "background": recipe.background}
+            fitting = dataclasses.replace(fitting, **own)
+        return fitting
+
+    def taken(self, images: Any) -> np.ndarray:
+        """Images as an array that the model takes; those of files are read, and fitted.
+
+        Args:
+            images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1]; grey ones
+                may be (count, height, width). An array, a tensor of any framework, or a list. Or
+                the path of a picture file, or a list of such: of any format, size and mode, which
+                become what those were that the model was trained on.
+
+        Returns:
+            (count, height, width, channels).
+
+        Raises:
+            ValueError: If they are no such images.
+            OSError: If there is no such file.
+
+        Example:
+            >>> import kvae
+            >>> vae = kvae.VAE.from_preset("mlp-400", image_shape=(8, 8, 1))
+            >>> vae.taken([[[0.5] * 8] * 8]).shape
+            (1, 8, 8, 1)
+        """
+        paths = paths_of(images)
+        return self.check(read_pictures(paths, self.fitting) if paths else images)
+
     def encode(self, images: Any, batch_size: int = 1000) -> tuple[np.ndarray, np.ndarray]:
         """The posterior of each image.
 
@@ -38,13 +87,14 @@ class Verbs(KerasModel):
 
         Args:
             images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1]; grey ones
-                may be (count, height, width). An array, a tensor of any framework, or a list.
+                may be (count, height, width). An array, a tensor of any framework, or a list; or
+                paths of picture files, see `taken`.
             batch_size: How many are held on the device at a time.
 
         Returns:
             `mean` and `log_variance`, each (count, latent), float32.
         """
-        images = self.likelihood.check(images, self.image_shape)
+        images = self.taken(images)
         return tuple(in_batches(self._encode_batch, images, batch_size))
 
     def encode_observed(

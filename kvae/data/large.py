@@ -1,0 +1,165 @@
+"""Large arrays: images that memory does not hold go from their file into mapped ones, in pieces."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from kvae.data.arrays import (
+    SPLITS,
+    Dataset,
+    as_images,
+    check_enough,
+    check_shape,
+    check_values,
+    checked_labels,
+    fitting_of,
+    shares,
+)
+from kvae.data.store import Cache, said_to_be_kept
+from kvae.data.values import extremes
+from kvae.limits import release
+
+__all__ = ["Stream", "stored"]
+
+WRITTEN = 2**28  # bytes after which memory lets go of what was written
+
+
+@dataclasses.dataclass(frozen=True)
+class Stream:
+    """The images of a split, some at a time.
+
+    Attributes:
+        shape: (count, height, width) or (count, height, width, channels).
+        dtype: Of their values.
+        blocks: Gives arrays of some rows each, in order, from the first on.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    blocks: Callable[[], Iterator[np.ndarray]]
+
+    @property
+    def size(self) -> int:
+        """Bytes as they are kept: those of 8 bits, or of float32."""
+        return math.prod(self.shape) * (4 if self.dtype.kind == "f" else 1)
+
+
+def stored(
+    streams: Mapping[str, Stream],
+    labels: Mapping[str, Any],
+    cache: Cache,
+    *,
+    name: str,
+    source: str,
+    class_names: tuple[str, ...] = (),
+) -> Dataset:
+    """A data set whose images are mapped: made from streams, or read again.
+
+    Splits that are missing are held out as `from_arrays` does it.
+
+    Args:
+        streams: Images by split, "train" and others.
+        labels: Labels by split, integers; they may be filled while the streams are read.
+        cache: Where the mapped files are.
+        name: Of the data set.
+        source: Where the images come from, in a phrase.
+        class_names: The name of label 0, of label 1, ….
+
+    Raises:
+        ValueError: If shapes, types, ranges or counts are not as `from_arrays` wants them.
+        OSError: If there is no room for them.
+    """
+    found = cache.read()
+    if found is None:
+        try:
+            found = write(streams, labels, cache, source, class_names)
+        finally:
+            cache.drop()
+        size = sum(stream.size for stream in streams.values())
+        notice = said_to_be_kept(sum(map(len, found[0].values())), size, cache)
+    else:
+        notice = cache.said_to_be_read()
+    arrays, facts = found
+    images: dict[str, Any] = dict(arrays)
+    kept: dict[str, Any] = {
+        f"{split}_labels": None if some is None else np.asarray(some, "int64")
+        for split, some in facts["labels"].items()
+    }
+    fitting = fitting_of(images["train"].shape[1:])
+    return Dataset(
+        name=name, source=source, class_names=class_names, notice=notice, fitting=fitting,
+        **images, **kept,
+    )  # fmt: skip
+
+
+def write(
+    streams: Mapping[str, Stream],
+    labels: Mapping[str, Any],
+    cache: Cache,
+    source: str,
+    class_names: tuple[str, ...],
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Fills the mapped files; the arrays and the facts, as `Cache.read` gives them."""
+    for split, stream in streams.items():
+        check_shape(stream.shape, stream.dtype, f"{split} images of {source}")
+    shapes: dict[str, Any] = {split: (*s.shape, 1)[:4] for split, s in streams.items()}
+    if len({shape[1:] for shape in shapes.values()}) > 1:
+        raise ValueError(f"All images of {source} must have one shape. Received: {shapes}")
+    kinds = {split: "float32" if s.dtype.kind == "f" else "uint8" for split, s in streams.items()}
+    missing = [split for split in ("test", "validation") if split not in streams]
+    count = shapes["train"][0]
+    check_enough(count, missing, source)
+    held = shares(count, missing)
+    for split, rows in held.items():
+        shapes[split] = (len(rows), *shapes["train"][1:])
+        kinds[split] = kinds["train"]
+    arrays = cache.begin(shapes, kinds)
+    for split, stream in streams.items():
+        goes = held if split == "train" else {split: np.arange(stream.shape[0])}
+        distribute(stream, {to: (arrays[to], rows) for to, rows in goes.items()}, split, source)
+    kept: dict[str, Any] = dict.fromkeys(SPLITS)
+    for split in streams:
+        if (some := labels.get(split)) is not None:
+            what = f"{split} images of {source}"
+            kept[split] = checked_labels(some, streams[split].shape[0], class_names, what)
+    if kept["train"] is not None:
+        kept |= {split: kept["train"][rows] for split, rows in held.items()}
+    facts = {"labels": {key: None if v is None else v.tolist() for key, v in kept.items()}}
+    return cache.end({split: array.shape for split, array in arrays.items()}, facts), facts
+
+
+def distribute(
+    stream: Stream, goes: Mapping[str, tuple[np.ndarray, np.ndarray]], split: str, source: str
+) -> None:
+    """Writes the images of a stream where they go.
+
+    Args:
+        stream: The images.
+        goes: Arrays to fill, each with the rows of the stream, in order, that go there.
+        split: That the stream is of.
+        source: What it comes from.
+    """
+    least, most, start, strange, written = math.inf, -math.inf, 0, 0, 0
+    for block in stream.blocks():
+        low, high = extremes(block)
+        if not math.isfinite(high - low):
+            strange += block.size - int(np.count_nonzero(np.isfinite(block)))
+        least, most = min(least, low), max(most, high)
+        end = start + len(block)
+        with np.errstate(invalid="ignore"):  # what is out of range is refused below
+            images = as_images(block)
+        for array, rows in goes.values():
+            first, last = np.searchsorted(rows, [start, end])
+            array[first:last] = images[rows[first:last] - start]
+        start, written = end, written + images.nbytes
+        if written > WRITTEN:
+            written = 0
+            for array, _ in goes.values():
+                release(array)
+    what = f"{split} images of {source}"
+    if start != stream.shape[0]:
+        raise ValueError(f"Of the {what} {start:,} of {stream.shape[0]:,} are there.")
+    check_values(stream.dtype.kind, least, most, strange, what)
