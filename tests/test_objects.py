@@ -103,3 +103,53 @@ def test_floats_become_bytes_and_an_array_stays_one():
 def test_what_is_no_data_set_of_images_is_refused(data, said):
     with pytest.raises(ValueError, match=said):
         load(data)
+
+
+def test_a_data_set_with_a_shape_is_no_array():
+    """That of Hugging Face's is (rows, columns)."""
+    data = Sequence({"image": image, "label": i % 2} for i, image in enumerate(pictures()))
+    data.shape = (12, 2)
+    assert load(data).image_shape == load({"train": data}).image_shape == (6, 8, 3)
+
+
+def test_a_part_of_a_data_set_has_its_class_names():
+    class Subset(Sequence):
+        """As PyTorch has it."""
+
+    whole = Sequence((image, i % 2) for i, image in enumerate(pictures()))
+    whole.classes = ["cat", "dog"]
+    part = Subset(whole[:8])
+    part.dataset = whole
+    part_of_it = Subset(part[:6])
+    part_of_it.dataset = part
+    assert load(part).class_names == load(part_of_it).class_names == ("cat", "dog")
+
+
+def test_pictures_that_were_not_decoded_are_read(tmp_path):
+    """Hugging Face's library gives their bytes, or their path."""
+    images, rows = pictures(), []
+    for i, image in enumerate(images):
+        path = tmp_path / f"{i}.png"
+        image.save(path)
+        given = {"bytes": path.read_bytes()} if i % 2 else {"bytes": None, "path": str(path)}
+        rows.append({"image": given})
+    expected = {np.asarray(image).tobytes() for image in images}
+    assert {image.tobytes() for image in everyone(load(Sequence(rows)))} == expected
+    rows[3] = {"image": {"bytes": None, "path": str(tmp_path / "gone.png")}}
+    with pytest.raises(FileNotFoundError, match="gone.png cannot be read"):
+        load(Sequence(rows))
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_grey_with_transparency_as_a_tensor(first):
+    grey = pixels(6, 8, 2)
+    grey[..., 1] = 255
+    data = [np.moveaxis(grey, -1, 0) if first else grey] * 5
+    found = load(data, channels="grey").train[0, ..., 0]
+    np.testing.assert_array_equal(found, grey[..., 0])
+
+
+@pytest.mark.parametrize("given", [iter([1]), {1, 2}, 5, 1.5, object(), b"mnist"])
+def test_what_has_no_places_is_refused(given):
+    with pytest.raises(ValueError, match="must be a name, a path, or a sequence of images"):
+        load(given)

@@ -118,6 +118,11 @@ def load(
         return refitted(dataclasses.replace(dataset, notice=notice), fitting)
     if is_a_data_set(dataset):
         return refitted(read_objects(dataset, fitting, progress), fitting)
+    if not isinstance(dataset, (str, os.PathLike)):
+        raise ValueError(
+            "A data set must be a name, a path, or a sequence of images with a length; of what "
+            f"can only be iterated over, list(…) makes one. Received: {type(dataset).__name__}"
+        )
     name = os.fspath(dataset)
     origin = name
     if name not in BUNDLED and path_of(name).exists():

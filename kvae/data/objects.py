@@ -1,6 +1,7 @@
 """Objects: data sets of other libraries in memory: sequences of images, with labels or without."""
 
 import io
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
@@ -8,16 +9,18 @@ import numpy as np
 
 from kvae.data.arrays import SPLITS, Dataset, from_arrays
 from kvae.data.decoding import SEE_THROUGH, is_grey, looked_at
-from kvae.data.fitting import CHANNELS, Fitting, Look
+from kvae.data.fitting import Fitting, Look
+from kvae.data.guarded import opened
 from kvae.data.listing import Picture, split_of
 from kvae.data.pictures import Progress, Reader, as_dataset
-from kvae.data.sources import Source
+from kvae.data.sources import MOST_BYTES, Source
 from kvae.data.store import Cache, default_cache, key_of
 from kvae.printable import printable
 
 __all__ = ["is_a_data_set", "read_objects"]
 
 IMAGE = ("image", "img", "pixel_values", "images")  # what a column of images is called
+MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # Pillow's, by the number of channels
 LABEL = ("label", "labels", "class", "fine_label", "target")
 
 
@@ -31,6 +34,11 @@ def is_a_data_set(given: Any) -> bool:
 def is_path(given: Any) -> bool:
     """Whether this is the name of a data set, or a path."""
     return isinstance(given, (str, bytes)) or hasattr(given, "__fspath__")
+
+
+def is_array(given: Any) -> bool:
+    """Whether it is an array or a tensor; data sets of Hugging Face have a shape, but no dtype."""
+    return hasattr(given, "shape") and hasattr(given, "dtype")
 
 
 def read_objects(given: Any, fitting: Fitting, progress: Progress | None = None) -> Dataset:
@@ -56,7 +64,7 @@ def read_objects(given: Any, fitting: Fitting, progress: Progress | None = None)
     by_split: dict[str, Any] = {str(splits[name]): part for name, part in parts.items()}
     kind = type(next(iter(parts.values())))
     source = f"{kind.__module__.split('.')[0]} {kind.__name__} in memory"
-    if all(hasattr(part, "shape") for part in parts.values()):
+    if all(is_array(part) for part in parts.values()):
         arrays: dict[str, Any] = {
             split: part if isinstance(part, np.memmap) else np.asarray(part)
             for split, part in by_split.items()
@@ -138,7 +146,9 @@ class Items(Source):
 
     def class_names(self) -> list[str]:
         """The names of classes where the data set knows them, as those of both libraries do."""
-        first = self.sequences["train"]
+        first: Any = self.sequences["train"]
+        while not hasattr(first, "classes") and hasattr(first, "dataset"):
+            first = first.dataset  # of which it is a part, as PyTorch's Subset is
         features = getattr(first, "features", None)
         if isinstance(features, Mapping):
             found = next((features[key] for key in LABEL if key in features), None)
@@ -161,8 +171,12 @@ def image_of(item: Any, name: str) -> Any:
         item = next((item[key] for key in IMAGE if key in item), None)
     elif isinstance(item, (tuple, list)) and item:
         item = item[0]
-    if isinstance(item, Mapping) and isinstance(item.get("bytes"), bytes):
-        item = item["bytes"]  # an image that Hugging Face's library did not decode
+    if isinstance(item, Mapping):  # an image that Hugging Face's library did not decode
+        if isinstance(item.get("bytes"), bytes):
+            item = item["bytes"]
+        elif isinstance(item.get("path"), str):
+            with opened(pathlib.Path(item["path"]), MOST_BYTES) as file:
+                item = file.read()
     return item if isinstance(item, bytes) else as_picture(item, name)
 
 
@@ -181,10 +195,10 @@ def as_picture(image: Any, name: str) -> Any:
     if isinstance(image, Image.Image):
         return image
     array = np.asarray(image)
-    if array.ndim == 3 and array.shape[0] in CHANNELS.values() and array.shape[2] > 4:
+    if array.ndim == 3 and array.shape[0] in MODES and array.shape[2] > 4:
         array = np.moveaxis(array, 0, -1)  # as torchvision makes tensors
     array = array[..., np.newaxis] if array.ndim == 2 else array
-    if array.ndim != 3 or array.shape[2] not in CHANNELS.values() or not array.size:
+    if array.ndim != 3 or array.shape[2] not in MODES or not array.size:
         raise ValueError(
             f"Item {name} must be an image, a tuple of an image and a label, or a dict with "
             f"'image'. Received: {type(image).__name__} of shape {array.shape}"
@@ -196,5 +210,4 @@ def as_picture(image: Any, name: str) -> Any:
     elif array.dtype.kind == "b":
         array = 255 * array.astype("uint8")
     array = np.ascontiguousarray(array.astype("uint8"))
-    mode = {count: mode for count, mode in ((1, "L"), (3, "RGB"), (4, "RGBA"))}[array.shape[2]]
-    return Image.frombytes(mode, array.shape[1::-1], array.tobytes())
+    return Image.frombytes(MODES[array.shape[2]], array.shape[1::-1], array.tobytes())
