@@ -272,3 +272,18 @@ def test_a_card_is_a_dict(make_vae):
     with pytest.raises(ValueError, match="card must be a dict. Received: list"):
         make_vae(card=["mine"])
     assert pathlib.PurePath(make_vae(card={"dataset": "mine"}).card["dataset"]).name == "mine"
+
+
+@pytest.mark.parametrize("value", [[], "small", {}, [1e-6]])
+def test_what_is_no_number_in_a_layer_is_refused_when_the_file_is_opened(saved, tmp_path, value):
+    """Keras builds such a layer, and would fail when it is used."""
+
+    def change(content):
+        for one in content["encoder"]["config"]["layers"]:
+            if "epsilon" in one["config"]:
+                one["config"]["epsilon"] = value
+
+    path = written(tmp_path / "x.keras", {**saved, **config(saved, change)})
+    with pytest.raises(ValueError, match="`epsilon` of the layer .* must be a number") as caught:
+        kvae.load(path)
+    assert str(caught.value).isprintable()

@@ -1,5 +1,7 @@
 """File: a model of kvae loaded, or one line on why it cannot be."""
 
+import inspect
+import numbers
 import os
 import pathlib
 import re
@@ -83,6 +85,7 @@ def load(
     if not isinstance(model, VAE):
         raise ValueError(not_ours(path, kind))
     check_finite(model, path)
+    check_numbers(model, path)
     return model
 
 
@@ -104,6 +107,24 @@ def check_finite(model: VAE, path: pathlib.Path) -> None:
                 f"{path} cannot be used: {printable(variable.path)} has values that are NaN or "
                 "infinite."
             )
+
+
+def check_numbers(model: VAE, path: pathlib.Path) -> None:
+    """Raises unless what is a number in every layer of a kind is one here: Keras takes anything.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    for layer in model._flatten_layers(include_self=False):
+        for name, parameter in inspect.signature(type(layer).__init__).parameters.items():
+            value = getattr(layer, name, None)
+            if type(parameter.default) in (int, float) and not (
+                isinstance(value, (numbers.Real, type(None))) or hasattr(value, "dtype")
+            ):
+                raise ValueError(
+                    f"{path} cannot be used: `{name}` of the layer {printable(layer.name)} must be "
+                    f"a number. Found: {printable(value, 60)}"
+                )
 
 
 def registered_name(config: dict[str, Any]) -> str:
