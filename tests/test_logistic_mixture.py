@@ -14,7 +14,7 @@ pytestmark = pytest.mark.every_backend
 
 def raw(locations, scales, weights):
     """Raw parameters of one pixel of one channel: (1, 1, 1, 3 · components)."""
-    likelihood = LogisticMixture(len(locations))
+    likelihood = LogisticMixture(len(locations), coupled=False)
     values = np.array(locations, "float64") - 0.5 - likelihood.spread
     scales = 1 + np.log(np.expm1(np.array(scales, "float64") - likelihood.min_scale))
     parts = np.concatenate([values, scales, np.log(weights)])
@@ -45,7 +45,7 @@ def test_one_component_is_the_discretised_logistic():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (5, 4, 3, 3)).astype("uint8")
     parameters = rng.normal(size=(5, 4, 3, 9)).astype("float32")
-    one, plain = LogisticMixture(1), DiscretizedLogistic()
+    one, plain = LogisticMixture(1, coupled=False), DiscretizedLogistic()
     observed = one.observe(images)
     np.testing.assert_allclose(
         ops.convert_to_numpy(one.log_prob(observed, parameters)),
@@ -66,25 +66,71 @@ def test_all_colours_of_two_channels_sum_to_one_and_channels_depend_on_each_othe
     parameters[..., 6:12] = -3
     pairs = np.stack(np.meshgrid(*[np.arange(256)] * 2, indexing="ij"), axis=-1) / 255
     pairs = pairs.astype("float32").reshape(-1, 1, 1, 2)
-    nats = LogisticMixture(3).log_prob(pairs, np.repeat(parameters, len(pairs), axis=0))
+    nats = LogisticMixture(3, coupled=False).log_prob(
+        pairs, np.repeat(parameters, len(pairs), axis=0)
+    )
     joint = np.exp(ops.convert_to_numpy(nats).astype("float64")).reshape(256, 256)
     np.testing.assert_allclose(joint.sum(), 1, rtol=1e-4)
     alone = np.outer(joint.sum(axis=1), joint.sum(axis=0))
     assert abs(joint - alone).sum() > 0.3
 
 
+def coupled(locations, scale, couplings):
+    """One component of channels that move each other, and its raw parameters of one pixel."""
+    likelihood = LogisticMixture(1)
+    count = len(locations)
+    scales = np.full(count, 1 + np.log(np.expm1(scale - likelihood.min_scale)))
+    parts = [np.array(locations) - 0.5, scales, np.zeros(count), np.array(couplings)]
+    return likelihood, np.concatenate(parts).astype("float32").reshape(1, 1, 1, -1)
+
+
+def test_a_channel_moves_the_next_by_what_it_is_beyond_its_location():
+    likelihood, parameters = coupled([0.5, 0.4], 0.05, [7.0, 0.8])
+    pairs = np.stack(np.meshgrid(*[np.arange(256)] * 2, indexing="ij"), axis=-1)
+    levels = (pairs / 255).astype("float32").reshape(-1, 1, 1, 2)
+    nats = likelihood.log_prob(levels, np.repeat(parameters, len(levels), axis=0))
+    joint = np.exp(ops.convert_to_numpy(nats).astype("float64")).reshape(256, 256)
+    np.testing.assert_allclose(joint.sum(), 1, rtol=1e-4)
+    edges = (np.arange(1, 256) - 0.5) / 255
+    for first in (0, 100, 180):
+        location = 0.4 + 0.8 * (first / 255 - 0.5)
+        below = 1 / (1 + np.exp(-(edges - location) / 0.05))
+        expected = np.diff(np.concatenate([[0], below, [1]]))
+        np.testing.assert_allclose(joint[first] / joint[first].sum(), expected, atol=1e-5)
+
+
+def test_the_mean_of_coupled_channels_is_that_of_their_draws_which_go_together():
+    likelihood, parameters = coupled([0.5, 0.4, 0.6], 0.03, [0.0, 0.9, -0.7])
+    draws = likelihood.sample(np.repeat(parameters, 20_000, axis=0), seed=0)
+    draws = ops.convert_to_numpy(draws).reshape(-1, 3)
+    mean = ops.convert_to_numpy(likelihood.mean(parameters)).reshape(3)
+    np.testing.assert_allclose(mean, draws.mean(axis=0), atol=3e-3)
+    correlation = np.corrcoef(draws.T)
+    assert correlation[0, 1] > 0.5 and correlation[1, 2] < -0.5
+    likelihood, parameters = coupled([0.97, 0.5], 0.05, [0.0, 1.0])  # the first is cut at white
+    draws = likelihood.sample(np.repeat(parameters, 20_000, axis=0), seed=0)
+    mean = ops.convert_to_numpy(likelihood.mean(parameters)).reshape(2)
+    np.testing.assert_allclose(mean, ops.convert_to_numpy(draws).reshape(-1, 2).mean(0), atol=5e-3)
+
+
+@pytest.mark.parametrize("value", [1, None, "yes"])
+def test_coupled_is_a_truth(value):
+    with pytest.raises(ValueError, match="`coupled` must be True or False"):
+        LogisticMixture(coupled=value)
+
+
 def test_each_pixel_has_its_own_parameters():
     rng = np.random.default_rng(2)
     images = (rng.integers(0, 256, (2, 3, 4, 3)) / 255).astype("float32")
-    parameters = rng.normal(size=(2, 3, 4, 27)).astype("float32")
+    parameters = rng.normal(size=(2, 3, 4, 36)).astype("float32")
     likelihood = LogisticMixture()
-    each = likelihood.log_prob(images.reshape(-1, 1, 1, 3), parameters.reshape(-1, 1, 1, 27))
+    each = likelihood.log_prob(images.reshape(-1, 1, 1, 3), parameters.reshape(-1, 1, 1, 36))
     np.testing.assert_allclose(
         ops.convert_to_numpy(likelihood.log_prob(images, parameters)),
         ops.convert_to_numpy(each).reshape(2, -1).sum(axis=1),
         rtol=1e-5,
     )
-    means = ops.convert_to_numpy(likelihood.mean(parameters.reshape(-1, 1, 1, 27)))
+    means = ops.convert_to_numpy(likelihood.mean(parameters.reshape(-1, 1, 1, 36)))
     found = ops.convert_to_numpy(likelihood.mean(parameters))
     np.testing.assert_allclose(found.reshape(-1, 3), means.reshape(-1, 3), atol=1e-6)
 
@@ -105,14 +151,14 @@ def test_components_begin_apart_and_have_the_mean_that_is_asked_for():
     likelihood = LogisticMixture(3)
     mean = np.linspace(0.1, 0.9, 24).reshape(1, 4, 2, 3)
     parameters = likelihood.parameters_of(mean)
-    assert parameters.shape == (1, 4, 2, 27)
+    assert parameters.shape == (1, 4, 2, 36)
     np.testing.assert_allclose(ops.convert_to_numpy(likelihood.mean(parameters)), mean, atol=1e-4)
-    locations, _, _ = likelihood.split(parameters)
+    locations, *_ = likelihood.split(parameters)
     assert (np.diff(ops.convert_to_numpy(locations), axis=1) > 10).all()
 
 
 def test_log_prob_and_gradient_are_finite_for_extreme_parameters():
-    likelihood = LogisticMixture(2)
+    likelihood = LogisticMixture(2, coupled=False)
     one, other = np.meshgrid(EXTREME, EXTREME)
     one, other = one.reshape(-1), other.reshape(-1)
     parameters = np.stack([one, -other, other, one, one, other], axis=-1)
@@ -133,13 +179,17 @@ def test_a_number_of_components_is_at_least_one(components):
 
 
 def test_it_survives_a_file_and_says_what_it_is():
-    likelihood = LogisticMixture(5, min_scale=0.01)
+    likelihood = LogisticMixture(5, min_scale=0.01, coupled=False)
     config = keras.saving.serialize_keras_object(likelihood)
     again = keras.saving.deserialize_keras_object(config)
     assert config["registered_name"] == "kvae>LogisticMixture"
-    assert (again.components, again.min_scale) == (5, 0.01)
+    assert (again.components, again.min_scale, again.coupled) == (5, 0.01, False)
     assert again.protocol == "8-bit values, mixture of 5 discretised logistics"
     assert again.measure == "probability"
+    config["config"].pop("coupled")  # as in files that knew no couplings
+    assert not keras.saving.deserialize_keras_object(config).coupled
+    assert LogisticMixture.from_config(LogisticMixture().get_config()).coupled
+    assert "channels coupled" in LogisticMixture().protocol
 
 
 @pytest.mark.slow

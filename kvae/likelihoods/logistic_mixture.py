@@ -25,34 +25,48 @@ class LogisticMixture(DiscretizedLogistic):
 
     with a and b as for `DiscretizedLogistic`. A pixel's channels c share the component k, so that a
     pixel is likely to be white or blue, and not some of each: where it is unclear which, one
-    logistic would have to be as wide as from one to the other.
+    logistic would have to be as wide as from one to the other. And within a component, what one
+    channel is beyond its location moves the next, to $\mu_{kc} + t_{kc} (x_{c-1} - \mu_{k,c-1})$:
+    a pixel that is brighter than expected is so in all its channels.
 
-    The decoder gives 3 · `components` parameters a value: first the locations, μ = ½ + the
-    parameter + a spread, by which components begin apart; then the scales; then the logits of π,
-    which are summed over the channels.
+    The decoder gives 4 · `components` parameters a value (3 where channels are not coupled): first
+    the locations, μ = ½ + the parameter + a spread, by which components begin apart; then the
+    scales; then the logits of π, which are summed over the channels; then the couplings t, of which
+    the first channel has no use.
 
     Args:
         components: How many logistics a pixel has.
+        coupled: Whether channels move each other. Of one channel nothing is to be coupled.
         min_scale: As for `DiscretizedLogistic`.
 
     References:
         Salimans et al. (2017), "PixelCNN++: improving the PixelCNN with discretized logistic
-        mixture likelihood", arXiv:1701.05517; here channels do not depend on each other.
+        mixture likelihood", arXiv:1701.05517; there each channel depends on all before it, here on
+        the one before it.
 
     Example:
         >>> import keras, numpy as np
         >>> from kvae.likelihoods import LogisticMixture
-        >>> likelihood = LogisticMixture(components=2)
+        >>> likelihood = LogisticMixture(components=2, coupled=False)
         >>> levels = likelihood.observe(np.arange(256, dtype="uint8").reshape(256, 1, 1, 1))
         >>> nats = likelihood.log_prob(levels, np.zeros((256, 1, 1, 6), "float32"))
         >>> print(round(float(keras.ops.sum(keras.ops.exp(nats))), 4))
         1.0
     """
 
-    def __init__(self, components: int = 3, min_scale: float = 1 / 2048, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        components: int = 3,
+        coupled: bool = True,
+        min_scale: float = 1 / 2048,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(min_scale=min_scale, **kwargs)
         self.components = checked_integer("components", components)
-        self.parameters_per_value = 3 * self.components
+        if not isinstance(coupled, (bool, np.bool_)):
+            raise ValueError(f"`coupled` must be True or False. Received: coupled={coupled!r}")
+        self.coupled = bool(coupled)
+        self.parameters_per_value = (4 if coupled else 3) * self.components
         self.locations = self.components
         # Of the components' locations around the mean of them, in grey values.
         places = np.arange(self.components) - (self.components - 1) / 2
@@ -61,55 +75,92 @@ class LogisticMixture(DiscretizedLogistic):
     @property
     def protocol(self) -> str:
         """How images are observed and scored, in words."""
-        return f"8-bit values, mixture of {self.components} discretised logistics"
+        coupled = ", channels coupled" if self.coupled else ""
+        return f"8-bit values, mixture of {self.components} discretised logistics{coupled}"
 
-    def split(self, parameters: Any) -> tuple[Any, Any, Any]:
-        """Locations and scales, in levels, and the logarithms of π.
+    def split(self, parameters: Any) -> tuple[Any, Any, Any, Any]:
+        """Locations and scales, in levels, couplings, and the logarithms of π.
 
         Pixels come last, since compilers are many times as fast along a long last axis.
 
         Returns:
-            (batch, component, channel, pixel) twice, and (batch, component, pixel), float32.
+            (batch, component, channel, pixel) three times, the couplings None where there are none,
+            and (batch, component, pixel), float32.
         """
         parameters = pixels_last(parameters)
         _, values, pixels = parameters.shape
-        size = (-1, 3, self.components, values // (3 * self.components), pixels)
-        location, raw_scale, logits = ops.unstack(ops.reshape(parameters, size), axis=1)
+        channels = values // self.parameters_per_value
+        size = (-1, 4 if self.coupled else 3, self.components, channels, pixels)
+        location, raw_scale, logits, *rest = ops.unstack(ops.reshape(parameters, size), axis=1)
         logits = ops.sum(logits, axis=2)
         weights = logits - ops.logsumexp(logits, axis=1, keepdims=True)
         scale = 255 * bounded_scale(raw_scale, self.min_scale)
         spread = ops.convert_to_tensor(self.spread[:, None, None])
-        return 127.5 + 255 * (location + spread), scale, weights
+        couplings = rest[0] if rest and channels > 1 else None
+        return 127.5 + 255 * (location + spread), scale, couplings, weights
 
     def log_prob(self, observed: Any, parameters: Any) -> Any:
         """Log-probability of each image: (batch,), float32, nats."""
-        location, scale, weights = self.split(parameters)
+        location, scale, couplings, weights = self.split(parameters)
         level = ops.round(255 * pixels_last(observed))[:, None]
+        if couplings is not None:
+            beyond = couplings[:, :, 1:] * (level - location)[:, :, :-1]
+            moved = location[:, :, 1:] + beyond
+            location = ops.concatenate([location[:, :, :1], moved], axis=2)
         each = weights + ops.sum(log_prob_of_level(level, location, scale), axis=2)
         return ops.sum(ops.logsumexp(each, axis=1), axis=-1)
 
     def mean(self, parameters: Any) -> Any:
-        """The expected image, (batch, height, width, channels), float32 in [0, 1]."""
-        location, scale, weights = self.split(parameters)
+        """The expected image, (batch, height, width, channels), float32 in [0, 1].
+
+        Of coupled channels each is taken for a logistic with the mean and the variance that it has
+        before it is cut to 0…255: exact where nothing is cut.
+        """
+        location, scale, couplings, weights = self.split(parameters)
+        if couplings is not None:
+            location, scale = alone(location, scale, couplings)
         means = ops.exp(weights)[:, :, None] * mean_of_cut(location, scale)
         return as_images(ops.sum(means, axis=1), parameters)
 
     def sample(self, parameters: Any, seed: Any = None) -> Any:
         """One draw of each image, (batch, height, width, channels), float32, multiples of 1/255."""
-        location, scale, weights = self.split(parameters)
+        location, scale, couplings, weights = self.split(parameters)
         # One draw for both, since a seed that is a number would give the same twice.
         noise = uniform_like(ops.concatenate([weights, location[:, 0]], axis=1), seed)
         which, noise = noise[:, : self.components], noise[:, self.components :]
         chosen = ops.argmax(weights - ops.log(-ops.log(which)), axis=1)
         chosen = ops.one_hot(chosen, self.components, axis=1)[:, :, None]
         location, scale = (ops.sum(chosen * part, axis=1) for part in (location, scale))
-        logistic = ops.log(noise) - ops.log1p(-noise)
-        levels = ops.clip(ops.round(location + scale * logistic), 0.0, 255.0)
-        return as_images(levels / 255, parameters)
+        step = scale * (ops.log(noise) - ops.log1p(-noise))
+        if couplings is not None:
+            couplings = ops.sum(chosen * couplings, axis=1)
+        levels: list[Any] = []
+        for c in range(location.shape[1]):
+            level = location[:, c] + step[:, c]
+            if levels and couplings is not None:
+                level = level + couplings[:, c] * (levels[-1] - location[:, c - 1])
+            levels.append(ops.clip(ops.round(level), 0.0, 255.0))
+        return as_images(ops.stack(levels, axis=1) / 255, parameters)
+
+    @classmethod
+    def from_config(cls, config: dict) -> "LogisticMixture":
+        """Of a file that knew no couplings, without."""
+        return cls(**{"coupled": False, **config})
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
-        return {**super().get_config(), "components": self.components}
+        return {**super().get_config(), "components": self.components, "coupled": self.coupled}
+
+
+def alone(location: Any, scale: Any, couplings: Any) -> tuple[Any, Any]:
+    """Locations and scales of coupled channels, each by itself; (…, channel, pixel), in levels."""
+    locations, scales = [location[:, :, 0]], [scale[:, :, 0]]
+    for c in range(1, location.shape[2]):
+        beyond = 255 * mean_of_cut(locations[-1], scales[-1]) - location[:, :, c - 1]
+        coupling = couplings[:, :, c]
+        locations.append(location[:, :, c] + coupling * beyond)
+        scales.append(ops.sqrt(ops.square(scale[:, :, c]) + ops.square(coupling * scales[-1])))
+    return ops.stack(locations, axis=2), ops.stack(scales, axis=2)
 
 
 def pixels_last(values: Any) -> Any:

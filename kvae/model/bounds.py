@@ -121,9 +121,12 @@ def terms(vae: Verbs, of: Posterior, verbose: bool = False) -> Terms:
     """
     reconstruction, kl = [], []
     for start, stop, noise, parts in drawn(vae, of, 1, verbose):
+        reconstruction.append(-parts["log_likelihood"][:, 0])
+        if "kl" in parts:
+            kl.append(parts["kl"][:, 0])
+            continue
         mean, log_variance = of.mean[start:stop], of.log_variance[start:stop]
         z = mean + np.exp(0.5 * log_variance) * noise[:, 0]
-        reconstruction.append(-parts["log_likelihood"][:, 0])
         kl.append(
             ops.convert_to_numpy(vae.prior.kl(*map(ops.convert_to_tensor, (mean, log_variance, z))))
         )
@@ -213,15 +216,24 @@ class Draws(keras.Model):
 
         Returns:
             A dict of (batch, draws), float32, nats: `log_likelihood`, log p(x|z); `log_prior`,
-            log p(z); `log_posterior`, log q(z|x).
+            log p(z); `log_posterior`, log q(z|x); and `kl`, where latents come in groups.
         """
         observed, mean, log_variance, noise = inputs
-        z = mean[:, None] + ops.exp(0.5 * log_variance)[:, None] * noise
-        z = ops.reshape(z, (-1, self.vae.latent_dim))
-        parameters = ops.cast(self.vae.decoder(z), "float32")
-        constant = math.log(2 * math.pi)
-        spread = ops.square(noise) + log_variance[:, None] + constant
+        kl = {}
+        if self.vae.hierarchy:
+            rows = ops.reshape(noise, (-1, self.vae.latent_dim))
+            mean, log_variance, z, parameters = self.vae.infer(observed, rows, self.draws)
+            log_variance = ops.reshape(log_variance, (-1, self.draws, self.vae.latent_dim))
+            nats = self.vae.prior.kl(mean, ops.reshape(log_variance, ops.shape(mean)), z)
+            kl = {"kl": ops.reshape(nats, (-1, self.draws))}
+        else:
+            log_variance = log_variance[:, None]
+            z = mean[:, None] + ops.exp(0.5 * log_variance) * noise
+            z = ops.reshape(z, (-1, self.vae.latent_dim))
+            parameters = ops.cast(self.vae.decoder(z), "float32")
+        spread = ops.square(noise) + log_variance + math.log(2 * math.pi)
         return {
+            **kl,
             "log_likelihood": self.vae.likelihood.log_prob_of_draws(
                 observed, parameters, self.draws
             ),
@@ -312,7 +324,7 @@ def widest(decoder: keras.Model) -> int:
     """The most values that one layer of the decoder gives for one row of latents."""
     sizes = [
         math.prod(size for size in output.shape[1:] if size)
-        for layer in decoder.layers
+        for layer in decoder._flatten_layers(include_self=False)
         for output in keras.tree.flatten(layer.output)
     ]
     return max(sizes, default=1)

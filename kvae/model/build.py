@@ -35,7 +35,9 @@ def from_recipe(
     latent_dim = checked_integer("latent_dim", latent_dim)
     check_room(recipe, shape, latent_dim)
     if likelihood is None:
-        likelihood = likelihoods.get(kind_of(recipe, shape), **recipe.likelihood_arguments)
+        kind = kind_of(recipe, shape)
+        own = {"coupled": shape[2] > 1} if kind == "logistic-mixture" else {}
+        likelihood = likelihoods.get(kind, **own, **recipe.likelihood_arguments)
     if prior is None:
         prior = priors.get(recipe.prior, latent_dim, **recipe.prior_arguments)
     if objective is None:

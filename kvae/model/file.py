@@ -110,17 +110,17 @@ def check_finite(model: VAE, path: pathlib.Path) -> None:
 
 
 def check_numbers(model: VAE, path: pathlib.Path) -> None:
-    """Raises unless what is a number in every layer of a kind is one here: Keras takes anything.
+    """Raises unless what should be a fraction is one, in layers of Keras's: it takes anything.
 
     Raises:
         ValueError: If it is not.
     """
-    for layer in model._flatten_layers(include_self=False):
+    layers = model._flatten_layers(include_self=False)
+    for layer in (one for one in layers if type(one).__module__.startswith("keras.")):
         for name, parameter in inspect.signature(type(layer).__init__).parameters.items():
             value = getattr(layer, name, None)
-            if type(parameter.default) in (int, float) and not (
-                isinstance(value, (numbers.Real, type(None))) or hasattr(value, "dtype")
-            ):
+            ours_to_check = isinstance(parameter.default, float) and not hasattr(value, "dtype")
+            if ours_to_check and not isinstance(value, (numbers.Real, type(None))):
                 raise ValueError(
                     f"{path} cannot be used: `{name}` of the layer {printable(layer.name)} must be "
                     f"a number. Found: {printable(value, 60)}"

@@ -36,7 +36,7 @@ class KerasModel(TrainStep):
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(height, width, channels) of the images."""
-        return tuple(self.encoder.input_shape[1:])
+        return tuple(self.encoder.inputs[0].shape[1:])
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """`keras.Model.compile`, without a loss or metrics: the model has its own."""
@@ -152,7 +152,7 @@ class KerasModel(TrainStep):
             batch = min(batch_size or 32, len(images))
         bytes_of_a_draw = sum(
             2 * (4 if layer.compute_dtype == "float32" else 2) * math.prod(output.shape[1:])
-            for layer in self.decoder.layers
+            for layer in self.decoder._flatten_layers(include_self=False)
             for output in keras.tree.flatten(layer.output if layer.weights else [])
             if None not in output.shape[1:]
         )

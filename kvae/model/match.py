@@ -68,7 +68,7 @@ def check_functional(name: str, part: Any) -> None:
 def check_encoder(encoder: keras.Model) -> int:
     """The number of latents, or a ValueError."""
     check_functional("encoder", encoder)
-    images = encoder.input_shape
+    images = images_of(encoder)
     if not isinstance(images, tuple) or len(images) != 4 or None in images[1:]:
         raise ValueError(
             "`encoder` must take one input of shape (batch, height, width, channels), sizes known. "
@@ -95,6 +95,16 @@ def check_encoder(encoder: keras.Model) -> int:
     return heads[0][1]
 
 
+def images_of(encoder: keras.Model) -> Any:
+    """The shape of the images that an encoder takes; of a ladder's, whose other inputs are states.
+
+    The images come first there.
+    """
+    shapes = encoder.input_shape
+    named = isinstance(shapes, list) and "bottom_up" in {layer.name for layer in encoder.layers}
+    return shapes[0] if named else shapes
+
+
 def check_inputs(name: str, model: keras.Model) -> None:
     """Raises a ValueError where Keras would cut what a model is given: to integers, or a size."""
     for given in model.inputs:
@@ -117,7 +127,7 @@ def output_of(model: keras.Model) -> Any:
 
 def expected(encoder: keras.Model, likelihood: Likelihood) -> tuple:
     """The shape of the parameters that a likelihood needs of the encoder's images."""
-    *size, channels = encoder.input_shape
+    *size, channels = images_of(encoder)
     return (*size, channels * likelihood.parameters_per_value)
 
 

@@ -119,7 +119,9 @@ class Scoring(Verbs):
             for start, stop, _, parts in drawn(self, of, draws, part_of=len(images)):
                 cost = parts["log_posterior"] - parts["log_prior"]
                 kl = cost.astype("float64").mean(axis=1)
-                if self.prior.closed_form:
+                if "kl" in parts:
+                    kl = parts["kl"].astype("float64").mean(axis=1)
+                elif self.prior.closed_form:
                     mean, log_variance = of.mean[start:stop], of.log_variance[start:stop]
                     given = map(ops.convert_to_tensor, (mean, log_variance, mean))
                     kl = ops.convert_to_numpy(self.prior.kl(*given)).astype("float64")
@@ -230,12 +232,15 @@ class Scoring(Verbs):
         """
         count, draws = noise.shape[:2]
         height, width, channels = self.image_shape
-        z = mean[:, None] + np.exp(0.5 * log_variance)[:, None] * noise
-        with self.alone():
-            parameters = ops.cast(
-                self.decoder.predict_on_batch(z.reshape(-1, self.latent_dim)), "float32"
-            )
         same = ops.convert_to_tensor(observed.repeat(draws, axis=0))
+        with self.alone():
+            if self.hierarchy:
+                rows = noise.reshape(-1, self.latent_dim)
+                parameters = self.infer(observed, ops.convert_to_tensor(rows), draws)[3]
+            else:
+                z = mean[:, None] + np.exp(0.5 * log_variance)[:, None] * noise
+                z = z.reshape(-1, self.latent_dim)
+                parameters = ops.cast(self.decoder.predict_on_batch(z), "float32")
         pixels = ops.reshape(same, (-1, 1, 1, channels))
         each = self.likelihood.log_prob(
             pixels, ops.reshape(parameters, (-1, 1, 1, parameters.shape[-1]))

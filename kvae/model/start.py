@@ -1,6 +1,7 @@
 """Start: where an untrained decoder begins."""
 
 import math
+from collections.abc import Iterator
 
 import keras
 import numpy as np
@@ -27,7 +28,7 @@ def start_at_mean(decoder: keras.Model, likelihood: Likelihood, images: np.ndarr
     total = sum(piece.sum(axis=0, dtype="float64") for piece in pieces(images))
     mean = total / len(images) / (1 if images.dtype.kind in "fb" else 255)
     parameters = likelihood.parameters_of(mean[np.newaxis])
-    last = [layer for layer in decoder.layers if hasattr(layer, "kernel")][-1:]
+    last = [layer for layer in leaves(decoder) if hasattr(layer, "kernel")][-1:]
     bias = last[0].bias if last else None
     size = math.prod(bias.shape) if bias is not None else 0
     if size != parameters.size:
@@ -36,3 +37,9 @@ def start_at_mean(decoder: keras.Model, likelihood: Likelihood, images: np.ndarr
     if bias is None or size % parameters.size:
         raise ValueError("The decoder's last layer has no bias for each value or channel.")
     bias.assign(np.tile(parameters.reshape(-1), size // parameters.size))
+
+
+def leaves(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    """The layers of a model, in order; of a model within it its layers."""
+    for layer in model.layers:
+        yield from leaves(layer) if isinstance(layer, keras.Model) else [layer]

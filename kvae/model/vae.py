@@ -12,11 +12,12 @@ from kvae.likelihoods import Bernoulli, Likelihood
 from kvae.model.build import from_recipe
 from kvae.model.card import checked_card
 from kvae.model.format import FORMAT, upgraded
+from kvae.model.hierarchy import hierarchy_of
 from kvae.model.match import check_encoder, check_parts
 from kvae.model.scoring import Scoring
 from kvae.model.start import start_at_mean
 from kvae.noise import StepSeeds, normal
-from kvae.objectives import ELBO, Objective, Terms, repeated
+from kvae.objectives import ELBO, Objective, Terms
 from kvae.parts import Fixed, arguments_of, attributes_of_layers
 from kvae.priors import Prior, StandardNormal
 from kvae.recipe import Recipe
@@ -110,7 +111,9 @@ class VAE(Fixed, Scoring):
         for part in (self.likelihood, self.prior, self.objective):
             part.owners.add(self)
         # Out of sight of Keras, which would save it with the model.
-        self.kept = types.SimpleNamespace(generator=None)
+        self.kept = types.SimpleNamespace(
+            generator=None, means=None, hierarchy=hierarchy_of(encoder, decoder, objective)
+        )
 
         self.card = {
             "backend": keras.backend.backend(),
@@ -171,14 +174,17 @@ class VAE(Fixed, Scoring):
         Returns:
             A dict of float32 tensors: `observed` (batch, height, width, channels), `mean` and
             `log_variance` (batch, latent), `z` (batch · samples, latent) and `parameters` (batch ·
-            samples, …) as the decoder gives them; an image's samples follow each other.
+            samples, …) as the decoder gives them; an image's samples follow each other. Where
+            latents come in groups, mean and log-variance are those of each sample.
         """
         seeds = StepSeeds(self.seed_generator, self.step) if training else self.seed_generator
         observed = self.likelihood.observe(images, seeds)
-        mean, log_variance = self.encoder(observed, training=training)
-        mean, log_variance = ops.cast(mean, "float32"), ops.cast(log_variance, "float32")
-        z = self.draw(mean, log_variance, seeds)
-        parameters = ops.cast(self.decoder(z, training=training), "float32")
+        samples = self.objective.samples
+        shape = (ops.shape(observed)[0] * samples, self.latent_dim)
+        noise = normal(shape, seeds)
+        if self.objective.mean_of_draws > 1:
+            noise = noise / math.sqrt(self.objective.mean_of_draws)
+        mean, log_variance, z, parameters = self.infer(observed, noise, samples, training)
         return {
             "observed": observed,
             "mean": mean,
@@ -186,15 +192,6 @@ class VAE(Fixed, Scoring):
             "z": z,
             "parameters": parameters,
         }
-
-    def draw(self, mean: Any, log_variance: Any, seeds: Any) -> Any:
-        """Draws z, reparameterised: (batch · samples, latent), float32."""
-        samples = self.objective.samples
-        mean, log_variance = repeated(mean, samples), repeated(log_variance, samples)
-        noise = normal(ops.shape(mean), seeds)
-        if self.objective.mean_of_draws > 1:
-            noise = noise / math.sqrt(self.objective.mean_of_draws)
-        return mean + ops.exp(0.5 * log_variance) * noise
 
     def compute_loss(
         self,
@@ -243,7 +240,15 @@ class VAE(Fixed, Scoring):
         def decode(z: Any) -> Any:
             return ops.cast(self.decoder(z, training=training), "float32")
 
-        return Terms(outputs, self.likelihood, self.prior, decode, self.objective.samples, weight)
+        return Terms(
+            outputs,
+            self.likelihood,
+            self.prior,
+            decode,
+            self.objective.samples,
+            weight,
+            of_draws=self.hierarchy is not None,
+        )
 
     # Settings and files --------------------------------------------------------------------------
 

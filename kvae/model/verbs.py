@@ -16,7 +16,9 @@ from kvae.data.values import as_array, paths_of
 from kvae.limits import check_memory
 from kvae.model.batches import in_batches
 from kvae.model.generator import build_generator
+from kvae.model.hierarchy import Hierarchy
 from kvae.model.keras_model import KerasModel
+from kvae.objectives import repeated
 from kvae.parts import check_seed, check_temperature, checked_integer
 from kvae.priors import Prior
 from kvae.recipe import Recipe
@@ -35,6 +37,39 @@ class Verbs(KerasModel):
     def latent_dim(self) -> int:
         """The number of latents."""
         return self.decoder.input_shape[-1]
+
+    @property
+    def hierarchy(self) -> Hierarchy | None:
+        """How encoder and decoder work together where latents come in groups."""
+        return self.kept.hierarchy
+
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """The number of latents in each group; one number where there is but one group."""
+        return self.hierarchy.sizes if self.hierarchy else (self.latent_dim,)
+
+    def infer(self, observed: Any, noise: Any, samples: int = 1, training: bool = False) -> Any:
+        """Encodes, draws z and decodes: what `call` does with images as they were observed.
+
+        Args:
+            observed: (batch, height, width, channels), float32 in [0, 1].
+            noise: (batch · samples, latent), standard normal; zeros give the means.
+            samples: Draws for each image; an image's follow each other.
+            training: Passed to encoder and decoder.
+
+        Returns:
+            Mean and log-variance of the posterior, (batch, latent), or where latents come in
+            groups those of each draw, (batch · samples, latent); z, (batch · samples, latent); and
+            the likelihood's parameters, (batch · samples, …). float32.
+        """
+        noise = ops.convert_to_tensor(noise)
+        if self.hierarchy:
+            return self.hierarchy.infer(observed, noise, samples, training)
+        mean, log_variance = self.encoder(observed, training=training)
+        mean, log_variance = ops.cast(mean, "float32"), ops.cast(log_variance, "float32")
+        z = repeated(mean, samples) + ops.exp(0.5 * repeated(log_variance, samples)) * noise
+        parameters = ops.cast(self.decoder(z, training=training), "float32")
+        return mean, log_variance, z, parameters
 
     @property
     def fitting(self) -> Fitting:
@@ -215,7 +250,9 @@ class Verbs(KerasModel):
 
     def _encode_observed_batch(self, observed: np.ndarray) -> list[np.ndarray]:
         with self.alone():
-            outputs = self.encoder.predict_on_batch(observed)
+            if self.hierarchy and self.kept.means is None:
+                self.kept.means = Means(self)
+            outputs = (self.kept.means or self.encoder).predict_on_batch(observed)
         return [ops.convert_to_numpy(output).astype("float32") for output in outputs]
 
     def _generate_batch(self, noise: np.ndarray) -> np.ndarray:
@@ -233,3 +270,23 @@ class Verbs(KerasModel):
         with self.alone():
             parameters = self.decoder.predict_on_batch(latents)
             return ops.convert_to_numpy(self.likelihood.mean(parameters))
+
+
+class Means(keras.Model):
+    """Posteriors of latents in groups, each group's at the means of those before it.
+
+    Args:
+        vae: The model.
+    """
+
+    def __init__(self, vae: Verbs) -> None:
+        super().__init__()
+        self.vae = vae
+        self.autocast = False
+        self.compile(optimizer=None, jit_compile=vae.best_jit_compile())
+        self.built = True
+
+    def call(self, observed: Any) -> list[Any]:
+        """Mean and log-variance, each (batch, latent), of observed images."""
+        noise = ops.zeros((ops.shape(observed)[0], self.vae.latent_dim))
+        return list(self.vae.infer(observed, noise)[:2])

@@ -4,9 +4,9 @@ from typing import Any
 
 import keras
 
-from kvae.networks import blocks
 from kvae.networks.convolutional import CONV
 from kvae.networks.dense import DENSE
+from kvae.networks.ladder import LADDER
 from kvae.networks.mlp import MLP
 from kvae.networks.network import Network
 from kvae.networks.pooled import POOLED
@@ -15,13 +15,14 @@ from kvae.networks.spatial import SPATIAL
 
 __all__ = ["NETWORKS", "build_decoder", "build_encoder"]
 
-NETWORKS = {
+NETWORKS: dict[str, Network] = {
     "mlp": MLP,
     "conv": CONV,
     "spatial": SPATIAL,
     "dense": DENSE,
     "pooled": POOLED,
     "resnet": RESNET,
+    "ladder": LADDER,
 }
 
 
@@ -57,10 +58,7 @@ def build_encoder(
         >>> [tuple(output.shape) for output in encoder.outputs]
         [(None, 16), (None, 16)]
     """
-    images = keras.Input(image_shape, name="images")
-    features = known(network).features(images, **arguments)
-    inputs, features = with_context(images, features, context_dim)
-    return keras.Model(inputs, blocks.gaussian(features, latent_dim), name="encoder")
+    return known(network).encoder(image_shape, latent_dim, context_dim, **arguments)
 
 
 def build_decoder(
@@ -96,12 +94,9 @@ def build_decoder(
         >>> tuple(decoder.output.shape)
         (None, 28, 28, 1)
     """
-    height, width, channels = image_shape
-    latents = keras.Input((latent_dim,), name="latents")
-    inputs, known_of_it = with_context(latents, latents, context_dim)
-    shape = (height, width, channels * parameters_per_value)
-    parameters = known(network).parameters(known_of_it, shape, **arguments)
-    return keras.Model(inputs, parameters, name="decoder")
+    return known(network).decoder(
+        image_shape, latent_dim, parameters_per_value, context_dim, **arguments
+    )
 
 
 def known(network: str | Network) -> Network:
@@ -114,20 +109,3 @@ def known(network: str | Network) -> Network:
             f"Received: {network!r}"
         )
     return NETWORKS[network]
-
-
-def with_context(
-    first: keras.KerasTensor, values: keras.KerasTensor, context_dim: int | None
-) -> tuple[keras.KerasTensor | list[keras.KerasTensor], keras.KerasTensor]:
-    """The inputs of a model, and values with the context behind them, where there is one."""
-    if context_dim is None:
-        return first, values
-    context = keras.Input((context_dim,), name="context")
-    everywhere = context
-    if len(values.shape) == 4:  # the same at each place of a grid
-        height, width = values.shape[1:3]
-        everywhere = keras.layers.RepeatVector(height * width, name="context_repeated")(context)
-        everywhere = keras.layers.Reshape((height, width, context_dim), name="context_on_grid")(
-            everywhere
-        )
-    return [first, context], keras.layers.Concatenate(name="with_context")([values, everywhere])

@@ -2,8 +2,12 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
+import keras
 from keras import KerasTensor
+
+from kvae.networks import blocks
 
 __all__ = ["Network"]
 
@@ -39,3 +43,48 @@ class Network:
 
     features: Callable[..., KerasTensor]
     parameters: Callable[..., KerasTensor]
+
+    def encoder(
+        self,
+        image_shape: tuple[int, int, int],
+        latent_dim: int,
+        context_dim: int | None = None,
+        **arguments: Any,
+    ) -> keras.Model:
+        """See `build_encoder`."""
+        images = keras.Input(image_shape, name="images")
+        features = self.features(images, **arguments)
+        inputs, features = with_context(images, features, context_dim)
+        return keras.Model(inputs, blocks.gaussian(features, latent_dim), name="encoder")
+
+    def decoder(
+        self,
+        image_shape: tuple[int, int, int],
+        latent_dim: int,
+        parameters_per_value: int = 1,
+        context_dim: int | None = None,
+        **arguments: Any,
+    ) -> keras.Model:
+        """See `build_decoder`."""
+        height, width, channels = image_shape
+        latents = keras.Input((latent_dim,), name="latents")
+        inputs, known_of_it = with_context(latents, latents, context_dim)
+        shape = (height, width, channels * parameters_per_value)
+        return keras.Model(inputs, self.parameters(known_of_it, shape, **arguments), name="decoder")
+
+
+def with_context(
+    first: keras.KerasTensor, values: keras.KerasTensor, context_dim: int | None
+) -> tuple[keras.KerasTensor | list[keras.KerasTensor], keras.KerasTensor]:
+    """The inputs of a model, and values with the context behind them, where there is one."""
+    if context_dim is None:
+        return first, values
+    context = keras.Input((context_dim,), name="context")
+    everywhere = context
+    if len(values.shape) == 4:  # the same at each place of a grid
+        height, width = values.shape[1:3]
+        everywhere = keras.layers.RepeatVector(height * width, name="context_repeated")(context)
+        everywhere = keras.layers.Reshape((height, width, context_dim), name="context_on_grid")(
+            everywhere
+        )
+    return [first, context], keras.layers.Concatenate(name="with_context")([values, everywhere])

@@ -27,8 +27,14 @@ def fewest_weights(
     Raises:
         ValueError: If the network has no such argument, or it is of another kind.
     """
-    parameters = inspect.signature(NETWORKS[network].features).parameters.items()
-    defaults = {name: p.default for name, p in parameters if p.default is not p.empty}
+    ladder = network == "ladder"
+    function = NETWORKS[network].encoder if ladder else NETWORKS[network].features
+    parameters = inspect.signature(function).parameters.items()
+    defaults = {
+        name: p.default
+        for name, p in parameters
+        if p.default is not p.empty and name != "context_dim"
+    }
     for name, value in arguments.items():
         if name not in defaults:
             names = ", ".join(defaults)
@@ -51,6 +57,8 @@ def fewest_weights(
         halvings, kernels = len(channels) - 1, 9 * sum(count**2 for count in channels)
         last = channels[-1] * (height >> halvings) * (width >> halvings)
         return 2 * known["depth"] * kernels + latent_dim * (2 * channels[-1] + last)
+    if ladder:
+        return 36 * known["depth"] * known["channels"] ** 2
     if network == "spatial":
         return 36 * known["depth"] * known["convolutions"] * known["channels"] ** 2
     if network == "conv":
@@ -68,7 +76,7 @@ def alike(value: Any, default: Any) -> bool:
     """Whether a value is of the kind of a default; numbers are not negative."""
     if isinstance(default, tuple):
         several = isinstance(value, (list, tuple)) and len(value) > 0
-        return several and all(alike(one, default[0]) for one in value)
+        return several and all(alike(one, default[0]) for one in value)  # also of pairs
     if isinstance(default, (bool, str)):
         return isinstance(value, type(default))
     kinds = (int, float) if isinstance(default, float) else int

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from kvae.objectives.objective import Objective, checked
-from kvae.objectives.terms import Terms
+from kvae.objectives.terms import Terms, averaged
 from kvae.parts import checked_integer
 
 __all__ = ["ELBO"]
@@ -84,6 +84,7 @@ class ELBO(Objective):
         if not terms.prior.closed_form:
             return ops.maximum(kl, free * mean.shape[-1])
         each = terms.prior.kl_per_latent(mean, log_variance)
+        each = averaged(each, terms.samples) if terms.of_draws else each
         each = ops.mean(ops.reshape(terms.weight, (-1, 1)) * each, axis=0)
         return ops.sum(ops.maximum(each, free))
 

@@ -20,7 +20,8 @@ class ImportanceWeighted(Objective):
 
     On average it is at most `reconstruction + beta · kl`, which stay those of one draw. Its
     gradient is the doubly reparameterised one, and takes a second pass through the decoder (of one
-    with dropout that is another network, and batch norm counts both).
+    with dropout that is another network, and batch norm counts both). Where latents come in groups
+    it is the plain gradient of the bound.
 
     Args:
         samples: Draws of z for each image, at least 2.
@@ -64,7 +65,7 @@ class ImportanceWeighted(Objective):
         """
         beta = self.kl_weight(training)
         weights = terms.log_weights(beta)
-        if training:
+        if training and not terms.of_draws:
             weights = ops.stop_gradient(weights)
             share = ops.exp(weights - ops.logsumexp(weights, axis=1, keepdims=True))
             scale = 1.0 - beta * (1.0 - ops.reshape(share, (-1, 1)))

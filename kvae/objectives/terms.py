@@ -19,6 +19,8 @@ class Terms:
         decode: z, (batch · samples, latent), to the likelihood's parameters, float32.
         samples: Draws of z for each image.
         weight: Sample weights, (batch,), float32; 1.0 where there are none.
+        of_draws: Whether each draw has a mean and a log-variance of its own, as it has where
+            latents come in groups and the draw of one decides on the posterior of the next.
 
     Attributes:
         observed: (batch · samples, height, width, channels), float32 in [0, 1]; an image's samples
@@ -37,6 +39,7 @@ class Terms:
         decode: Callable[[Any], Any],
         samples: int = 1,
         weight: Any = 1.0,
+        of_draws: bool = False,
     ) -> None:
         self.outputs = outputs
         self.likelihood = likelihood
@@ -44,8 +47,10 @@ class Terms:
         self.decode = decode
         self.samples = samples
         self.weight = weight
-        self.observed, self.mean, self.log_variance = (
-            repeated(outputs[name], samples) for name in ("observed", "mean", "log_variance")
+        self.of_draws = of_draws
+        self.observed = repeated(outputs["observed"], samples)
+        self.mean, self.log_variance = (
+            repeated(outputs[name], 1 if of_draws else samples) for name in ("mean", "log_variance")
         )
         self.z = outputs["z"]
         self.parameters = outputs["parameters"]
@@ -88,5 +93,7 @@ def repeated(tensor: Any, samples: int) -> Any:
 
 
 def averaged(values: Any, samples: int) -> Any:
-    """The mean over each image's samples: (batch · samples,) to (batch,)."""
-    return values if samples == 1 else ops.mean(ops.reshape(values, (-1, samples)), axis=1)
+    """The mean over each image's samples: (batch · samples, …) to (batch, …)."""
+    if samples == 1:
+        return values
+    return ops.mean(ops.reshape(values, (-1, samples, *values.shape[1:])), axis=1)

@@ -40,6 +40,12 @@ KINDS = {
         lambda: kvae.StandardNormal(2),
         kvae.ELBO,
     ),
+    "ladder-coupled": (
+        ("ladder", {"groups": ((1, 1), (1, 1)), "channels": 2}),
+        lambda: kvae.LogisticMixture(2),
+        lambda: kvae.StandardNormal(2),
+        kvae.ELBO,
+    ),
     "dense-gaussian-pixel-flow": (
         ("dense", {"widths": (4,)}),
         kvae.Gaussian,

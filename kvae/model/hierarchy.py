@@ -1,0 +1,89 @@
+"""Hierarchy: how the parts of a model whose latents come in groups work together."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from kvae.objectives import Objective, repeated
+
+__all__ = ["Hierarchy", "hierarchy_of"]
+
+
+class Hierarchy:
+    r"""Encoder and decoder of a ladder, group by group.
+
+    $$q(z|x) = \prod_l q(z_l | z_{<l}, x), \quad p(z) = N(0, I)$$
+
+    Each posterior is a Gaussian, whose mean and log-variance the encoder reads from its features
+    and from the decoder's state, which the groups before have made.
+
+    Args:
+        encoder: Made of `bottom_up`, `posterior_1`, `posterior_2`, …
+        decoder: Made of `stage_1`, `stage_2`, …, and `output`.
+    """
+
+    def __init__(self, encoder: keras.Model, decoder: keras.Model) -> None:
+        count = len(encoder.inputs)
+        self.bottom_up = encoder.get_layer("bottom_up")
+        self.posteriors = [encoder.get_layer(f"posterior_{i + 1}") for i in range(count)]
+        self.stages = [decoder.get_layer(f"stage_{i + 1}") for i in range(count)]
+        self.output = decoder.get_layer("output")
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The number of latents in each group."""
+        return tuple(posterior.outputs[0].shape[-1] for posterior in self.posteriors)
+
+    def infer(self, observed: Any, noise: Any, samples: int = 1, training: bool = False) -> Any:
+        """Draws latents from the posterior, group by group, and decodes them on the way.
+
+        Args:
+            observed: (batch, height, width, channels), float32 in [0, 1].
+            noise: (batch · samples, latent), standard normal, or zeros for the means.
+            samples: Draws for each image; an image's follow each other.
+            training: Passed to the parts.
+
+        Returns:
+            Mean and log-variance of the posteriors, given the groups before, and the draws: each
+            (batch · samples, latent); and the parameters, (batch · samples, …). float32.
+        """
+        features = self.bottom_up(observed, training=training)
+        features = [repeated(one, samples) for one in keras.tree.flatten(features)]
+        parts: list[list[Any]] = [[], [], []]
+        state: list[Any] = []
+        start = 0
+        for feature, posterior, stage, size in zip(
+            features, self.posteriors, self.stages, self.sizes, strict=True
+        ):
+            mean, log_variance = posterior([*state, feature], training=training)
+            mean, log_variance = ops.cast(mean, "float32"), ops.cast(log_variance, "float32")
+            z = mean + ops.exp(0.5 * log_variance) * noise[:, start : start + size]
+            start += size
+            state = [stage([*state, z], training=training)]
+            for found, part in zip(parts, (mean, log_variance, z), strict=True):
+                found.append(part)
+        parameters = ops.cast(self.output(state[0], training=training), "float32")
+        return (*(ops.concatenate(part, axis=1) for part in parts), parameters)
+
+
+def hierarchy_of(
+    encoder: keras.Model, decoder: keras.Model, objective: Objective
+) -> Hierarchy | None:
+    """How they work together where latents come in groups; None where all are in one.
+
+    Raises:
+        ValueError: If the encoder sees states of a decoder, and they are not made as a ladder; or
+            if the objective cannot be had of groups.
+    """
+    if len(encoder.inputs) == 1:
+        return None
+    if objective.mean_of_draws > 1:
+        raise ValueError("`mean_of_draws` is for latents in one group, and this model has several.")
+    try:
+        return Hierarchy(encoder, decoder)
+    except ValueError:
+        raise ValueError(
+            "An encoder with several inputs must be a ladder's, and the decoder must be too: see "
+            "kvae.build_encoder(…, 'ladder')."
+        ) from None

@@ -1,0 +1,216 @@
+"""Latents in groups: the ladder's parts, the pass through both, and every verb."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import kvae
+from kvae.data.values import as_array
+from kvae.networks.ladder import groups_of
+
+pytestmark = pytest.mark.every_backend
+
+ARGUMENTS = {"groups": ((1, 3), (2, 2), (4, 1)), "channels": 4}
+SIZES = (3, 8, 16)
+
+
+def ladder(likelihood=None, image_shape=(8, 8, 1), objective=None, **arguments):
+    arguments = {**ARGUMENTS, **arguments}
+    count = sum(group.size for group in groups_of(image_shape, arguments["groups"]))
+    likelihood = likelihood or kvae.Bernoulli("threshold")
+    each = likelihood.parameters_per_value
+    vae = kvae.VAE(
+        kvae.build_encoder(image_shape, count, "ladder", **arguments),
+        kvae.build_decoder(image_shape, count, "ladder", each, **arguments),
+        likelihood,
+        objective=objective,
+        seed=0,
+    )
+    vae.compile(keras.optimizers.Adam(3e-3))
+    return vae
+
+
+@pytest.fixture(scope="module")
+def vae(images, with_graphs):
+    """A ladder that has learned the bars a little; tests leave it as it is."""
+    with with_graphs():
+        keras.utils.set_random_seed(0)
+        vae = ladder()
+        vae.fit(images, epochs=20, batch_size=16, verbose=0)
+    return vae
+
+
+def numbers(tensors):
+    """The same as float64 arrays; PyTorch's tensors may be in a graph."""
+    return [as_array(tensor).astype("float64") for tensor in tensors]
+
+
+@pytest.mark.parametrize(
+    "image_shape, groups, shapes",
+    [
+        ((28, 28, 1), ((1, 4), (8, 2)), [(1, 1, 4), (8, 8, 2)]),
+        ((64, 48, 3), ((1, 4), (16, 1)), [(1, 1, 4), (16, 16, 1)]),
+        ((40, 100, 3), ((1, 4), (4, 3), (4, 1)), [(1, 2, 4), (4, 8, 3), (4, 8, 1)]),
+        ((9, 5, 2), ((2, 1),), [(4, 2, 1)]),
+    ],
+)
+def test_groups_lie_on_grids_and_images_of_any_shape_come_out(image_shape, groups, shapes):
+    found = groups_of(image_shape, groups)
+    assert [group.shape for group in found] == shapes
+    vae = ladder(kvae.Gaussian(0.1), image_shape, groups=groups)
+    assert vae.groups == tuple(math.prod(shape) for shape in shapes)
+    assert vae.image_shape == image_shape
+    assert vae.generate(2, seed=0).shape == (2, *image_shape)
+
+
+@pytest.mark.parametrize("groups", [(), ((3, 1),), ((4, 1), (2, 1)), ((8, 1),), ((0, 1),)])
+def test_groups_that_cannot_be_are_refused(groups):
+    with pytest.raises(ValueError, match="`groups` must be pairs"):
+        groups_of((8, 8, 1), groups)
+
+
+def test_what_does_not_fit_a_ladder_is_refused():
+    with pytest.raises(ValueError, match=r"3 \+ 8 \+ 16 = 27 latents. Received: latent_dim=40"):
+        kvae.build_decoder((8, 8, 1), 40, "ladder", **ARGUMENTS)
+    with pytest.raises(ValueError, match="takes no context"):
+        kvae.build_encoder((8, 8, 1), 27, "ladder", 4, **ARGUMENTS)
+    encoder = kvae.build_encoder((8, 8, 1), 27, "ladder", **ARGUMENTS)
+    with pytest.raises(ValueError, match="must be a ladder's"):
+        kvae.VAE(encoder, kvae.build_decoder((8, 8, 1), 27, "mlp"))
+    with pytest.raises(ValueError, match="for latents in one group"):
+        ladder(objective=kvae.ELBO(mean_of_draws=2))
+
+
+def test_the_pass_through_both_is_that_of_the_stock_models(vae, images):
+    """What is drawn group by group is what encoder and decoder say of the draws at once."""
+    observed = (images[:5] > 127).astype("float32")
+    noise = np.random.default_rng(0).normal(size=(5, 27)).astype("float32")
+    mean, log_variance, z, parameters = vae.infer(observed, noise)
+    np.testing.assert_allclose(as_array(vae.decoder(z)), as_array(parameters), atol=1e-4)
+    states = [vae.decoder.get_layer("stage_1")([z[:, :3]])]
+    states.append(vae.decoder.get_layer("stage_2")([states[0], z[:, 3:11]]))
+    again = vae.encoder([ops.convert_to_tensor(observed), *states])
+    for one, other in zip(numbers(again), numbers([mean, log_variance]), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+    mean, log_variance, z = numbers([mean, log_variance, z])
+    np.testing.assert_allclose(z, mean + np.exp(log_variance / 2) * noise, atol=1e-4)
+
+
+def test_a_group_sees_those_before_it_and_no_later_one(vae, images):
+    observed = (images[:4] > 127).astype("float32")
+    noise = np.zeros((4, 27), "float32")
+    first = numbers(vae.infer(observed, noise))[0]
+    for start, stop in ((0, 3), (3, 11), (11, 27)):
+        moved = noise.copy()
+        moved[:, start:stop] = 3
+        found = numbers(vae.infer(observed, moved))[0]
+        np.testing.assert_allclose(found[:, :stop], first[:, :stop], atol=1e-6)
+        assert stop == 27 or abs(found[:, stop:] - first[:, stop:]).max() > 1e-3
+
+
+def test_an_images_draws_follow_each_other(vae, images):
+    observed = (images[:3] > 127).astype("float32")
+    noise = np.random.default_rng(0).normal(size=(6, 27)).astype("float32")
+    several = numbers(vae.infer(observed, noise, 2))
+    single = numbers(vae.infer(observed.repeat(2, axis=0), noise))
+    for one, other in zip(several, single, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_scores_are_those_of_the_formula(vae, images):
+    """By NumPy, from the densities of the draws."""
+    scores = vae.score(images[:4], draws=6)
+    (of,) = vae.posteriors(images[:4], 6, 0)
+    noise = of.noise(0, 4, 6).reshape(24, 27)
+    found = numbers(vae.infer(of.observed, noise, 6))
+    mean, log_variance, z, logits = found
+    constant = math.log(2 * math.pi)
+    log_posterior = -0.5 * (noise.astype("float64") ** 2 + log_variance + constant).sum(1)
+    log_prior = -0.5 * (z**2 + constant).sum(1)
+    x = of.observed.repeat(6, axis=0)
+    log_likelihood = (x * logits - np.logaddexp(0, logits)).sum(axis=(1, 2, 3))
+    weights = (log_likelihood + log_prior - log_posterior).reshape(4, 6)
+    expected = np.log(np.exp(weights - weights.max(1, keepdims=True)).mean(1)) + weights.max(1)
+    np.testing.assert_allclose(scores.log_prob, expected, atol=1e-3)
+    kl = 0.5 * (mean**2 + np.exp(log_variance) - 1 - log_variance).sum(1)
+    np.testing.assert_allclose(scores.kl, kl.reshape(4, 6).mean(1), rtol=1e-4)
+    np.testing.assert_allclose(
+        scores.reconstruction, -log_likelihood.reshape(4, 6).mean(1), rtol=1e-4, atol=1e-4
+    )
+    maps = vae.surprise(images[:4], draws=6)
+    np.testing.assert_allclose(maps.sum(axis=(1, 2)), scores.reconstruction, rtol=1e-3)
+
+
+def test_it_learns_in_all_its_groups_and_every_verb_knows_them(vae, images):
+    figures = vae.evaluate(images, verbose=0, return_dict=True)
+    assert figures["loss"] < 0.5 * 64 * math.log(2)
+    mean, log_variance = vae.encode(images)
+    assert mean.shape == log_variance.shape == (64, 27)
+    np.testing.assert_allclose(vae.reconstruct(images), vae.decode(mean), atol=1e-6)
+    assert vae.kl_per_latent(images).shape == (27,)
+    seed = vae.generate(3, seed=4)
+    stock = vae.generator()
+    noise = ops.convert_to_numpy(vae.prior.noise(3, 4))
+    np.testing.assert_allclose(stock.predict(noise, verbose=0), seed, atol=1e-5)
+    assert kvae.interpolate(vae, images[:1], images[1:2], steps=3).shape == (1, 3, 8, 8, 1)
+    assert kvae.like(vae, images[0], count=2, seed=0).shape == (2, 8, 8, 1)
+
+
+def test_it_opens_from_a_file_and_goes_on(vae, images, tmp_path):
+    vae.save(tmp_path / "ladder.keras")
+    again = kvae.load(tmp_path / "ladder.keras")
+    assert again.groups == SIZES
+    for one, other in zip(again.encode(images), vae.encode(images), strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(again.generate(3, seed=1), vae.generate(3, seed=1))
+    assert np.isfinite(again.fit(images, verbose=0).history["loss"][0])
+    vae.generator().save(tmp_path / "generator.keras")
+    stock = keras.saving.load_model(tmp_path / "generator.keras")
+    assert stock.predict(np.zeros((2, 27)), verbose=0).shape == (2, 8, 8, 1)
+    vae.save_weights(tmp_path / "w.weights.h5")
+    again.load_weights(tmp_path / "w.weights.h5")
+    np.testing.assert_array_equal(again.generate(3, seed=1), vae.generate(3, seed=1))
+
+
+@pytest.mark.usefixtures("graphs")
+@pytest.mark.parametrize(
+    "objective",
+    [
+        lambda: kvae.ELBO(samples=2, free_bits=0.2),
+        lambda: kvae.ImportanceWeighted(3),
+    ],
+    ids=["free bits", "iwae"],
+)
+def test_objectives_of_several_draws(images, objective):
+    vae = ladder(objective=objective())
+    history = vae.fit(images, epochs=2, batch_size=16, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    figures = vae.evaluate(images, verbose=0, return_dict=True)
+    assert figures["loss"] <= figures["reconstruction"] + figures["kl"] + 1e-3
+
+
+def test_weights_of_images_count(vae, images):
+    weights = np.zeros(64, "float32")
+    weights[:16] = 4
+    vae.seed_generator.state.assign([7, 0])
+    found = vae.evaluate(images, sample_weight=weights, batch_size=64, verbose=0, return_dict=True)
+    assert found["loss"] > 0 and np.isfinite(found["elbo"])
+
+
+@pytest.mark.slow
+def test_mixed_precision_and_a_flow_over_all_groups(images):
+    keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
+    try:
+        vae = ladder()
+        history = vae.fit(images, epochs=4, batch_size=16, verbose=0).history["loss"]
+    finally:
+        keras.mixed_precision.set_dtype_policy("float32")
+    assert np.isfinite(history).all() and history[-1] < history[0]
+    one = ladder()
+    vae = kvae.VAE(one.encoder, one.decoder, one.likelihood, kvae.RealNVP(27, couplings=2))
+    vae.compile("adam")
+    assert np.isfinite(vae.fit(images, verbose=0).history["loss"][0])
+    assert np.isfinite(vae.score(images[:2], draws=3).log_prob).all()
