@@ -67,3 +67,12 @@ def test_no_two_layers_begin_with_the_same_weights():
         if len(weight.shape) == 4
     ]
     assert len(kernels) == len(set(kernels)) == 4
+
+
+def test_pixels_of_one_begin_alike_where_that_is_asked_for():
+    x = keras.Input((4, 4, 3))
+    model = keras.Model(x, blocks.upsample(x, 2, "up", even=True))
+    image = np.random.default_rng(0).normal(size=(1, 4, 4, 3))
+    found = keras.ops.convert_to_numpy(model(image)).reshape(4, 2, 4, 2, 2)
+    np.testing.assert_allclose(found, np.broadcast_to(found[:, :1, :, :1], found.shape), atol=1e-6)
+    assert found.std() > 0

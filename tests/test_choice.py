@@ -22,11 +22,14 @@ def strokes(*shape):
     "shape, preset",
     [
         ((8, 8, 1), "mlp"),
-        ((28, 28, 1), "mlp"),
         ((16, 16, 3), "mlp"),
+        ((17, 16, 1), "conv"),
+        ((28, 28, 1), "conv"),
+        ((40, 20, 1), "conv"),
+        ((28, 28, 3), "conv-colour"),
         ((32, 32, 3), "conv-colour"),
         ((64, 64, 1), "conv-colour"),
-        ((28, 29, 1), "conv-colour"),
+        ((32, 33, 1), "conv-colour"),
     ],
 )
 def test_the_preset_goes_by_the_size(shape, preset):
@@ -42,7 +45,7 @@ def test_strokes_are_bernoulli_and_pictures_are_not():
 
 def test_mnist_is_bernoulli(mnist):
     assert likelihood_for(Recipe(), mnist)[0] == "bernoulli"
-    assert preset_for(mnist)[0] == "mlp"
+    assert preset_for(mnist)[0] == "conv"
 
 
 def test_floats_that_are_no_levels_have_a_density():

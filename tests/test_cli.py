@@ -215,8 +215,10 @@ def test_models_stand_side_by_side(in_folder, monkeypatch):
         "framed",
         lambda picture, *rest, **more: (seen.append(picture), framed(picture, *rest, **more))[1],
     )
-    call("generate", "--model", "mnist", "--beside", "mnist-conv", "--count", 4, "--seed", 0)
-    grids = [kvae.plots.grid(kvae.load(n).generate(4, seed=0)) for n in ("mnist", "mnist-conv")]
+    call("generate", "--model", "mnist", "--beside", "mnist-conv-large", "--count", 4, "--seed", 0)
+    grids = [
+        kvae.plots.grid(kvae.load(n).generate(4, seed=0)) for n in ("mnist", "mnist-conv-large")
+    ]
     np.testing.assert_array_equal(seen[0], kvae.plots.side_by_side(grids))
     assert (in_folder / "grid.png").stat().st_size > 0
     call("generate", "--beside", "mnist", "--out", "grid.npz", code=2)

@@ -159,6 +159,26 @@ def test_it_learns_in_all_its_groups_and_every_verb_knows_them(vae, images):
     assert kvae.like(vae, images[0], count=2, seed=0).shape == (2, 8, 8, 1)
 
 
+def test_groups_are_reconstructed_and_drawn_by_themselves(vae, images):
+    mean, _ = vae.encode(images[:4])
+    for count, size in enumerate((0, *np.cumsum(SIZES))):
+        kept = np.where(np.arange(27) < size, mean, 0)
+        found = vae.reconstruct(images[:4], groups=count)
+        np.testing.assert_allclose(found, vae.decode(kept), atol=1e-6)
+    for wrong in (4, -1, True, 1.5):
+        with pytest.raises(ValueError, match="`groups` must be an integer in 0…3"):
+            vae.reconstruct(images[:4], groups=wrong)
+    same = vae.generate(4, seed=1, temperature=[1, 1, 1])
+    np.testing.assert_array_equal(same, vae.generate(4, seed=1))
+    cold = vae.generate(4, seed=1, temperature=(0, 0, 0))
+    np.testing.assert_allclose(cold, vae.decode(np.zeros((4, 27))), atol=1e-6)
+    assert abs(vae.generate(4, seed=1, temperature=[1, 0, 0]) - same).max() > 0
+    with pytest.raises(ValueError, match="one for each of 3 groups. Received: 2"):
+        vae.generate(4, temperature=[1, 1])
+    with pytest.raises(ValueError, match="temperature"):
+        vae.generate(4, temperature=[1, -1, 1])
+
+
 def test_it_opens_from_a_file_and_goes_on(vae, images, tmp_path):
     vae.save(tmp_path / "ladder.keras")
     again = kvae.load(tmp_path / "ladder.keras")

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import math
 import types
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -165,22 +166,38 @@ class Verbs(KerasModel):
         self.check_room(len(latents))
         return in_batches(self._decode_batch, latents, batch_size)
 
-    def reconstruct(self, images: Any, batch_size: int = 1000) -> np.ndarray:
+    def reconstruct(
+        self, images: Any, batch_size: int = 1000, groups: int | None = None
+    ) -> np.ndarray:
         """Decodes each image's posterior mean: (count, height, width, channels), float32 in [0, 1].
 
         Args:
             images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1]; grey ones
                 may be (count, height, width). An array, a tensor of any framework, or a list.
             batch_size: How many are held on the device at a time.
+            groups: So many groups of latents, from the first, are those of the images; the others
+                are at the mean of the prior. So it shows what each group holds. None: all.
+
+        Raises:
+            ValueError: If there are not so many groups.
         """
         mean, _ = self.encode(images, batch_size)
+        if groups is not None:
+            if isinstance(groups, bool) or groups not in range(len(self.groups) + 1):
+                raise ValueError(
+                    f"`groups` must be an integer in 0…{len(self.groups)}. "
+                    f"Received: groups={groups!r}"
+                )
+            noise = ops.convert_to_numpy(self.prior.to_noise(mean)).copy()
+            noise[:, sum(self.groups[:groups]) :] = 0
+            mean = ops.convert_to_numpy(self.prior.from_noise(noise))
         return self.decode(mean, batch_size)
 
     def generate(
         self,
         count: int,
         seed: int | None = None,
-        temperature: float = 1.0,
+        temperature: float | Sequence[float] = 1.0,
         batch_size: int | None = None,
     ) -> np.ndarray:
         """New images: the expected image of latents drawn from the prior.
@@ -189,7 +206,7 @@ class Verbs(KerasModel):
             count: How many.
             seed: The same seed, the same images, on the same backend; None: others each time.
             temperature: Multiplies the noise that latents are made of: below 1 safer and more
-                alike, above 1 wilder.
+                alike, above 1 wilder. One for all, or one for each group of latents.
             batch_size: How many are held on the device at a time; None: 1,000, or up to 5,000 where
                 images are small and nothing convolves.
 
@@ -199,13 +216,27 @@ class Verbs(KerasModel):
         count = checked_integer("count", count)
         if seed is not None:
             check_seed(seed)
-        check_temperature(temperature)
+        warmth = self.temperatures(temperature)
         self.check_room(count)
-        noise = temperature * ops.convert_to_numpy(self.prior.noise(count, seed))
+        noise = warmth * ops.convert_to_numpy(self.prior.noise(count, seed))
         if batch_size is None:
             many = 2**25 // (4 * math.prod(self.image_shape))
             batch_size = 1000 if self.convolves() else min(max(many, 1000), 5000)
         return in_batches(self._generate_batch, noise, batch_size)
+
+    def temperatures(self, temperature: float | Sequence[float]) -> Any:
+        """What multiplies noise: a number, or one for each latent, (latent,)."""
+        if not isinstance(temperature, (list, tuple, np.ndarray)):
+            check_temperature(temperature)
+            return temperature
+        for one in temperature:
+            check_temperature(one)
+        if len(temperature) != len(self.groups):
+            raise ValueError(
+                f"`temperature` must be one number, or one for each of {len(self.groups)} groups. "
+                f"Received: {len(temperature)} numbers"
+            )
+        return np.repeat(np.asarray(temperature, "float32"), self.groups)
 
     def generator(self) -> keras.Model:
         """The way from noise to images as a stock Functional model, which opens without kvae.

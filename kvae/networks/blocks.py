@@ -3,7 +3,8 @@
 import math
 from typing import Any
 
-from keras import KerasTensor, initializers, layers
+import numpy as np
+from keras import KerasTensor, initializers, layers, ops
 
 __all__ = [
     "Shape",
@@ -104,14 +105,32 @@ def downsample(x: KerasTensor, channels: int, name: str, factor: int = 2) -> Ker
     return layers.Conv2D(channels, 3, padding="same", name=f"{name}_conv")(x)
 
 
-def upsample(x: KerasTensor, channels: int, name: str, factor: int = 2, **conv: Any) -> KerasTensor:
+def upsample(
+    x: KerasTensor, channels: int, name: str, factor: int = 2, even: bool = False, **conv: Any
+) -> KerasTensor:
     """Multiplies height and width by `factor`: a 3×3 convolution, then depth to space.
 
     It convolves at the low resolution, and so is cheaper than a transposed convolution, or one that
     follows an up-sampling.
+
+    Args:
+        x: (batch, height, width, any).
+        channels: Of the result.
+        name: Of the block.
+        factor: By how much it multiplies.
+        even: Whether the pixels that one becomes begin alike. Where they do not, the grid of the
+            low resolution shows for as long as training has not evened it out.
+        **conv: Of the convolution.
+
+    References:
+        Aitken et al. (2017), "Checkerboard artifact free sub-pixel convolution", arXiv:1707.02937.
     """
-    count = factor * factor * channels
-    x = layers.Conv2D(count, 3, padding="same", name=f"{name}_conv", **conv)(x)
+    count = factor * factor
+    layer = layers.Conv2D(count * channels, 3, padding="same", name=f"{name}_conv", **conv)
+    x = layer(x)
+    if even:
+        kernel = ops.convert_to_numpy(layer.kernel)
+        layer.kernel.assign(np.tile(kernel[..., :channels], (1, 1, 1, count)))
     return depth_to_space(x, f"{name}_depth_to_space", factor)
 
 

@@ -171,7 +171,9 @@ class Ladder(Network):
             part = piece(latents, start, group.size, name=f"group_{i + 1}")
             start += group.size
             width = width_of(image_shape, group, channels, patch)
-            after = below and (below, width_of(image_shape, below, channels, patch))
+            after = None
+            if below is not None:
+                after = (below, width_of(image_shape, below, channels, patch))
             step = stage(group, width, depth, after, bool(states), name=f"stage_{i + 1}")
             states = [step([*states, part])]
         shape = (*image_shape[:2], image_shape[2] * parameters_per_value)
@@ -300,10 +302,10 @@ def top_to_image(
     for level in reversed(range(halvings)):
         x = layers.Activation(blocks.ACTIVATION, name=f"up_{level + 1}_activation")(x)
         if not level:
-            x = blocks.upsample(x, shape[2], name="up_1", dtype="float32")
+            x = blocks.upsample(x, shape[2], name="up_1", even=True, dtype="float32")
             break
         filters = blocks.level_channels(channels, max(0, level - within))
-        x = blocks.upsample(x, filters, name=f"up_{level + 1}")
+        x = blocks.upsample(x, filters, name=f"up_{level + 1}", even=True)
         for i in range(depth if level >= within else 0):
             x = residual(x, f"level_{level + 1}_block_{i + 1}")
     return keras.Model(state, cut(x, shape), name="output")

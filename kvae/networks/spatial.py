@@ -62,9 +62,9 @@ def spatial_parameters(
         if level:
             above = level - 1 - (halvings - len(first))  # of the encoder's levels
             filters = blocks.level_channels(channels, max(0, above))
-            x = blocks.upsample(x, filters, name=f"up_{level + 1}")
+            x = blocks.upsample(x, filters, name=f"up_{level + 1}", even=True)
         else:
-            x = blocks.upsample(x, shape[2], name="up_1", dtype="float32")
+            x = blocks.upsample(x, shape[2], name="up_1", even=True, dtype="float32")
     return blocks.cropped(x, shape, halvings)
 
 

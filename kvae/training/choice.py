@@ -7,7 +7,8 @@ from kvae.recipe import Recipe
 
 __all__ = ["likelihood_for", "preset_for"]
 
-DENSE = 28 * 28  # values of an image, up to which dense layers are as good as any
+DENSE = 16 * 16  # pixels of an image, up to which dense layers are as good as any
+FLAT = 32 * 32  # pixels of a grey image, up to which latents need not lie on a grid
 LOOKED_AT = 1_000  # images, to choose a likelihood
 DARK, LIGHT = 25, 230  # of 255; what is beyond is nearly black or nearly white
 STROKES = 0.8  # the share of such pixels from which on images are strokes
@@ -23,9 +24,11 @@ def preset_for(dataset: Dataset) -> tuple[str, str]:
         ('mlp', 'small images')
     """
     height, width, channels = dataset.image_shape
-    if height * width * channels <= DENSE:
+    if height * width <= DENSE:
         return "mlp", "small images"
-    return "conv-colour", "images in colour" if channels > 1 else "images of more than 28×28"
+    if channels == 1 and height * width <= FLAT:
+        return "conv", "grey images of up to 32×32"
+    return "conv-colour", "images in colour" if channels > 1 else "images of more than 32×32"
 
 
 def likelihood_for(recipe: Recipe, dataset: Dataset) -> tuple[str, str]:
