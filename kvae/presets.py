@@ -58,6 +58,9 @@ RECIPES: dict[str, dict[str, Any]] = {
         "network": "spatial",
         "network_arguments": {"channels": 32, "depth": 1, "convolutions": 1, "patch": 4},
         "latent_dim": 256,
+        # Gradients of thousands of pixels are large, and those of a plain background steep: clipped
+        # as elsewhere they leave nothing to the others; with no bound some images blow them up.
+        "clip_norm": 20_000.0,
         "least_updates": 1_200,
     },
     "conv-large": {

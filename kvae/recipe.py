@@ -58,7 +58,7 @@ class Recipe:
     network: str = setting(
         "mlp",
         "Network family: a key of kvae.networks.NETWORKS.",
-        choices=("mlp", "conv", "spatial", "dense", "pooled", "resnet"),
+        choices=("mlp", "conv", "spatial", "dense", "pooled", "resnet", "ladder"),
         option=False,
     )
     network_arguments: Mapping[str, Any] = setting(

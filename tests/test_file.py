@@ -337,7 +337,7 @@ def test_the_folder_of_a_run_is_no_model_and_hides_none(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("mnist", "vae"):
         (tmp_path / name).mkdir()  # as `kvae train --out mnist.keras` leaves it
-    assert kvae.load("mnist", compile=False).card["preset"] == "mlp"
+    assert kvae.load("mnist", compile=False).card["preset"] == "conv"
     with pytest.raises(FileNotFoundError, match="no model at vae"):
         kvae.load("vae")
 

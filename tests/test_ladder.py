@@ -84,6 +84,15 @@ def test_what_does_not_fit_a_ladder_is_refused():
         ladder(objective=kvae.ELBO(mean_of_draws=2))
 
 
+def test_a_recipe_of_a_ladder_has_the_latents_of_its_groups(tmp_path, images):
+    recipe = kvae.Recipe(network="ladder", network_arguments=ARGUMENTS, epochs=1, batch_size=32)
+    data = kvae.data.from_arrays(images)
+    vae = kvae.train(data, recipe, out=tmp_path / "vae.keras", verbose=0)
+    assert vae.groups == SIZES and vae.prior.latent_dim == 27
+    with pytest.raises(ValueError, match="= 27 latents. Received: latent_dim=5"):
+        kvae.VAE.from_preset(recipe.replaced(latent_dim=5), (8, 8, 1))
+
+
 def test_the_pass_through_both_is_that_of_the_stock_models(vae, images):
     """What is drawn group by group is what encoder and decoder say of the draws at once."""
     observed = (images[:5] > 127).astype("float32")

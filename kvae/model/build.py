@@ -6,7 +6,7 @@ from kvae import likelihoods, objectives, presets, priors
 from kvae.likelihoods import Likelihood
 from kvae.limits import check_memory
 from kvae.model.match import check_image_shape
-from kvae.networks import build_decoder, build_encoder, fewest_weights
+from kvae.networks import NETWORKS, build_decoder, build_encoder, fewest_weights
 from kvae.objectives import Objective
 from kvae.parts import checked_integer
 from kvae.priors import Prior
@@ -32,6 +32,9 @@ def from_recipe(
     shape = check_image_shape(image_shape)
     if latent_dim is None:
         latent_dim = recipe.latent_dim
+        fixed = NETWORKS[recipe.network].latents(shape, **recipe.network_arguments)
+        if fixed is not None and latent_dim == Recipe().latent_dim:  # nobody asked for a number
+            latent_dim = fixed
     latent_dim = checked_integer("latent_dim", latent_dim)
     check_room(recipe, shape, latent_dim)
     if likelihood is None:

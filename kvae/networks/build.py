@@ -40,14 +40,16 @@ def build_encoder(
         latent_dim: The number of latents.
         network: "mlp" (residual dense blocks), "conv" (residual convolutions), "spatial" (the same,
             with latents on a grid), "dense" (plain dense layers), "pooled" (convolutions with
-            max-pooling), "resnet" (with batch norm), or a `Network` of your own.
+            max-pooling), "resnet" (with batch norm), "ladder" (latents in groups; see
+            `kvae.networks.ladder`), or a `Network` of your own.
         context_dim: Where it is given, the model has a second input, `context`, (batch,
             context_dim), which the heads see beside the features.
         **arguments: Of the network; see its file in `kvae.networks`.
 
     Returns:
         A Functional model: (batch, height, width, channels), float in [0, 1], to `[mean,
-        log_variance]`, each (batch, latent), float32. It opens where kvae is not installed.
+        log_variance]`, each (batch, latent), float32. It opens where kvae is not installed. A
+        ladder's takes the decoder's states too.
 
     Raises:
         ValueError: If there is no such network.

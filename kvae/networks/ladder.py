@@ -112,6 +112,10 @@ class Ladder(Network):
     def __init__(self) -> None:
         super().__init__(bottom_up, top_to_image)
 
+    def latents(self, image_shape: tuple[int, int, int], **arguments: Any) -> int:
+        """The number of latents in all groups."""
+        return sum(group.size for group in groups_of(image_shape, **arguments))
+
     def encoder(  # type: ignore[override]
         self,
         image_shape: tuple[int, int, int],

@@ -44,6 +44,10 @@ class Network:
     features: Callable[..., KerasTensor]
     parameters: Callable[..., KerasTensor]
 
+    def latents(self, image_shape: tuple[int, int, int], **arguments: Any) -> int | None:
+        """The number of latents, where the other arguments leave no choice; else None."""
+        return None
+
     def encoder(
         self,
         image_shape: tuple[int, int, int],
