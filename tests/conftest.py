@@ -184,6 +184,14 @@ def fixed_vae(one_vae):
         np.testing.assert_array_equal(after, before, "a test changed the model that others share")
 
 
+@pytest.fixture(scope="module")
+def used(make_vae):
+    """A model that many tests of a file train, one after the other: after any, it is as good."""
+    import kvae
+
+    return make_vae(likelihood=kvae.Bernoulli("threshold"))
+
+
 @pytest.fixture(scope="session")
 def make_flow():
     """A flow as training might leave it, far from the identity."""

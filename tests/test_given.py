@@ -109,12 +109,6 @@ ARRAYS = {
 }
 
 
-@pytest.fixture(scope="module")
-def used(make_vae):
-    """A model that many tests train, one after the other: whichever did so, it is as good."""
-    return make_vae(likelihood=kvae.Bernoulli("threshold"))
-
-
 @pytest.mark.parametrize("name", ARRAYS)
 def test_images_of_every_form_are_taken_by_fit_and_by_the_verbs(used, images, name):
     given = ARRAYS[name](images)

@@ -32,12 +32,6 @@ from kvae.model.forms import Look
 pytestmark = pytest.mark.every_backend
 
 
-@pytest.fixture(scope="module")
-def used(make_vae):
-    """A model that many tests train, one after the other: whichever did so, it is as good."""
-    return make_vae(likelihood=kvae.Bernoulli("threshold"))
-
-
 WRONG = {
     "range": (lambda x: 255 * x, "from 0 to 255. Divide them by 255"),
     "negative": (lambda x: 2 * x - 1, r"from -1 to 1. Rescale them: \(images \+ 1\) / 2"),

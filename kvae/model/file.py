@@ -119,8 +119,8 @@ def check_numbers(model: VAE, path: pathlib.Path) -> None:
     for layer in (one for one in layers if type(one).__module__.startswith("keras.")):
         for name, parameter in inspect.signature(type(layer).__init__).parameters.items():
             value = getattr(layer, name, None)
-            ours_to_check = isinstance(parameter.default, float) and not hasattr(value, "dtype")
-            if ours_to_check and not isinstance(value, (numbers.Real, type(None))):
+            fraction = isinstance(parameter.default, float) and not hasattr(value, "dtype")
+            if fraction and not isinstance(value, (numbers.Real, type(None))):
                 raise ValueError(
                     f"{path} cannot be used: `{name}` of the layer {printable(layer.name)} must be "
                     f"a number. Found: {printable(value, 60)}"

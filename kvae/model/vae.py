@@ -111,9 +111,8 @@ class VAE(Fixed, Scoring):
         for part in (self.likelihood, self.prior, self.objective):
             part.owners.add(self)
         # Out of sight of Keras, which would save it with the model.
-        self.kept = types.SimpleNamespace(
-            generator=None, means=None, hierarchy=hierarchy_of(encoder, decoder, objective)
-        )
+        ladder = hierarchy_of(encoder, decoder, objective)
+        self.kept = types.SimpleNamespace(generator=None, means=None, hierarchy=ladder)
 
         self.card = {
             "backend": keras.backend.backend(),
@@ -240,15 +239,8 @@ class VAE(Fixed, Scoring):
         def decode(z: Any) -> Any:
             return ops.cast(self.decoder(z, training=training), "float32")
 
-        return Terms(
-            outputs,
-            self.likelihood,
-            self.prior,
-            decode,
-            self.objective.samples,
-            weight,
-            of_draws=self.hierarchy is not None,
-        )
+        parts = (self.likelihood, self.prior, decode, self.objective.samples)
+        return Terms(outputs, *parts, weight, of_draws=self.hierarchy is not None)
 
     # Settings and files --------------------------------------------------------------------------
 

@@ -57,8 +57,15 @@ def dense_residual(x: KerasTensor, name: str, skip: KerasTensor | None = None) -
     return layers.Add(name=f"{name}_add")([x, y])
 
 
-def conv_residual(x: KerasTensor, name: str, convolutions: int = 2) -> KerasTensor:
-    """`x + conv(silu(… conv(silu(x))))`, 3×3: at one shape, (batch, height, width, channels)."""
+def conv_residual(x: KerasTensor, name: str, convolutions: int = 2, side: int = 3) -> KerasTensor:
+    """`x + conv(silu(… conv(silu(x))))`: at one shape, (batch, height, width, channels).
+
+    Args:
+        x: (batch, height, width, channels).
+        name: Of the block; its layers' names begin so.
+        convolutions: How many.
+        side: Of their kernels.
+    """
     y = x
     for i in range(1, convolutions + 1):
         y = layers.Activation(ACTIVATION, name=f"{name}_activation_{i}")(y)
@@ -67,7 +74,7 @@ def conv_residual(x: KerasTensor, name: str, convolutions: int = 2) -> KerasTens
         last = {"kernel_initializer": initializers.VarianceScaling(scale=0.1)}
         y = layers.Conv2D(
             x.shape[-1],
-            3,
+            side,
             padding="same",
             name=f"{name}_conv_{i}",
             **(last if i == convolutions else {}),

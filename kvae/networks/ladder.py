@@ -325,15 +325,8 @@ def cut(x: KerasTensor, shape: blocks.Shape) -> KerasTensor:
 
 
 def residual(x: KerasTensor, name: str) -> KerasTensor:
-    """A residual block; of two convolutions of 3×3, or where a grid is small of 1×1."""
-    y = x
-    for i in (1, 2):
-        last = {"kernel_initializer": initializers.VarianceScaling(scale=0.1)} if i == 2 else {}
-        y = layers.Activation(blocks.ACTIVATION, name=f"{name}_activation_{i}")(y)
-        y = layers.Conv2D(
-            x.shape[-1], kernel_of(x), padding="same", name=f"{name}_conv_{i}", **last
-        )(y)
-    return layers.Add(name=f"{name}_add")([x, y])
+    """A residual block whose kernels fit the grid."""
+    return blocks.conv_residual(x, name, side=kernel_of(x))
 
 
 def kernel_of(x: KerasTensor) -> int:

@@ -76,7 +76,7 @@ def alike(value: Any, default: Any) -> bool:
     """Whether a value is of the kind of a default; numbers are not negative."""
     if isinstance(default, tuple):
         several = isinstance(value, (list, tuple)) and len(value) > 0
-        return several and all(alike(one, default[0]) for one in value)  # also of pairs
+        return several and all(alike(one, default[0]) for one in value)
     if isinstance(default, (bool, str)):
         return isinstance(value, type(default))
     kinds = (int, float) if isinstance(default, float) else int
