@@ -19,6 +19,7 @@ __all__ = [
     "check_seed",
     "check_temperature",
     "checked_integer",
+    "checked_truth",
     "is_integer",
     "made",
     "positive_integer",
@@ -171,6 +172,13 @@ def checked_integer(name: str, value: Any) -> int:
     if not positive_integer(value):
         raise ValueError(f"`{name}` must be an integer of at least 1. Received: {name}={value!r}")
     return int(value)
+
+
+def checked_truth(name: str, value: Any) -> bool:
+    """True or False, as Python has it, or a ValueError."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"`{name}` must be True or False. Received: {name}={value!r}")
+    return bool(value)
 
 
 def check_seed(seed: Any) -> None:

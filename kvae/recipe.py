@@ -158,6 +158,13 @@ class Recipe:
     clip_norm: float | None = setting(
         200.0, "Largest norm of all gradients together.", above=0, option=False
     )
+    beta_2: float = setting(
+        0.999,
+        "Decay of Adam's mean of squared gradients: by 0.95 a rate that suits the last 20 updates.",
+        above=0,
+        most=0.9999,
+        option=False,
+    )
     averaged: float = setting(
         0.0,
         "Share of all updates that an average of the weights looks back on; 0: the weights as they "

@@ -4,7 +4,7 @@ import pathlib
 
 __all__ = ["SHIPPED", "path_of"]
 
-SHIPPED = ("mnist", "mnist-conv-large")
+SHIPPED = ("mnist", "mnist-conv-large", "shapes")
 
 
 def path_of(name: str) -> pathlib.Path:

@@ -283,6 +283,27 @@ def test_the_least_scale_is_an_eighth_of_a_bin_and_gives_the_likeliest_level_its
     np.testing.assert_allclose(mass, [0, np.tanh(2048 / 255 / 4), 0], atol=1e-5)
 
 
+def test_a_location_that_is_known_to_a_level_does_not_drown_the_others_in_training():
+    eased, as_is = DiscretizedLogistic(max_slope=0.2), DiscretizedLogistic(max_slope=None)
+    parameters = parameters_of(eased, np.array([0.1, 0.1]), np.array([-5.0, -0.5]))
+    observed = np.full((2, 1, 1, 1), 100 / 255, "float32")
+    np.testing.assert_array_equal(
+        eased.log_prob(observed, parameters), as_is.log_prob(observed, parameters)
+    )
+    actual = gradient_of_log_prob(eased, observed, parameters)[:, 0, 0]
+    expected = gradient_of_log_prob(as_is, observed, parameters)[:, 0, 0].copy()
+    scale = 255 * (np.log1p(np.exp(-6.0)) + 1 / 2048)
+    expected[0, 0] *= 0.2 * scale
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
+    assert abs(actual[0, 0]) < 0.2 * 255 + 1e-3 < abs(expected[0, 0] / (0.2 * scale))
+
+
+@pytest.mark.parametrize("max_slope", [0, -1.0, True, "0.2", float("nan"), float("inf")])
+def test_a_largest_slope_is_positive_or_none(max_slope):
+    with pytest.raises(ValueError, match="`max_slope` must be a positive number, or None"):
+        DiscretizedLogistic(max_slope=max_slope)
+
+
 @every_likelihood
 def test_log_prob_is_the_sum_over_values(likelihood):
     rng = np.random.default_rng(0)

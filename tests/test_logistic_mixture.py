@@ -14,7 +14,7 @@ pytestmark = pytest.mark.every_backend
 
 def raw(locations, scales, weights):
     """Raw parameters of one pixel of one channel: (1, 1, 1, 3 · components)."""
-    likelihood = LogisticMixture(len(locations), coupled=False)
+    likelihood = LogisticMixture(len(locations), coupled=False, floor=False)
     values = np.array(locations, "float64") - 0.5 - likelihood.spread
     scales = 1 + np.log(np.expm1(np.array(scales, "float64") - likelihood.min_scale))
     parts = np.concatenate([values, scales, np.log(weights)])
@@ -45,7 +45,7 @@ def test_one_component_is_the_discretised_logistic():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (5, 4, 3, 3)).astype("uint8")
     parameters = rng.normal(size=(5, 4, 3, 9)).astype("float32")
-    one, plain = LogisticMixture(1, coupled=False), DiscretizedLogistic()
+    one, plain = LogisticMixture(1, coupled=False, floor=False), DiscretizedLogistic()
     observed = one.observe(images)
     np.testing.assert_allclose(
         ops.convert_to_numpy(one.log_prob(observed, parameters)),
@@ -57,6 +57,10 @@ def test_one_component_is_the_discretised_logistic():
         ops.convert_to_numpy(plain.mean(parameters[..., :6])),
         atol=1e-6,
     )
+    parameters[..., 3:6] -= 3  # sharp, where training is eased
+    mixed = gradient_of_log_prob(one, observed, parameters)[..., :6]
+    alone = gradient_of_log_prob(plain, observed, parameters[..., :6])
+    np.testing.assert_allclose(mixed, alone, rtol=1e-4, atol=1e-4)
 
 
 def test_all_colours_of_two_channels_sum_to_one_and_channels_depend_on_each_other():
@@ -66,7 +70,7 @@ def test_all_colours_of_two_channels_sum_to_one_and_channels_depend_on_each_othe
     parameters[..., 6:12] = -3
     pairs = np.stack(np.meshgrid(*[np.arange(256)] * 2, indexing="ij"), axis=-1) / 255
     pairs = pairs.astype("float32").reshape(-1, 1, 1, 2)
-    nats = LogisticMixture(3, coupled=False).log_prob(
+    nats = LogisticMixture(3, coupled=False, floor=False).log_prob(
         pairs, np.repeat(parameters, len(pairs), axis=0)
     )
     joint = np.exp(ops.convert_to_numpy(nats).astype("float64")).reshape(256, 256)
@@ -77,7 +81,7 @@ def test_all_colours_of_two_channels_sum_to_one_and_channels_depend_on_each_othe
 
 def coupled(locations, scale, couplings):
     """One component of channels that move each other, and its raw parameters of one pixel."""
-    likelihood = LogisticMixture(1)
+    likelihood = LogisticMixture(1, floor=False)
     count = len(locations)
     scales = np.full(count, 1 + np.log(np.expm1(scale - likelihood.min_scale)))
     parts = [np.array(locations) - 0.5, scales, np.zeros(count), np.array(couplings)]
@@ -114,9 +118,20 @@ def test_the_mean_of_coupled_channels_is_that_of_their_draws_which_go_together()
 
 
 @pytest.mark.parametrize("value", [1, None, "yes"])
-def test_coupled_is_a_truth(value):
-    with pytest.raises(ValueError, match="`coupled` must be True or False"):
-        LogisticMixture(coupled=value)
+@pytest.mark.parametrize("name", ["coupled", "floor"])
+def test_what_is_a_truth_is_no_other_value(name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must be True or False"):
+        LogisticMixture(**{name: value})
+
+
+def test_no_scale_lies_below_the_floor():
+    likelihood = LogisticMixture(1, coupled=False)
+    parameters = np.zeros((1, 1, 2, 3), "float32")
+    parameters[..., 1] = [-20.0, 1.0]
+    for raw_floor, floor in ((0.0, 0.05), (-0.5, 0.05 * np.exp(-2)), (-50.0, 1 / 2048)):
+        likelihood.raw_floor.assign(raw_floor)
+        scales = ops.convert_to_numpy(likelihood.split(parameters)[1]).reshape(2) / 255
+        np.testing.assert_allclose(scales, [floor, np.log(2) + 1 / 2048], rtol=1e-5)
 
 
 def test_each_pixel_has_its_own_parameters():
@@ -158,7 +173,7 @@ def test_components_begin_apart_and_have_the_mean_that_is_asked_for():
 
 
 def test_log_prob_and_gradient_are_finite_for_extreme_parameters():
-    likelihood = LogisticMixture(2, coupled=False)
+    likelihood = LogisticMixture(2, coupled=False, floor=False)
     one, other = np.meshgrid(EXTREME, EXTREME)
     one, other = one.reshape(-1), other.reshape(-1)
     parameters = np.stack([one, -other, other, one, one, other], axis=-1)
@@ -179,15 +194,18 @@ def test_a_number_of_components_is_at_least_one(components):
 
 
 def test_it_survives_a_file_and_says_what_it_is():
-    likelihood = LogisticMixture(5, min_scale=0.01, coupled=False)
+    likelihood = LogisticMixture(5, min_scale=0.01, max_slope=None, coupled=False, floor=False)
     config = keras.saving.serialize_keras_object(likelihood)
     again = keras.saving.deserialize_keras_object(config)
     assert config["registered_name"] == "kvae>LogisticMixture"
     assert (again.components, again.min_scale, again.coupled) == (5, 0.01, False)
+    assert again.max_slope is None
     assert again.protocol == "8-bit values, mixture of 5 discretised logistics"
     assert again.measure == "probability"
     config["config"].pop("coupled")  # as in files that knew no couplings
-    assert not keras.saving.deserialize_keras_object(config).coupled
+    config["config"].pop("floor")
+    former = keras.saving.deserialize_keras_object(config)
+    assert not former.coupled and not former.floor
     assert LogisticMixture.from_config(LogisticMixture().get_config()).coupled
     assert "channels coupled" in LogisticMixture().protocol
 
@@ -200,5 +218,6 @@ def test_a_model_with_it_trains_and_opens_again(tmp_path):
     out = tmp_path / "vae.keras"
     vae = kvae.train(data, "mlp", likelihood="logistic-mixture", epochs=1, out=out, verbose=0)
     assert "bits_per_dimension" in vae.card["test"]
+    assert float(ops.convert_to_numpy(vae.likelihood.raw_floor)) != 0
     again = kvae.load(out)
     np.testing.assert_array_equal(again.reconstruct(data.test), vae.reconstruct(data.test))

@@ -9,6 +9,8 @@ import zipfile
 
 import pytest
 
+from kvae.shipped import SHIPPED
+
 pytestmark = pytest.mark.slow
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -34,7 +36,7 @@ def test_it_is_called_keras_vae_and_has_every_module(wheel):
     assert {file for file in files if file.endswith(".py")} == expected
     assert "kvae/evaluation/mnist_classifier.keras" in files
     assert {file for file in files if file.startswith("kvae/saved_models/")} == {
-        f"kvae/saved_models/{name}.keras" for name in ("mnist", "mnist-conv-large")
+        f"kvae/saved_models/{name}.keras" for name in SHIPPED
     }
 
 

@@ -33,6 +33,7 @@ class Likelihood(Part):
         parameters_per_value: How many raw parameters the decoder gives for each value. They lie
             along the last axis: first the `channels` locations (or logits), then the scales.
         locations: How many of them are locations (or logits): 1, of a mixture more.
+        first_raw_scale: The raw parameter of the scales of a decoder that begins at the mean.
         support: The images that `check` lets pass, in words.
         protocol: How images are observed and scored, in words, for a model's card.
         measure: What `log_prob` is the logarithm of: "probability", "density", "neither", or, if a
@@ -60,6 +61,7 @@ class Likelihood(Part):
 
     parameters_per_value = 1
     locations = 1
+    first_raw_scale = 0.0
     support = "bool, integers in 0…255 or floats in [0, 1]"
 
     @property
@@ -173,8 +175,8 @@ class Likelihood(Part):
     def parameters_of(self, mean: np.ndarray) -> np.ndarray:
         """Raw parameters whose `mean` is this, for a decoder to begin with.
 
-        By bisection of each location in ±8, with the scales at 0; grey values are cut to
-        0.001…0.999, and to what such locations can give.
+        By bisection of each location in ±8, with the scales at `first_raw_scale`; grey values are
+        cut to 0.001…0.999, and to what such locations can give.
 
         Args:
             mean: (batch, height, width, channels), float in [0, 1].
@@ -185,6 +187,7 @@ class Likelihood(Part):
         mean = np.clip(np.asarray(mean, "float32"), 1e-3, 1 - 1e-3)
         others = self.parameters_per_value - self.locations
         rest = np.zeros((*mean.shape[:3], mean.shape[3] * others))
+        rest[..., : mean.shape[3] * self.locations] = self.first_raw_scale
         low, high = np.full(mean.shape, -8.0), np.full(mean.shape, 8.0)
         for _ in range(30):
             middle = (low + high) / 2

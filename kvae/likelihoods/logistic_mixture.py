@@ -8,13 +8,17 @@ from keras import ops
 
 from kvae.likelihoods.discretized_logistic import (
     DiscretizedLogistic,
+    less_steep,
     log_prob_of_level,
     mean_of_cut,
 )
 from kvae.likelihoods.likelihood import bounded_scale, uniform_like
-from kvae.parts import checked_integer
+from kvae.parts import checked_integer, checked_truth
 
 __all__ = ["LogisticMixture"]
+
+FIRST_FLOOR = 0.05  # of the scales; 13 grey levels
+PACE = 4.0  # of its logarithm, in steps of the learning rate
 
 
 @keras.saving.register_keras_serializable(package="kvae")
@@ -37,7 +41,11 @@ class LogisticMixture(DiscretizedLogistic):
     Args:
         components: How many logistics a pixel has.
         coupled: Whether channels move each other. Of one channel nothing is to be coupled.
+        floor: Whether all scales lie above one that is learned for all. It begins at 0.05 and falls
+            as the images come out better: no part of them, such as a plain background, becomes
+            certain before the others are learned.
         min_scale: As for `DiscretizedLogistic`.
+        max_slope: As for `DiscretizedLogistic`.
 
     References:
         Salimans et al. (2017), "PixelCNN++: improving the PixelCNN with discretized logistic
@@ -54,20 +62,28 @@ class LogisticMixture(DiscretizedLogistic):
         1.0
     """
 
+    # Scales of 0.05, or 13 levels: a decoder that begins wider takes for noise what it could learn.
+    first_raw_scale = -2.0
+
     def __init__(
         self,
         components: int = 3,
         coupled: bool = True,
+        floor: bool = True,
         min_scale: float = 1 / 2048,
+        max_slope: float | None = 0.2,
         **kwargs: Any,
     ) -> None:
-        super().__init__(min_scale=min_scale, **kwargs)
+        super().__init__(min_scale=min_scale, max_slope=max_slope, **kwargs)
         self.components = checked_integer("components", components)
-        if not isinstance(coupled, (bool, np.bool_)):
-            raise ValueError(f"`coupled` must be True or False. Received: coupled={coupled!r}")
-        self.coupled = bool(coupled)
+        self.coupled = checked_truth("coupled", coupled)
+        self.floor = checked_truth("floor", floor)
         self.parameters_per_value = (4 if coupled else 3) * self.components
         self.locations = self.components
+        if self.floor:
+            self.raw_floor = self.add_weight(
+                name="raw_floor", shape=(), initializer="zeros", dtype="float32", autocast=False
+            )
         # Of the components' locations around the mean of them, in grey values.
         places = np.arange(self.components) - (self.components - 1) / 2
         self.spread = (0.5 * places / max(1, self.components - 1)).astype("float32")
@@ -95,6 +111,10 @@ class LogisticMixture(DiscretizedLogistic):
         logits = ops.sum(logits, axis=2)
         weights = logits - ops.logsumexp(logits, axis=1, keepdims=True)
         scale = 255 * bounded_scale(raw_scale, self.min_scale)
+        if self.floor:
+            held = ops.stop_gradient(self.raw_floor)
+            raw_floor = held + (self.raw_floor - held) / (channels * pixels)
+            scale = ops.maximum(scale, 255 * FIRST_FLOOR * ops.exp(PACE * raw_floor))
         spread = ops.convert_to_tensor(self.spread[:, None, None])
         couplings = rest[0] if rest and channels > 1 else None
         return 127.5 + 255 * (location + spread), scale, couplings, weights
@@ -102,6 +122,7 @@ class LogisticMixture(DiscretizedLogistic):
     def log_prob(self, observed: Any, parameters: Any) -> Any:
         """Log-probability of each image: (batch,), float32, nats."""
         location, scale, couplings, weights = self.split(parameters)
+        location = less_steep(location, scale, self.max_slope)
         level = ops.round(255 * pixels_last(observed))[:, None]
         if couplings is not None:
             beyond = couplings[:, :, 1:] * (level - location)[:, :, :-1]
@@ -144,12 +165,13 @@ class LogisticMixture(DiscretizedLogistic):
 
     @classmethod
     def from_config(cls, config: dict) -> "LogisticMixture":
-        """Of a file that knew no couplings, without."""
-        return cls(**{"coupled": False, **config})
+        """Of a file that knew no couplings, and no floor, without."""
+        return cls(**{"coupled": False, "floor": False, **config})
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
-        return {**super().get_config(), "components": self.components, "coupled": self.coupled}
+        own = {"components": self.components, "coupled": self.coupled, "floor": self.floor}
+        return {**super().get_config(), **own}
 
 
 def alone(location: Any, scale: Any, couplings: Any) -> tuple[Any, Any]:

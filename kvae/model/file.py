@@ -38,8 +38,8 @@ def load(
     """Loads a model that kvae saved: `keras.saving.load_model`, with one clear line where it fails.
 
     Args:
-        path: A `.keras` file; or the name of a model that comes with kvae, "mnist" or
-            "mnist-conv-large", where there is no file of that name.
+        path: A `.keras` file; or the name of a model that comes with kvae, "mnist",
+            "mnist-conv-large" or "shapes", where there is no file of that name.
         compile: Whether to load the optimizer too, to train further.
         custom_objects: Classes and functions of your own by name, where they are not registered
             with Keras.

@@ -107,7 +107,7 @@ def precision(policy: str | None) -> Iterator[None]:
 
 def optimizer(recipe: Recipe, count: int) -> keras.optimizers.Optimizer:
     """Adam for so many updates, by the recipe's schedule."""
-    arguments: dict[str, Any] = {"global_clipnorm": recipe.clip_norm}
+    arguments: dict[str, Any] = {"global_clipnorm": recipe.clip_norm, "beta_2": recipe.beta_2}
     if recipe.averaged:
         momentum = max(0.0, 1 - 1 / (recipe.averaged * count))
         arguments |= {"use_ema": True, "ema_momentum": momentum}
