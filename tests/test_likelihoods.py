@@ -378,6 +378,12 @@ def test_grey_values_are_observed_alike_from_uint8_and_float(likelihood):
             np.testing.assert_allclose(observed.ravel(), [0, 0.2, 1], atol=1e-6)
 
 
+def test_what_figures_are_of_is_the_same_to_the_bit_on_every_backend():
+    levels = LEVELS.astype("uint8")
+    observed = DiscretizedLogistic().observe_once(levels, np.random.default_rng(0))
+    np.testing.assert_array_equal(observed, levels.astype("float32") / np.float32(255))
+
+
 @every_likelihood
 def test_every_likelihood_refuses_what_is_out_of_range(likelihood):
     with pytest.raises(ValueError, match="from 0 to 255. Divide them by 255") as caught:

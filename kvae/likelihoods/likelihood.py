@@ -132,6 +132,8 @@ class Likelihood(Part):
             images: (batch, height, width, channels), uint8 in 0…255 or float in [0, 1].
             generator: NumPy's random numbers.
         """
+        if isinstance(images, np.ndarray) and images.dtype.kind in "iu":
+            images = images.astype("float32") / np.float32(255)  # XLA's quotients are a bit off
         return ops.convert_to_numpy(self.observe(images))
 
     def log_prob_of_draws(self, observed: Any, parameters: Any, draws: int) -> Any:
