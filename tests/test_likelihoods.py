@@ -384,6 +384,13 @@ def test_what_figures_are_of_is_the_same_to_the_bit_on_every_backend():
     np.testing.assert_array_equal(observed, levels.astype("float32") / np.float32(255))
 
 
+@pytest.mark.parametrize("binarize", ["dynamic", "threshold", "none"])
+def test_figures_of_truths_are_of_black_and_white(binarize):
+    images = np.eye(4, dtype=bool).reshape(1, 4, 4, 1)
+    observed = kvae.Bernoulli(binarize).observe_once(images, np.random.default_rng(0))
+    np.testing.assert_array_equal(observed, images.astype("float32"))
+
+
 @every_likelihood
 def test_every_likelihood_refuses_what_is_out_of_range(likelihood):
     with pytest.raises(ValueError, match="from 0 to 255. Divide them by 255") as caught:

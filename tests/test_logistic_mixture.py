@@ -172,8 +172,9 @@ def test_components_begin_apart_and_have_the_mean_that_is_asked_for():
     assert (np.diff(ops.convert_to_numpy(locations), axis=1) > 10).all()
 
 
-def test_log_prob_and_gradient_are_finite_for_extreme_parameters():
-    likelihood = LogisticMixture(2, coupled=False, floor=False)
+@pytest.mark.parametrize("floor", [True, False])
+def test_log_prob_and_gradient_are_finite_for_extreme_parameters(floor):
+    likelihood = LogisticMixture(2, coupled=False, floor=floor)
     one, other = np.meshgrid(EXTREME, EXTREME)
     one, other = one.reshape(-1), other.reshape(-1)
     parameters = np.stack([one, -other, other, one, one, other], axis=-1)

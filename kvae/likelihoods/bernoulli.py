@@ -83,7 +83,7 @@ class Bernoulli(Likelihood):
         """As `observe`; what is drawn comes from NumPy, so that each backend sees the same."""
         if self.binarize != "dynamic":
             return super().observe_once(images, generator)
-        grey = np.asarray(images, "float32") / (1 if images.dtype.kind == "f" else 255)
+        grey = ops.convert_to_numpy(scaled(images))
         return (generator.random(grey.shape, dtype="float32") < grey).astype("float32")
 
     def log_prob_of_draws(self, observed: Any, parameters: Any, draws: int) -> Any:

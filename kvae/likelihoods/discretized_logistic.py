@@ -13,6 +13,7 @@ from kvae.likelihoods.likelihood import (
     checked_min_scale,
     flat,
     is_positive,
+    less_heard,
     uniform_like,
 )
 from kvae.limits import pieces
@@ -136,9 +137,7 @@ def less_steep(location: Any, scale: Any, max_slope: float | None) -> Any:
     """
     if max_slope is None:
         return location
-    held = ops.stop_gradient(location)
-    share = ops.stop_gradient(ops.minimum(1.0, max_slope * scale))
-    return held + share * (location - held)
+    return less_heard(location, ops.stop_gradient(ops.minimum(1.0, max_slope * scale)))
 
 
 def log_prob_of_level(level: Any, location: Any, scale: Any) -> Any:

@@ -132,8 +132,6 @@ class Likelihood(Part):
             images: (batch, height, width, channels), uint8 in 0…255 or float in [0, 1].
             generator: NumPy's random numbers.
         """
-        if isinstance(images, np.ndarray) and images.dtype.kind in "iu":
-            images = images.astype("float32") / np.float32(255)  # XLA's quotients are a bit off
         return ops.convert_to_numpy(self.observe(images))
 
     def log_prob_of_draws(self, observed: Any, parameters: Any, draws: int) -> Any:
@@ -230,12 +228,21 @@ def flat(values: Any) -> Any:
 
 def scaled(images: Any) -> Any:
     """Images as float32 in [0, 1]; integers are divided by 255."""
-    if isinstance(images, np.ndarray) and not images.flags.writeable:
-        images = images.copy()  # torch warns of what it cannot write to
+    if isinstance(images, np.ndarray):
+        if images.dtype.kind in "iu":
+            images = images.astype("float32") / np.float32(255)  # XLA's quotients are a bit off
+        elif not images.flags.writeable:
+            images = images.copy()  # torch warns of what it cannot write to
     images = ops.convert_to_tensor(images)
     if "int" in keras.backend.standardize_dtype(images.dtype):
         return ops.cast(images, "float32") / 255.0
     return ops.cast(images, "float32")
+
+
+def less_heard(value: Any, share: Any) -> Any:
+    """The value as it is, of whose gradient only this share goes on."""
+    held = ops.stop_gradient(value)
+    return held + share * (value - held)
 
 
 def uniform_like(values: Any, seed: Any = None) -> Any:

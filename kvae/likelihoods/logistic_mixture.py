@@ -12,7 +12,7 @@ from kvae.likelihoods.discretized_logistic import (
     log_prob_of_level,
     mean_of_cut,
 )
-from kvae.likelihoods.likelihood import bounded_scale, uniform_like
+from kvae.likelihoods.likelihood import bounded_scale, less_heard, uniform_like
 from kvae.parts import checked_integer, checked_truth
 
 __all__ = ["LogisticMixture"]
@@ -112,8 +112,8 @@ class LogisticMixture(DiscretizedLogistic):
         weights = logits - ops.logsumexp(logits, axis=1, keepdims=True)
         scale = 255 * bounded_scale(raw_scale, self.min_scale)
         if self.floor:
-            held = ops.stop_gradient(self.raw_floor)
-            raw_floor = held + (self.raw_floor - held) / (channels * pixels)
+            # The mean over values: as a sum it would take up the bound of all gradients together.
+            raw_floor = less_heard(self.raw_floor, 1 / (channels * pixels))
             scale = ops.maximum(scale, 255 * FIRST_FLOOR * ops.exp(PACE * raw_floor))
         spread = ops.convert_to_tensor(self.spread[:, None, None])
         couplings = rest[0] if rest and channels > 1 else None
