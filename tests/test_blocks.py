@@ -69,9 +69,23 @@ def test_no_two_layers_begin_with_the_same_weights():
     assert len(kernels) == len(set(kernels)) == 4
 
 
-def test_pixels_of_one_begin_alike_where_that_is_asked_for():
+def test_a_kernel_of_one_is_a_dense_layer_of_each_place():
     x = keras.Input((4, 4, 3))
-    model = keras.Model(x, blocks.upsample(x, 2, "up", even=True))
+    model = keras.Model(x, blocks.convolution(2, 1, name="one")(x))
+    dense = model.get_layer("one")
+    plain = keras.layers.Conv2D(2, 1)
+    plain.build((None, 4, 4, 3))
+    plain.set_weights([dense.get_weights()[0][None, None], np.array([1.0, -1.0])])
+    dense.set_weights([dense.get_weights()[0], np.array([1.0, -1.0])])
+    image = np.random.default_rng(0).normal(size=(2, 4, 4, 3)).astype("float32")
+    found, wanted = map(keras.ops.convert_to_numpy, (model(image), plain(image)))
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", [1, 3])
+def test_pixels_of_one_begin_alike_where_that_is_asked_for(side):
+    x = keras.Input((4, 4, 3))
+    model = keras.Model(x, blocks.upsample(x, 2, "up", even=True, side=side))
     image = np.random.default_rng(0).normal(size=(1, 4, 4, 3))
     found = keras.ops.convert_to_numpy(model(image)).reshape(4, 2, 4, 2, 2)
     np.testing.assert_allclose(found, np.broadcast_to(found[:, :1, :, :1], found.shape), atol=1e-6)

@@ -12,6 +12,7 @@ from kvae.likelihoods.discretized_logistic import (
     log_prob_of_level,
     mean_of_cut,
 )
+from kvae.likelihoods.layout import as_images, pixels_last
 from kvae.likelihoods.likelihood import bounded_scale, less_heard, uniform_like
 from kvae.parts import checked_integer, checked_truth
 
@@ -97,8 +98,6 @@ class LogisticMixture(DiscretizedLogistic):
     def split(self, parameters: Any) -> tuple[Any, Any, Any, Any]:
         """Locations and scales, in levels, couplings, and the logarithms of π.
 
-        Pixels come last, since compilers are many times as fast along a long last axis.
-
         Returns:
             (batch, component, channel, pixel) three times, the couplings None where there are none,
             and (batch, component, pixel), float32.
@@ -106,8 +105,10 @@ class LogisticMixture(DiscretizedLogistic):
         parameters = pixels_last(parameters)
         _, values, pixels = parameters.shape
         channels = values // self.parameters_per_value
-        size = (-1, 4 if self.coupled else 3, self.components, channels, pixels)
-        location, raw_scale, logits, *rest = ops.unstack(ops.reshape(parameters, size), axis=1)
+        size = (-1, self.components, channels, pixels)
+        # Split, not unstacked: XLA's gradient of it is one array, not a sum of four padded ones.
+        parts = ops.split(parameters, 4 if self.coupled else 3, axis=1)
+        location, raw_scale, logits, *rest = (ops.reshape(part, size) for part in parts)
         logits = ops.sum(logits, axis=2)
         weights = logits - ops.logsumexp(logits, axis=1, keepdims=True)
         scale = 255 * bounded_scale(raw_scale, self.min_scale)
@@ -183,16 +184,3 @@ def alone(location: Any, scale: Any, couplings: Any) -> tuple[Any, Any]:
         locations.append(location[:, :, c] + coupling * beyond)
         scales.append(ops.sqrt(ops.square(scale[:, :, c]) + ops.square(coupling * scales[-1])))
     return ops.stack(locations, axis=2), ops.stack(scales, axis=2)
-
-
-def pixels_last(values: Any) -> Any:
-    """(batch, height, width, any) to (batch, any, pixel), float32."""
-    values = ops.cast(values, "float32")
-    _, height, width, depth = values.shape
-    return ops.transpose(ops.reshape(values, (-1, height * width, depth)), (0, 2, 1))
-
-
-def as_images(values: Any, parameters: Any) -> Any:
-    """(batch, channel, pixel) to (batch, height, width, channel), of the size of parameters."""
-    size = (-1, *parameters.shape[1:3], values.shape[1])
-    return ops.reshape(ops.transpose(values, (0, 2, 1)), size)

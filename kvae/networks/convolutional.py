@@ -46,7 +46,7 @@ def conv_features(
             x = blocks.conv_residual(x, f"level_{level + 1}_block_{i + 1}", convolutions)
     x = layers.Activation(blocks.ACTIVATION, name="activation_1")(x)
     if squeeze:
-        x = layers.Conv2D(squeeze, 1, name="squeeze")(x)
+        x = blocks.convolution(squeeze, 1, name="squeeze")(x)
         x = layers.Activation(blocks.ACTIVATION, name="squeeze_activation")(x)
     x = layers.Flatten(name="flatten")(x)
     x = layers.Dense(width, name="dense")(x)
@@ -77,7 +77,7 @@ def conv_parameters(
     x = blocks.small_image(x, shape, blocks.levels(shape[:2]), squeeze or filters, name="dense_2")
     if squeeze:
         x = layers.Activation(blocks.ACTIVATION, name="expand_activation")(x)
-        x = layers.Conv2D(filters, 1, name="expand")(x)
+        x = blocks.convolution(filters, 1, name="expand")(x)
     for level, factor in reversed(list(enumerate(factors))):
         for i in range(depth):
             x = blocks.conv_residual(x, f"level_{level + 1}_block_{i + 1}", convolutions)

@@ -211,7 +211,7 @@ def bottom_up(
     while True:
         filters = blocks.level_channels(channels, level)
         x = blocks.space_to_depth(x, f"down_{level + 1}_space_to_depth", factor)
-        x = layers.Conv2D(filters, kernel_of(x), padding="same", name=f"down_{level + 1}_conv")(x)
+        x = blocks.convolution(filters, kernel_of(x), name=f"down_{level + 1}_conv")(x)
         for i in range(depth):
             x = residual(x, f"level_{level + 1}_block_{i + 1}")
         found[x.shape[1]] = x
@@ -227,14 +227,14 @@ def posterior(shapes: Sequence[tuple[int, ...]], group: Group, name: str) -> ker
     x = inputs[0]
     if len(inputs) > 1:
         x = layers.Concatenate(name="beside")(inputs)
-        x = layers.Conv2D(shapes[-1][-1], 1, name="join")(x)
+        x = blocks.convolution(shapes[-1][-1], 1, name="join")(x)
         x = residual(x, "block")
     x = layers.Activation(blocks.ACTIVATION, name="activation")(x)
     # It begins near the prior, from which a deep ladder learns and elsewhere does not.
     begins = initializers.VarianceScaling(scale=0.1)
     outputs = []
     for head in ("mean", "raw_log_variance"):
-        y = layers.Conv2D(
+        y = blocks.convolution(
             group.channels, 1, kernel_initializer=begins, dtype="float32", name=f"{head}_conv"
         )(x)
         outputs.append(layers.Flatten(dtype="float32", name=head)(y))
@@ -269,13 +269,13 @@ def stage(
         state = keras.Input((group.height, group.width, width), name="state")
         inputs = [state, latents]
         gate = layers.Activation(blocks.ACTIVATION, name="gate_activation")(state)
-        gate = layers.Conv2D(
+        gate = blocks.convolution(
             group.channels, 1, kernel_initializer="zeros", dtype="float32", name="gate_conv"
         )(gate)
         gate = blocks.bounded(gate, 3.0, name="log_gate")
         gate = layers.Activation("exponential", dtype="float32", name="gate")(gate)
         z = layers.Multiply(dtype="float32", name="gated")([z, gate])
-    x = layers.Conv2D(width, 1, name="expand")(z)
+    x = blocks.convolution(width, 1, name="expand")(z)
     if has_state:
         x = layers.Add(name="join")([state, x])
     for i in range(depth):
@@ -284,7 +284,7 @@ def stage(
         x = layers.Activation(blocks.ACTIVATION, name="up_activation")(x)
         factor = below[0].height // group.height
         count = factor * factor * below[1]
-        x = layers.Conv2D(count, kernel_of(x), padding="same", name="up_conv")(x)
+        x = blocks.convolution(count, kernel_of(x), name="up_conv")(x)
         x = blocks.depth_to_space(x, "up", factor) if factor > 1 else x
     return keras.Model(inputs, x, name=name)
 
