@@ -8,9 +8,21 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["available_memory", "check_memory", "described", "fits_memory", "pieces", "release"]
+import numpy as np
+
+__all__ = [
+    "available_memory",
+    "check_memory",
+    "described",
+    "fits_memory",
+    "pieces",
+    "release",
+    "rows_of",
+]
 
 MOST_OF_MEMORY = 0.6  # the share of what is available that images may take
+
+SCATTERED = 64  # rows of a mapped file that are read before memory lets go of them
 
 MEMINFO = pathlib.Path("/proc/meminfo")
 # Of a control group, such as a container's: the limit, what is used, and how much of that is a
@@ -80,6 +92,22 @@ def pieces(array: Any, size: int = 2**26) -> Iterator[Any]:
     for start in range(0, len(array), rows):
         yield array[start : start + rows]
         release(array)
+
+
+def rows_of(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """These rows as an array of its own; of a mapped file memory holds hardly more.
+
+    Linux maps up to 2 MiB around each place that is read: a row here and there, and soon the whole
+    file is held.
+    """
+    if not isinstance(array, np.memmap):
+        return np.asarray(array[rows])
+    found = np.empty((len(rows), *array.shape[1:]), array.dtype)
+    for start in range(0, len(rows), SCATTERED):
+        some = slice(start, start + SCATTERED)
+        found[some] = array[rows[some]]
+        release(array)
+    return found
 
 
 def release(array: Any) -> None:

@@ -1,5 +1,6 @@
 """What is too much: refused in one line, before anything is allocated."""
 
+import pathlib
 import re
 
 import click
@@ -205,3 +206,27 @@ def test_other_errors_keep_their_traceback():
         raise RuntimeError("another")
 
     assert isinstance(CliRunner().invoke(wrong).exception, RuntimeError)
+
+
+def of_files():
+    """Bytes of mapped files that memory holds for this process."""
+    status = pathlib.Path("/proc/self/status")
+    if not status.exists():
+        pytest.skip("this system does not say what memory holds of mapped files")
+    (line,) = (line for line in status.read_text().splitlines() if line.startswith("RssFile"))
+    return int(line.split()[1]) * 1024
+
+
+def test_rows_of_a_mapped_file_do_not_stay_in_memory(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (4_000, 64, 64, 3), "uint8")
+    np.save(tmp_path / "x.npy", images)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    rows = np.random.default_rng(1).permutation(len(images))
+    before = of_files()
+    for some in np.split(rows, 8):
+        found = limits.rows_of(mapped, some)
+        assert type(found) is np.ndarray and found.flags.writeable
+        np.testing.assert_array_equal(found, images[some])
+    assert of_files() - before < images.nbytes / 4
+    np.testing.assert_array_equal(limits.rows_of(images, rows[:5]), images[rows[:5]])
+    assert limits.rows_of(mapped, rows[:0]).shape == (0, 64, 64, 3)

@@ -9,11 +9,9 @@ import numpy as np
 from keras import ops, tree
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter  # here and in stream.py
 
-from kvae.limits import release
+from kvae.limits import rows_of
 
 __all__ = ["Feed", "arrays_of", "in_floatx"]
-
-HELD = 2**27  # bytes of a mapped file that memory may hold
 
 
 class Feed(DataAdapter):
@@ -38,7 +36,6 @@ class Feed(DataAdapter):
         self.arrays = arrays
         self.key = key
         self.rows: Any = np.arange(len(arrays[0]))
-        self.read = 0  # bytes, since mapped files were let go of
         self._batch_size = batch_size
 
     def on_epoch_begin(self) -> None:
@@ -53,14 +50,8 @@ class Feed(DataAdapter):
             yield self.taken(rows)
 
     def taken(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
-        """A batch of these rows; of a mapped file memory holds only what was read of late."""
-        batch = tuple(in_floatx(np.asarray(array[rows])) for array in self.arrays)
-        self.read += sum(part.nbytes for part in batch)
-        if self.read > HELD:
-            self.read = 0
-            for array in self.arrays:
-                release(array)
-        return batch
+        """A batch of these rows."""
+        return tuple(in_floatx(rows_of(array, rows)) for array in self.arrays)
 
     get_jax_iterator = get_numpy_iterator
 

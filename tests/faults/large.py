@@ -76,7 +76,8 @@ def main():
             batch_size=256,
             network_arguments={"channels": 4, "patch": 8},
             latent_dim=64,
-            likelihood="discretized-logistic",
+            likelihood="gaussian",
+            scale=0.1,
             prior="standard-normal",
             out=str(pathlib.Path(folder, "vae.keras")),
         )
