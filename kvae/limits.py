@@ -5,6 +5,7 @@ import mmap
 import os
 import pathlib
 import sys
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ __all__ = [
     "fits_memory",
     "pieces",
     "release",
+    "room_for",
     "rows_of",
 ]
 
@@ -108,6 +110,18 @@ def rows_of(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
         found[some] = array[rows[some]]
         release(array)
     return found
+
+
+def room_for(images: np.ndarray, dtype: str) -> np.ndarray:
+    """An array of the shape of images, to be filled.
+
+    Where the images are a mapped file, which memory does not hold, neither does it hold this one:
+    it is mapped too, a file without a name that is gone when nobody uses it any more.
+    """
+    if not isinstance(images, np.memmap) or images.size == 0:
+        return np.empty(images.shape, dtype)
+    with tempfile.TemporaryFile() as file:
+        return np.memmap(file, dtype, "w+", shape=images.shape)
 
 
 def release(array: Any) -> None:

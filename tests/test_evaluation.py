@@ -211,6 +211,22 @@ def test_backends_agree(make_vae, images, tmp_path, backend):
         np.testing.assert_allclose(there, here[k], atol=1e-3)
 
 
+def test_figures_of_a_mapped_file_are_those_of_its_images_and_stay_out_of_memory(
+    make_vae, images, tmp_path
+):
+    vae = make_vae()
+    np.save(tmp_path / "x.npy", images)
+    mapped = evaluation.posterior(vae, np.load(tmp_path / "x.npy", mmap_mode="r"), 3)
+    of = evaluation.posterior(vae, images, 3)
+    assert isinstance(mapped.observed, np.memmap) and not isinstance(of.observed, np.memmap)
+    assert mapped.observed_hash == of.observed_hash
+    np.testing.assert_array_equal(mapped.observed, of.observed)
+    np.testing.assert_array_equal(
+        evaluation.terms(vae, mapped).elbo, evaluation.terms(vae, of).elbo
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["x.npy"]
+
+
 # Latents -----------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kvae.limits import check_memory
+from kvae.limits import check_memory, pieces, release, room_for
 from kvae.model.verbs import Verbs
 
 __all__ = [
@@ -98,17 +98,22 @@ def posterior(vae: Verbs, images: np.ndarray, seed: int = 0) -> Posterior:
     images = vae.taken(images)
     generator = np.random.Generator(np.random.SFC64(seed))
     size = min(IMAGES_AT_A_TIME, len(images))
-    observed = np.empty(images.shape, "float32")
+    observed = room_for(images, "float32")
     for start in range(0, len(images), size):
         batch = images[start : start + size]
         observed[start : start + size] = vae.likelihood.observe_once(batch, generator)
+        release(images)
+        release(observed)
     mean, log_variance = vae.encode_observed(observed, size)
     return Posterior(observed, mean, log_variance, seed, digest(observed))
 
 
 def digest(array: np.ndarray) -> str:
     """The SHA-256 of an array's bytes."""
-    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+    hashed = hashlib.sha256()
+    for piece in pieces(array):
+        hashed.update(np.ascontiguousarray(piece).data)
+    return hashed.hexdigest()
 
 
 def terms(vae: Verbs, of: Posterior, verbose: bool = False) -> Terms:
@@ -272,6 +277,7 @@ def drawn(
             with vae.alone():
                 found = model.predict_on_batch((*inputs, chunk))
             parts.append({name: ops.convert_to_numpy(part) for name, part in found.items()})
+        release(of.observed)
         yield (
             start,
             stop,
