@@ -1,11 +1,10 @@
-"""Limits: how much memory there is, so that what cannot fit is refused before it is tried."""
+"""Limits: how much memory there is; what cannot fit is refused, and a mapped file stays outside."""
 
 import contextlib
 import mmap
 import os
 import pathlib
 import sys
-import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,10 +15,10 @@ __all__ = [
     "check_memory",
     "described",
     "fits_memory",
+    "is_mapped",
     "pieces",
+    "read_rows",
     "release",
-    "room_for",
-    "rows_of",
 ]
 
 MOST_OF_MEMORY = 0.6  # the share of what is available that images may take
@@ -96,13 +95,13 @@ def pieces(array: Any, size: int = 2**26) -> Iterator[Any]:
         release(array)
 
 
-def rows_of(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """These rows as an array of its own; of a mapped file memory holds hardly more.
+def read_rows(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """These rows, as an array of its own; of a mapped file little else stays in memory.
 
-    Linux maps up to 2 MiB around each place that is read: a row here and there, and soon the whole
-    file is held.
+    Linux maps up to 2 MiB around each place that is read, so that after some rows here and there it
+    holds the whole file.
     """
-    if not isinstance(array, np.memmap):
+    if not is_mapped(array):
         return np.asarray(array[rows])
     found = np.empty((len(rows), *array.shape[1:]), array.dtype)
     for start in range(0, len(rows), SCATTERED):
@@ -112,16 +111,9 @@ def rows_of(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return found
 
 
-def room_for(images: np.ndarray, dtype: str) -> np.ndarray:
-    """An array of the shape of images, to be filled.
-
-    Where the images are a mapped file, which memory does not hold, neither does it hold this one:
-    it is mapped too, a file without a name that is gone when nobody uses it any more.
-    """
-    if not isinstance(images, np.memmap) or images.size == 0:
-        return np.empty(images.shape, dtype)
-    with tempfile.TemporaryFile() as file:
-        return np.memmap(file, dtype, "w+", shape=images.shape)
+def is_mapped(array: Any) -> bool:
+    """Whether an array is a part of a file, as NumPy maps it; a copy of one is not."""
+    return isinstance(getattr(array, "_mmap", None), mmap.mmap)
 
 
 def release(array: Any) -> None:
@@ -131,10 +123,9 @@ def release(array: Any) -> None:
     """
     if getattr(array, "mode", None) == "c":  # what was changed of it is in memory alone
         return
-    mapped = getattr(array, "_mmap", None)
-    if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+    if is_mapped(array) and hasattr(mmap, "MADV_DONTNEED"):
         with contextlib.suppress(OSError, ValueError):
-            mapped.madvise(mmap.MADV_DONTNEED)
+            array._mmap.madvise(mmap.MADV_DONTNEED)
 
 
 def memory_of_the_machine() -> int:

@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import json
 import math
 import pathlib
@@ -13,7 +14,7 @@ from marks import once
 
 import kvae
 from kvae import evaluation
-from kvae.evaluation import classifier, latents
+from kvae.evaluation import classifier, latents, report
 from kvae.model import bounds
 
 pytestmark = pytest.mark.every_backend
@@ -211,20 +212,28 @@ def test_backends_agree(make_vae, images, tmp_path, backend):
         np.testing.assert_allclose(there, here[k], atol=1e-3)
 
 
-def test_figures_of_a_mapped_file_are_those_of_its_images_and_stay_out_of_memory(
-    make_vae, images, tmp_path
+def test_figures_are_the_same_of_some_images_after_the_others(
+    make_vae, images, tmp_path, monkeypatch
 ):
-    vae = make_vae()
+    vae = make_vae(likelihood=kvae.Bernoulli("dynamic"))
     np.save(tmp_path / "x.npy", images)
-    mapped = evaluation.posterior(vae, np.load(tmp_path / "x.npy", mmap_mode="r"), 3)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    at_once = report.bound_figures(vae, images, 3)
     of = evaluation.posterior(vae, images, 3)
-    assert isinstance(mapped.observed, np.memmap) and not isinstance(of.observed, np.memmap)
-    assert mapped.observed_hash == of.observed_hash
-    np.testing.assert_array_equal(mapped.observed, of.observed)
-    np.testing.assert_array_equal(
-        evaluation.terms(vae, mapped).elbo, evaluation.terms(vae, of).elbo
-    )
-    assert [path.name for path in tmp_path.iterdir()] == ["x.npy"]
+    assert at_once["protocol"]["observed_hash"] == of.observed_hash
+    assert of.observed_hash == hashlib.sha256(of.observed.tobytes()).hexdigest()
+    assert at_once["elbo"] == pytest.approx(evaluation.terms(vae, of).elbo.mean(), abs=1e-4)
+    monkeypatch.setattr("kvae.model.bounds.IMAGES_AT_A_TIME", 5)
+    whole = evaluation.posterior(vae, images, 3)
+    monkeypatch.setattr("kvae.model.bounds.OBSERVED_AT_A_TIME", 20 * images[0].size)
+    parts = list(bounds.posteriors(vae, mapped, 3))
+    assert [len(part.observed) for part in parts] == [20, 20, 20, 4]
+    np.testing.assert_array_equal(np.concatenate([p.observed for p in parts]), whole.observed)
+    noise = [part.noise(0, len(part.mean), 2) for part in parts]
+    np.testing.assert_array_equal(np.concatenate(noise), whole.noise(0, len(images), 2))
+    in_parts = report.bound_figures(vae, mapped, 3)
+    assert in_parts["protocol"]["observed_hash"] == whole.observed_hash
+    assert in_parts["elbo"] == pytest.approx(evaluation.terms(vae, whole).elbo.mean(), abs=1e-3)
 
 
 # Latents -----------------------------------------------------------------------------------------

@@ -217,16 +217,23 @@ def of_files():
     return int(line.split()[1]) * 1024
 
 
-def test_rows_of_a_mapped_file_do_not_stay_in_memory(tmp_path):
+def test_rows_of_a_mapped_file_do_not_stay_in_memory(tmp_path, monkeypatch):
     images = np.random.default_rng(0).integers(0, 256, (4_000, 64, 64, 3), "uint8")
     np.save(tmp_path / "x.npy", images)
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     rows = np.random.default_rng(1).permutation(len(images))
     before = of_files()
-    for some in np.split(rows, 8):
-        found = limits.rows_of(mapped, some)
+    for some in (*np.split(rows, 8), rows):
+        found = limits.read_rows(mapped, some)
         assert type(found) is np.ndarray and found.flags.writeable
         np.testing.assert_array_equal(found, images[some])
     assert of_files() - before < images.nbytes / 4
-    np.testing.assert_array_equal(limits.rows_of(images, rows[:5]), images[rows[:5]])
-    assert limits.rows_of(mapped, rows[:0]).shape == (0, 64, 64, 3)
+    np.testing.assert_array_equal(limits.read_rows(images, rows[:5]), images[rows[:5]])
+    times, release = [], limits.release
+    monkeypatch.setattr(limits, "release", lambda array: (times.append(1), release(array)))
+    limits.read_rows(mapped, rows[:200])
+    assert len(times) == 4, "64 rows, of which each may map 2 MiB, are not held longer"
+    copied = mapped[:5].astype("float32")  # a memmap still, but of no file
+    assert isinstance(copied, np.memmap) and not limits.is_mapped(copied)
+    assert limits.is_mapped(mapped[5:]) and not limits.is_mapped(images)
+    assert limits.read_rows(mapped, rows[:0]).shape == (0, 64, 64, 3)

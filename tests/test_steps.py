@@ -420,27 +420,25 @@ def test_kernels_of_models_that_are_gone_go_and_others_work_on(make_vae, images,
 
     from kvae.steps import tensorflow_step
 
-    def made_after(gone):
-        for _ in range(gone):
-            make_vae()
-        gc.collect()
+    def cleared(models):
         calls = []
         with monkeypatch.context() as patched:
             forget = context.context().clear_kernel_cache
             patched.setattr(
                 context.context(), "clear_kernel_cache", lambda: (calls.append(1), forget())
             )
-            vae = make_vae()
-        return vae, len(calls)
+            for _ in range(models):
+                make_vae()
+                gc.collect()
+        return len(calls)
 
-    made_after(1)
-    kept, _ = made_after(0)
+    kept = make_vae()
     kept.compile("sgd")
     kept.fit(images, batch_size=16, verbose=0)
     before = kept.generate(4, seed=0), kept.encode(images)[0]
     tensorflow_step.GONE.clear()
-    assert made_after(0)[1] == 0
-    assert made_after(3)[1] == 1
+    assert cleared(tensorflow_step.MOST_GONE) == 0
+    assert cleared(2) == 1
     np.testing.assert_array_equal(kept.generate(4, seed=0), before[0])
     np.testing.assert_array_equal(kept.encode(images)[0], before[1])
     kept.fit(images, batch_size=16, verbose=0)

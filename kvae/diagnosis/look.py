@@ -12,6 +12,7 @@ from kvae.data import fitted
 from kvae.diagnosis.pixels import learns_scale
 from kvae.evaluation import active_units, mutual_information, prior_gap_at_least
 from kvae.likelihoods import DiscretizedLogistic
+from kvae.limits import read_rows
 from kvae.model import VAE, in_batches
 from kvae.objectives import ELBO
 
@@ -33,7 +34,7 @@ PIXELS = 200_000  # so many values make a histogram
 def sampled(images: np.ndarray, count: int, seed: int, vae: VAE) -> np.ndarray:
     """So many images at random, of the model's size."""
     chosen = np.random.default_rng(seed).permutation(len(images))[:count]
-    return fitted(images[chosen], vae.image_shape)
+    return fitted(read_rows(images, chosen), vae.image_shape)
 
 
 def white(images: np.ndarray) -> float:

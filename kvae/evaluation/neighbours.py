@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from kvae.data import Dataset
+from kvae.limits import read_rows
 
 __all__ = [
     "beside_neighbours",
@@ -175,4 +176,4 @@ def checked(real: np.ndarray, generated: np.ndarray, least: int) -> tuple[np.nda
 
 def picked(images: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """So many of the images, or all, at random, in their order."""
-    return images[np.sort(rng.permutation(len(images))[:count])]
+    return read_rows(images, np.sort(rng.permutation(len(images))[:count]))

@@ -1,6 +1,7 @@
 """Reports: all figures of a model on a data set, and the protocol they share."""
 
 import dataclasses
+import hashlib
 import importlib.metadata
 import math
 from typing import Any
@@ -24,10 +25,12 @@ from kvae.likelihoods import bits_per_dimension
 from kvae.model import VAE
 from kvae.model.bounds import (
     Posterior,
+    Terms,
     device,
     digest,
     importance_weighted,
     posterior,
+    posteriors,
     terms,
 )
 from kvae.parts import check_seed
@@ -118,7 +121,7 @@ def evaluate(
     dataset = resized_to(dataset, vae.image_shape)
     chosen = getattr(dataset, split)[:images]
     of = posterior(vae, chosen, seed)
-    bound, per_image = bound_and_terms(vae, of)
+    bound, per_image = of_terms(vae, terms(vae, of))
     curve = [*(k for k in CURVE if k < importance_samples), importance_samples]
     nll = importance_weighted(vae, of, curve, verbose)
     figures = {
@@ -137,7 +140,7 @@ def evaluate(
     protocol = {
         "data": dataset.name,
         "split": split,
-        **described(vae, chosen, of),
+        **described(vae, chosen, seed, of.observed_hash),
         "importance_samples": importance_samples,
     }
     if shape_of_data != vae.image_shape:
@@ -163,13 +166,21 @@ def bound_figures(vae: VAE, images: np.ndarray, seed: int = 0) -> dict[str, Any]
         images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
         seed: Of the pixels and of z, one draw of each for an image.
     """
-    of = posterior(vae, images, seed)
-    return {**bound_and_terms(vae, of)[0], "protocol": described(vae, images, of)}
+    images = vae.taken(images)
+    observed, found = hashlib.sha256(), []
+    for of in posteriors(vae, images, seed):
+        found.append(terms(vae, of, part_of=len(images)))
+        observed.update(of.observed.data)
+    whole = Terms(
+        np.concatenate([part.reconstruction for part in found]),
+        np.concatenate([part.kl for part in found]),
+    )
+    figures, _ = of_terms(vae, whole)
+    return {**figures, "protocol": described(vae, images, seed, observed.hexdigest())}
 
 
-def bound_and_terms(vae: VAE, of: Posterior) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def of_terms(vae: VAE, parts: Terms) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The figures of the bound, and what they are the means of."""
-    parts = terms(vae, of)
     per_image = {"elbo": parts.elbo, "reconstruction": parts.reconstruction, "kl": parts.kl}
     found = {name: mean_and_error(values) for name, values in per_image.items()}
     figures: dict[str, Any] = {name: value["mean"] for name, value in found.items()}
@@ -247,18 +258,18 @@ def representation(
     }
 
 
-def described(vae: VAE, images: np.ndarray, of: Posterior) -> dict[str, Any]:
+def described(vae: VAE, images: np.ndarray, seed: int, observed_hash: str) -> dict[str, Any]:
     """What figures of these images depend on, besides the model."""
     return {
         "images": len(images),
         "image_shape": list(vae.image_shape),
         "data_hash": digest(images),
         "observation": vae.likelihood.protocol,
-        "observed_hash": of.observed_hash,
+        "observed_hash": observed_hash,
         "measure": vae.likelihood.measure,
         "unit": "nats per image",
         "draws_of_z": 1,
-        "seed": of.seed,
+        "seed": seed,
         "backend": keras.backend.backend(),
         "device": device(),
         "precision": precision(vae.decoder),

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kvae.limits import check_memory, pieces, release, room_for
+from kvae.limits import check_memory, pieces, release
 from kvae.model.verbs import Verbs
 
 __all__ = [
@@ -26,12 +26,14 @@ __all__ = [
     "log_weights",
     "padded",
     "posterior",
+    "posteriors",
     "terms",
 ]
 
 VALUES_AT_A_TIME = 2**21  # on a CPU: its caches hold what one layer gives
 VALUES_AT_A_TIME_GPU = 2**27
 IMAGES_AT_A_TIME = 500
+OBSERVED_AT_A_TIME = 2**26  # values, where not all are to be held
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -96,36 +98,61 @@ def posterior(vae: Verbs, images: np.ndarray, seed: int = 0) -> Posterior:
         seed: Of the one draw of pixels, where the likelihood draws them.
     """
     images = vae.taken(images)
+    (whole,) = posteriors(vae, images, seed, len(images))
+    return whole
+
+
+def posteriors(
+    vae: Verbs, images: np.ndarray, seed: int = 0, count: int | None = None
+) -> Iterator[Posterior]:
+    """As `posterior`, of some images after the others, so that memory stays bounded.
+
+    Args:
+        vae: The model.
+        images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
+        seed: Of the one draw of pixels, where the likelihood draws them.
+        count: How many are in one posterior; as many as have some 67 million values.
+    """
+    images = vae.taken(images)
     generator = np.random.Generator(np.random.SFC64(seed))
     size = min(IMAGES_AT_A_TIME, len(images))
-    observed = room_for(images, "float32")
-    for start in range(0, len(images), size):
-        batch = images[start : start + size]
-        observed[start : start + size] = vae.likelihood.observe_once(batch, generator)
-        release(images)
-        release(observed)
-    mean, log_variance = vae.encode_observed(observed, size)
-    return Posterior(observed, mean, log_variance, seed, digest(observed))
+    count = count or max(1, OBSERVED_AT_A_TIME // math.prod(images.shape[1:]))
+    for first in range(0, len(images), count):
+        some = images[first : first + count]
+        observed = np.empty(some.shape, "float32")
+        for start in range(0, len(some), size):
+            batch = some[start : start + size]
+            observed[start : start + size] = vae.likelihood.observe_once(batch, generator)
+            release(images)
+        mean, log_variance = vae.encode_observed(observed, size)
+        keys = [(index,) for index in range(first, first + len(some))]
+        yield Posterior(observed, mean, log_variance, seed, digest(observed), keys)
 
 
 def digest(array: np.ndarray) -> str:
     """The SHA-256 of an array's bytes."""
     hashed = hashlib.sha256()
-    for piece in pieces(array):
+    for piece in pieces(np.asanyarray(array)):
         hashed.update(np.ascontiguousarray(piece).data)
     return hashed.hexdigest()
 
 
-def terms(vae: Verbs, of: Posterior, verbose: bool = False) -> Terms:
+def terms(vae: Verbs, of: Posterior, verbose: bool = False, part_of: int | None = None) -> Terms:
     r"""The terms of the bound, with one draw of z for each image.
 
     $$\log p(x) \ge \mathbb{E}_{q(z|x)} \log p(x|z) - D_{KL}(q(z|x) \,\|\, p(z))$$
+
+    Args:
+        vae: The model.
+        of: What `posterior` returned.
+        verbose: Whether to show progress.
+        part_of: How many images there are in all, where these are some of them.
 
     References:
         Kingma and Welling (2014), "Auto-encoding variational Bayes", arXiv:1312.6114, equation 3.
     """
     reconstruction, kl = [], []
-    for start, stop, noise, parts in drawn(vae, of, 1, verbose):
+    for start, stop, noise, parts in drawn(vae, of, 1, verbose, part_of):
         reconstruction.append(-parts["log_likelihood"][:, 0])
         if "kl" in parts:
             kl.append(parts["kl"][:, 0])
@@ -277,7 +304,6 @@ def drawn(
             with vae.alone():
                 found = model.predict_on_batch((*inputs, chunk))
             parts.append({name: ops.convert_to_numpy(part) for name, part in found.items()})
-        release(of.observed)
         yield (
             start,
             stop,

@@ -121,15 +121,9 @@ def downsample(x: KerasTensor, channels: int, name: str, factor: int = 2) -> Ker
 
 
 def upsample(
-    x: KerasTensor,
-    channels: int,
-    name: str,
-    factor: int = 2,
-    even: bool = False,
-    side: int = 3,
-    **conv: Any,
+    x: KerasTensor, channels: int, name: str, factor: int = 2, even: bool = False, **conv: Any
 ) -> KerasTensor:
-    """Multiplies height and width by `factor`: a convolution, then depth to space.
+    """Multiplies height and width by `factor`: a 3×3 convolution, then depth to space.
 
     It convolves at the low resolution, and so is cheaper than a transposed convolution, or one that
     follows an up-sampling.
@@ -141,18 +135,17 @@ def upsample(
         factor: By how much it multiplies.
         even: Whether the pixels that one becomes begin alike. Where they do not, the grid of the
             low resolution shows for as long as training has not evened it out.
-        side: Of the kernel.
         **conv: Of the convolution.
 
     References:
         Aitken et al. (2017), "Checkerboard artifact free sub-pixel convolution", arXiv:1707.02937.
     """
     count = factor * factor
-    layer = convolution(count * channels, side, name=f"{name}_conv", **conv)
+    layer = convolution(count * channels, 3, name=f"{name}_conv", **conv)
     x = layer(x)
     if even:
         kernel = ops.convert_to_numpy(layer.kernel)
-        layer.kernel.assign(np.concatenate([kernel[..., :channels]] * count, axis=-1))
+        layer.kernel.assign(np.tile(kernel[..., :channels], (1, 1, 1, count)))
     return depth_to_space(x, f"{name}_depth_to_space", factor)
 
 

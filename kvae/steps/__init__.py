@@ -1,6 +1,6 @@
 """The one place that knows a framework.
 
-`TrainStep` is the model class for the active backend, and `transposed` what it transposes fast by.
+`TrainStep` is the model class for the active backend, `transposed` its fastest transposition.
 """
 
 import keras

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from keras import tree
 
+from kvae.limits import is_mapped
 from kvae.steps.feed import Feed, arrays_of, in_floatx
 from kvae.steps.fingerprint import KNOWN_PACKAGES
 from kvae.steps.stream import Look, Stream
@@ -186,8 +187,9 @@ class Executions(keras.Model):
 
 
 def as_keras_has_them(arrays: tuple) -> bool:
-    """Whether Keras takes arrays as they are, and does not make all their values anew."""
-    return all(in_floatx(array[:0]).dtype == array.dtype for array in arrays)
+    """Whether Keras takes arrays as they are: makes no values anew, and holds no file in memory."""
+    same = all(in_floatx(array[:0]).dtype == array.dtype for array in arrays)
+    return same and not any(map(is_mapped, arrays))
 
 
 def with_validation_apart(given: dict) -> dict:

@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops, tree
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter  # here and in stream.py
 
-from kvae.limits import rows_of
+from kvae.limits import read_rows
 
 __all__ = ["Feed", "arrays_of", "in_floatx"]
 
@@ -51,7 +51,7 @@ class Feed(DataAdapter):
 
     def taken(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
         """A batch of these rows."""
-        return tuple(in_floatx(rows_of(array, rows)) for array in self.arrays)
+        return tuple(in_floatx(read_rows(array, rows)) for array in self.arrays)
 
     get_jax_iterator = get_numpy_iterator
 

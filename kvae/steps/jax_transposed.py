@@ -1,18 +1,25 @@
 """Transposed arrays on JAX."""
 
+from typing import Any
+
 import jax
+from keras import ops
 
 __all__ = ["transposed"]
 
 
-def transposed(values: jax.Array) -> jax.Array:
+def transposed(values: Any) -> Any:
     """(batch, a, b) to (batch, b, a).
 
-    On a CPU it is a product with the unit matrix, which XLA computes once: through a transposed
-    array it would go anew, value by value, in all that is computed of it, twice as slowly in all.
+    On a CPU it is a product with the unit matrix. Otherwise XLA fuses the transposition into all
+    that is computed from it, which then reads memory in strides: a loss of a mixture, with its
+    gradient, takes twice as long.
     """
-    if jax.default_backend() != "cpu":
-        return values.transpose(0, 2, 1)
+    # Keras's symbols, of which a generator is made, have no batch size yet.
+    if not isinstance(values, jax.Array) or jax.default_backend() != "cpu":
+        return ops.transpose(values, (0, 2, 1))
     batch, _, depth = values.shape
     unit = jax.numpy.broadcast_to(jax.numpy.eye(depth, dtype=values.dtype), (batch, depth, depth))
-    return jax.lax.dot_general(unit, values, (((2,), (2,)), ((0,), (0,))))
+    return jax.lax.dot_general(
+        unit, values, (((2,), (2,)), ((0,), (0,))), precision=jax.lax.Precision.HIGHEST
+    )

@@ -27,7 +27,8 @@ from kvae.steps.feed import Feed, in_floatx
 from kvae.steps.stream import EMPTY, Look, Stream
 
 MOST_COPIED = 2**30  # bytes of an array that TensorFlow may copy
-GONE: list[bool] = []  # an entry for each model that was dropped since `forget_the_dropped`
+GONE: list[bool] = []  # an entry for each model that was dropped since kernels were
+MOST_GONE = 16  # models, whose kernels may stay
 
 
 class TrainStep(Executions):
@@ -39,7 +40,7 @@ class TrainStep(Executions):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         forget_the_dropped()
         super().__init__(*args, **kwargs)
-        weakref.finalize(self, GONE.append, True)
+        weakref.finalize(self, GONE.append, True).atexit = False
 
     def best_jit_compile(self) -> bool | str:
         """What to give `compile(jit_compile=...)`.
@@ -223,9 +224,11 @@ def forget_the_dropped() -> None:
 
     It keeps a kernel for each operation and its attributes, of which one is the name of a variable,
     for as long as the process lives: 0.2 MB for a model that is built, 1 MB for one that is
-    trained. Those that are still wanted are made again.
+    trained. Now and then all go: a model that is still there has its kernels made again when it is
+    next called, which takes up to some seconds, and draws of TensorFlow's that have a seed of their
+    own begin anew.
     """
-    if GONE and tf.executing_eagerly():
+    if len(GONE) >= MOST_GONE and tf.executing_eagerly():
         GONE.clear()
         context.context().clear_kernel_cache()
 

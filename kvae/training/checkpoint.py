@@ -16,7 +16,7 @@ from kvae.limits import pieces
 
 __all__ = ["Checkpoint", "fingerprint"]
 
-FORMAT = 1
+FORMAT = 2
 KINDS: dict[str, Any] = {  # of the facts
     **dict.fromkeys(("recipe", "card", "logs", "history", "latents", "plateau"), dict),
     **dict.fromkeys(("data", "backend"), str),
@@ -94,7 +94,8 @@ class Checkpoint:
             ) from None
         if number != FORMAT:
             raise ValueError(
-                f"{path} is of format {number}, and this version of kvae has {FORMAT}."
+                f"{path} is of format {number}, and this version of kvae has {FORMAT}. Train anew, "
+                "without --resume."
             )
         return cls(values, facts)
 

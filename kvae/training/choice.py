@@ -3,6 +3,7 @@
 import numpy as np
 
 from kvae.data import Dataset
+from kvae.limits import read_rows
 from kvae.recipe import Recipe
 
 __all__ = ["likelihood_for", "preset_for"]
@@ -43,7 +44,8 @@ def likelihood_for(recipe: Recipe, dataset: Dataset) -> tuple[str, str]:
         return "bernoulli", "--binarize"
     if recipe.scale is not None:
         return "gaussian", "--scale"
-    images = dataset.train[:: max(1, len(dataset.train) // LOOKED_AT)][:LOOKED_AT]
+    every = max(1, len(dataset.train) // LOOKED_AT)
+    images = read_rows(dataset.train, np.arange(0, len(dataset.train), every)[:LOOKED_AT])
     if images.shape[-1] == 1 and are_strokes(images):
         return "bernoulli", "black and white, or strokes"
     if images.dtype != np.uint8 and not are_levels(images):
