@@ -14,6 +14,7 @@ from keras import KerasTensor, layers
 from kvae.data import Dataset, load
 from kvae.files import whole
 from kvae.likelihoods import Likelihood
+from kvae.limits import pieces, read_rows
 from kvae.model import in_batches
 
 __all__ = ["Classifier", "classifier_for", "fingerprint", "train_classifier", "write_shipped"]
@@ -123,7 +124,8 @@ def fingerprint(dataset: Dataset) -> str:
     digests = [
         hashlib.sha256(image.tobytes()).digest()
         for images in (dataset.train, dataset.validation)
-        for image in images
+        for piece in pieces(images)
+        for image in piece
     ]
     return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
 
@@ -202,7 +204,7 @@ def train_classifier(dataset: Dataset, seed: int = 0, updates: int | None = None
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
     for rows in batches(len(dataset.train), updates, rng):
-        learner.train_on_batch(grey(dataset.train[rows]), dataset.train_labels[rows])
+        learner.train_on_batch(grey(read_rows(dataset.train, rows)), dataset.train_labels[rows])
     names = dataset.class_names or tuple(str(label) for label in range(count))
     where = f"trained on the spot, on {len(dataset.train):,} training images of {dataset.name}"
     classifier = Classifier(model, tuple(names), None, where)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from kvae.data import Dataset
-from kvae.limits import read_rows
+from kvae.limits import read_rows, release
 
 __all__ = [
     "beside_neighbours",
@@ -49,13 +49,15 @@ def nearest_neighbours(
         found = np.arange(part.start, part.stop)[np.newaxis].repeat(len(rows), axis=0)
         indices = np.concatenate([indices, found], axis=1)
         squares = np.concatenate([squares, squared_distances(rows, flat(images[part]))], axis=1)
+        release(images)
         if squares.shape[1] > count:
             best = np.argpartition(squares, count - 1, axis=1)[:, :count]
             indices = np.take_along_axis(indices, best, axis=1)
             squares = np.take_along_axis(squares, best, axis=1)
     # Anew from differences: of a copy, the products leave no digit of the distance.
     distances = np.stack(
-        [np.linalg.norm(rows - flat(images[column]), axis=1) for column in indices.T], axis=1
+        [np.linalg.norm(rows - flat(read_rows(images, column)), axis=1) for column in indices.T],
+        axis=1,
     )
     order = np.argsort(distances, axis=1, kind="stable")
     return np.take_along_axis(indices, order, 1), np.take_along_axis(distances, order, 1)
@@ -77,7 +79,7 @@ def beside_neighbours(
     """
     indices, distances = nearest_neighbours(samples, images, count)
     shape = (len(samples), -1, *images.shape[1:])
-    both = [flat(samples).reshape(shape), flat(images[indices.ravel()]).reshape(shape)]
+    both = [flat(samples).reshape(shape), flat(read_rows(images, indices.ravel())).reshape(shape)]
     return np.concatenate(both, axis=1).reshape(-1, *images.shape[1:]), distances
 
 

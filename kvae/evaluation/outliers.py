@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from kvae.data import Dataset, fitted
+from kvae.limits import read_rows
 from kvae.model import VAE, Scores
 
 __all__ = ["Outliers", "auroc", "complexity", "outliers"]
@@ -105,7 +106,7 @@ def outliers(
     return Outliers(
         indices,
         values[indices],
-        chosen[indices],
+        read_rows(chosen, indices),
         None if labels is None else labels[indices],
         scores,
         nats,

@@ -189,7 +189,7 @@ def grid(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def from_grid(x: KerasTensor, latent_dim: int, name: str) -> KerasTensor:
-    """A 1×1 convolution to latents: (batch, height, width, channels) to (batch, latent), float32.
+    """A dense layer at each place: (batch, height, width, channels) to (batch, latent), float32.
 
     Each place has as many as the others; but where they do not divide evenly, the last have fewer.
     """
