@@ -33,7 +33,7 @@ __all__ = [
 VALUES_AT_A_TIME = 2**21  # on a CPU: its caches hold what one layer gives
 VALUES_AT_A_TIME_GPU = 2**27
 IMAGES_AT_A_TIME = 500
-OBSERVED_AT_A_TIME = 2**26  # values, where not all are to be held
+OBSERVED_AT_A_TIME = 2**24  # values, where not all are to be held
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -111,7 +111,7 @@ def posteriors(
         vae: The model.
         images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
         seed: Of the one draw of pixels, where the likelihood draws them.
-        count: How many are in one posterior; as many as have some 67 million values.
+        count: How many are in one posterior; as many as have some 17 million values.
     """
     images = vae.taken(images)
     generator = np.random.Generator(np.random.SFC64(seed))
