@@ -166,7 +166,6 @@ def bound_figures(vae: VAE, images: np.ndarray, seed: int = 0) -> dict[str, Any]
         images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
         seed: Of the pixels and of z, one draw of each for an image.
     """
-    images = vae.taken(images)
     observed, found = hashlib.sha256(), []
     for of in posteriors(vae, images, seed):
         found.append(terms(vae, of, part_of=len(images)))

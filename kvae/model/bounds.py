@@ -1,8 +1,10 @@
 """Bounds on log p(x): the ELBO's terms and the importance-weighted likelihood, image by image."""
 
 import dataclasses
+import functools
 import hashlib
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -45,8 +47,6 @@ class Posterior:
         mean: (count, latent), float32.
         log_variance: (count, latent), float32, the natural log of a variance.
         seed: Of the observation, and of the draws of z that are to come.
-        observed_hash: SHA-256 of `observed` as float32; two figures with the same one were scored
-            on the same pixels.
         keys: The words that, with the seed, the draws of each image come from; its place where they
             are None.
     """
@@ -55,8 +55,12 @@ class Posterior:
     mean: np.ndarray
     log_variance: np.ndarray
     seed: int
-    observed_hash: str
     keys: Sequence[Sequence[int]] | None = None
+
+    @functools.cached_property
+    def observed_hash(self) -> str:
+        """SHA-256 of `observed`; two figures with the same one were scored on the same pixels."""
+        return digest(self.observed)
 
     def noise(self, start: int, stop: int, draws: int) -> np.ndarray:
         """Standard normal noise for the draws of images `start` to `stop`.
@@ -97,8 +101,7 @@ def posterior(vae: Verbs, images: np.ndarray, seed: int = 0) -> Posterior:
         images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
         seed: Of the one draw of pixels, where the likelihood draws them.
     """
-    images = vae.taken(images)
-    (whole,) = posteriors(vae, images, seed, len(images))
+    (whole,) = posteriors(vae, images, seed, sys.maxsize)
     return whole
 
 
@@ -126,7 +129,7 @@ def posteriors(
             release(images)
         mean, log_variance = vae.encode_observed(observed, size)
         keys = [(index,) for index in range(first, first + len(some))]
-        yield Posterior(observed, mean, log_variance, seed, digest(observed), keys)
+        yield Posterior(observed, mean, log_variance, seed, keys)
 
 
 def digest(array: np.ndarray) -> str:

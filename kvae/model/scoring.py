@@ -16,7 +16,6 @@ from kvae.model.bounds import (
     Posterior,
     check_draws,
     cut,
-    digest,
     drawn,
     log_mean_exp,
     log_weights,
@@ -199,7 +198,7 @@ class Scoring(Verbs):
             mean, log_variance = (
                 array[: len(observed)] for array in self.encode_observed(padded(observed, size))
             )
-            yield Posterior(observed, mean, log_variance, seed, digest(observed), keys)
+            yield Posterior(observed, mean, log_variance, seed, keys)
             release(images)
 
     def observed_alone(self, images: np.ndarray, seed: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from keras.src.trainers.data_adapters.tf_dataset_adapter import TFDatasetAdapter
 from tensorflow.python.eager import context
 from tensorflow.python.framework.ops import gradient_registry
 
+from kvae.limits import is_mapped
 from kvae.steps.executions import (
     Ahead,
     Executions,
@@ -431,8 +432,7 @@ def as_streams_say(*given: Any) -> Iterator[None]:
 
 def stays(array: Any) -> bool:
     """Whether TensorFlow must not copy it, since it lies in a file, or is large."""
-    mapped = isinstance(array, np.memmap)
-    return mapped or isinstance(array, np.ndarray) and array.nbytes > MOST_COPIED
+    return is_mapped(array) or isinstance(array, np.ndarray) and array.nbytes > MOST_COPIED
 
 
 def generated(batches: Any, first: tuple, ahead: int) -> tf.data.Dataset:
