@@ -11,6 +11,18 @@ from .inputs import MODEL, Images, data_options, model_option, open_model
 SHIPPED = "mnist"  # where nothing was trained yet
 
 
+class Temperature(FiniteRange):
+    """A number of at least 0, or several with commas between them."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, or a list of numbers."""
+        numbers = [super(Temperature, self).convert(one, param, ctx) for one in value.split(",")]
+        return numbers if len(numbers) > 1 else numbers[0]
+
+
 @click.command(cls=Command)
 @click.option(
     "--out",
@@ -38,10 +50,12 @@ SHIPPED = "mnist"  # where nothing was trained yet
 )
 @click.option(
     "--temperature",
-    type=FiniteRange(min=0),
-    default=1.0,
+    type=Temperature(),
+    default="1",
     show_default=True,
-    help="Multiplies the noise that latents are made of: below 1 safer, above 1 wilder.",
+    metavar="NUMBER[,NUMBER]...",
+    help="Multiplies the noise that latents are made of: below 1 safer, above 1 wilder. Of a model "
+    "whose latents come in groups it may be one number for each, such as 1,0.7,0.7.",
 )
 @click.option(
     "--like",
@@ -71,7 +85,7 @@ def generate(
     rows: int | None,
     columns: int | None,
     seed: int | None,
-    temperature: float,
+    temperature: float | list[float],
     like: str | None,
     class_names: tuple[str, ...],
     separate: bool,

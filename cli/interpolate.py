@@ -41,6 +41,12 @@ from .inputs import Images, data_options, model_option, open_model, out_option, 
     show_default=True,
     help="Straight, or along an arc around the origin (of the noise that latents are made of).",
 )
+@click.option(
+    "--groups",
+    type=click.IntRange(min=1),
+    help="So many groups of latents, from the first, go the way, of a model that has several; "
+    "those after are at the mean of their prior.  [default: all]",
+)
 @out_option("interpolation.png", ".png", ".gif")
 @model_option
 @data_options
@@ -52,6 +58,7 @@ def interpolate(
     rows: int,
     steps: int,
     path: str,
+    groups: int | None,
     out: str,
     model: str,
     dataset: str | None,
@@ -70,6 +77,8 @@ def interpolate(
     vae = open_model(model)
     import kvae
 
+    if groups is not None and groups > len(vae.groups):
+        raise click.UsageError(f"--groups is at most {len(vae.groups)} for this model.")
     source = Images(vae, dataset, data_dir, split)
     if start:
         ends = [source.end(name) for name in start], [source.end(name) for name in end]
@@ -85,7 +94,7 @@ def interpolate(
             )
         ends = pairs(images, labels, rows)
         what = f"{len(ends[0])} {path} paths between {source.what}"
-    images = kvae.interpolate(vae, ends[0], ends[1], steps, path)
+    images = kvae.interpolate(vae, ends[0], ends[1], steps, path, groups)
     if out.endswith(".gif"):
         there = [kvae.plots.grid(images[:, step]) for step in range(steps)]
         back = there[-2:0:-1]

@@ -17,11 +17,13 @@ def presets() -> None:
 
     for name, preset in kvae.presets.PRESETS.items():
         size = min(28, preset.largest or 28)
-        count = kvae.VAE.from_preset(name, (size, size, 1)).count_params()
+        vae = kvae.VAE.from_preset(name, (size, size, 1))
+        groups = f" in {len(vae.groups)} groups" if len(vae.groups) > 1 else ""
         epochs = f"{preset.epochs} epochs" if preset.epochs else "10 epochs or 3,000 updates"
         click.echo(f"{name}: {preset.summary}")
         click.echo(
-            f"    {count:,} parameters at {size}×{size}, {preset.latent_dim} latents, "
+            f"    {vae.count_params():,} parameters at {size}×{size}, {vae.latent_dim} "
+            f"latents{groups}, "
             f"prior {preset.prior}, {preset.likelihood}; batch {preset.batch_size}, "
             f"{preset.schedule} learning rate "
             f"{preset.learning_rate:g}, {epochs}"

@@ -21,6 +21,12 @@ from .inputs import Images, data_options, model_option, open_model, out_option, 
     help="Images of the split, drawn at random, where none is named.",
 )
 @click.option("--columns", type=click.IntRange(min=1), help="Images in a row.")
+@click.option(
+    "--by-group",
+    is_flag=True,
+    help="A row for each image: what is made of none of its latents, then of one group more at a "
+    "time.",
+)
 @seed_option
 @backend_option
 def reconstruct(
@@ -32,6 +38,7 @@ def reconstruct(
     split: str,
     count: int,
     columns: int | None,
+    by_group: bool,
     seed: int,
 ) -> None:
     """Draw images over their reconstructions: of a data set, or the IMAGEs you name.
@@ -40,6 +47,8 @@ def reconstruct(
 
     Example: kvae reconstruct --split test --count 50
     """
+    if by_group and columns:
+        raise click.UsageError("With --by-group there is a column for each: leave out --columns.")
     vae = open_model(model)
     import numpy as np
 
@@ -50,8 +59,12 @@ def reconstruct(
         inputs, what = np.stack([as_float(source.image(name)) for name in images]), "images"
     else:
         inputs, what = source.sample(count, seed)[0], source.what
-    kvae.plots.save_picture(kvae.reconstruct(vae, inputs, columns, what), out)
-    click.echo(f"{out}: {len(inputs):,} {what} over their reconstructions by {model}")
+    if by_group:
+        figure, how = kvae.by_group(vae, inputs, what), "beside their reconstructions by group"
+    else:
+        figure, how = kvae.reconstruct(vae, inputs, columns, what), "over their reconstructions"
+    kvae.plots.save_picture(figure, out)
+    click.echo(f"{out}: {len(inputs):,} {what} {how}, by {model}")
 
 
 def as_float(image: Any) -> Any:

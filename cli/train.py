@@ -22,6 +22,9 @@ PRESETS = (
     "conv-colour",
     "conv-large",
     "resnet-flow",
+    "ladder",
+    "ladder-colour",
+    "ladder-large",
     "mlp-400",
     "mlp-200",
     "conv-pooled",
@@ -77,8 +80,8 @@ SETTINGS = (
     type=click.Choice(PRESETS),
     default="auto",
     show_default=True,
-    help="The model, and how it is trained; see `kvae presets`. auto: mlp for small images such as "
-    "MNIST's, conv-colour for others.",
+    help="The model, and how it is trained; see `kvae presets`. auto: mlp for images of "
+    "up to 16×16, conv for grey ones such as MNIST's, conv-colour for others.",
 )
 @settings_options(*SETTINGS)
 @click.option(

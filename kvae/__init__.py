@@ -6,6 +6,7 @@ Importing kvae registers its classes with Keras, so that `keras.saving.load_mode
 from kvae import data, presets
 from kvae.diagnosis import Diagnosis, diagnose
 from kvae.drawing import (
+    by_group,
     charts,
     curves,
     interpolate,
@@ -29,7 +30,7 @@ from kvae.likelihoods import (
 from kvae.model import VAE, Scores, build_generator, load
 from kvae.networks import Network, build_decoder, build_encoder
 from kvae.objectives import ELBO, ImportanceWeighted, Objective
-from kvae.priors import Prior, RealNVP, StandardNormal
+from kvae.priors import Blockwise, Prior, RealNVP, StandardNormal
 from kvae.recipe import Recipe
 from kvae.training import LatentKL, ReconstructionGrid, SampleGrid, train
 from kvae.version import __version__
@@ -38,6 +39,7 @@ __all__ = [
     "ELBO",
     "VAE",
     "Bernoulli",
+    "Blockwise",
     "ContinuousBernoulli",
     "Diagnosis",
     "DiscretizedLogistic",
@@ -60,6 +62,7 @@ __all__ = [
     "build_decoder",
     "build_encoder",
     "build_generator",
+    "by_group",
     "charts",
     "compare",
     "curves",

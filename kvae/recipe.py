@@ -114,6 +114,16 @@ class Recipe:
     kl_warmup: float = setting(
         0.15, "Share of all updates over which that weight rises from 0.", least=0, option=False
     )
+    fine_beta: float = setting(
+        1.0,
+        "Where latents come in groups, the weight of the KL of those after the first when training "
+        "begins, as a multiple.",
+        least=0,
+        option=False,
+    )
+    fine_warmup: float = setting(
+        0.0, "Share of all updates over which that falls to 1.", least=0, option=False
+    )
     free_bits: float = setting(0.0, "Nats of each latent that cost nothing in training.", least=0)
     samples: int | None = setting(
         None,
@@ -154,6 +164,12 @@ class Recipe:
     )
     warmup: float = setting(
         0.05, "Share of all updates in which a cosine's rate rises.", least=0, option=False
+    )
+    least_warmup: int = setting(
+        0,
+        "Number of updates in which it rises at least, unless that is more than half of them.",
+        least=0,
+        option=False,
     )
     clip_norm: float | None = setting(
         200.0, "Largest norm of all gradients together.", above=0, option=False
@@ -272,6 +288,7 @@ class Recipe:
         others = {"free_bits": self.free_bits or None}
         others["mean_of_draws"] = self.mean_of_draws if self.mean_of_draws > 1 else None
         others["samples"] = self.samples
+        others["fine_beta"] = self.fine_beta if self.fine_beta != 1 else None
         return {"beta": self.beta, **without_none(others)}
 
     @property
@@ -314,7 +331,7 @@ class Recipe:
 
 # What goes with a setting: where that changes, these are no longer of any meaning.
 OWNED: dict[str, dict[str, Any]] = {
-    "objective": {"samples": None},
+    "objective": {"samples": None, "fine_beta": 1.0, "fine_warmup": 0.0},
     "likelihood": {"binarize": None, "scale": None},
     "prior": {"couplings": None},
     "network": {"network_arguments": {}},

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from keras import ops
 
 from kvae.networks import build_encoder
 
@@ -94,3 +95,17 @@ def test_context_is_known_at_each_place_of_a_grid():
     images = np.zeros((2, 16, 16, 1), "float32")
     means, _ = encoder.predict_on_batch([images, np.array([[0, 0, 0], [1, 2, 3]], "float32")])
     assert np.abs(means[0] - means[1]).max() > 1e-6
+
+
+@pytest.mark.parametrize("network", ["spatial", "ladder"])
+def test_a_mean_does_not_run_away_with_its_features(network):
+    """As it did on large pictures, with the flow and the decoder after it."""
+    arguments = {"channels": 4} | ({"groups": ((4, 2),)} if network == "ladder" else {})
+    encoder = build_encoder((16, 16, 3), 32, network, **arguments)
+    images = np.random.default_rng(0).uniform(size=(4, 16, 16, 3)).astype("float32")
+    before = ops.convert_to_numpy(encoder(images)[0])
+    for weight in encoder.weights:
+        if "down_1_conv" in weight.path:
+            weight.assign(1e4 * ops.convert_to_numpy(weight))
+    after = ops.convert_to_numpy(encoder(images)[0])
+    assert 0 < abs(after).max() < 10 * abs(before).max()

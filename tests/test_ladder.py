@@ -5,10 +5,13 @@ import math
 import keras
 import numpy as np
 import pytest
+from commands import assert_refused, call
+from flows import flow
 from keras import ops
 
 import kvae
 from kvae.data.values import as_array
+from kvae.diagnosis import check_groups
 from kvae.networks.ladder import groups_of
 
 pytestmark = pytest.mark.every_backend
@@ -227,6 +230,140 @@ def test_weights_of_images_count(vae, images):
     vae.seed_generator.state.assign([7, 0])
     found = vae.evaluate(images, sample_weight=weights, batch_size=64, verbose=0, return_dict=True)
     assert found["loss"] > 0 and np.isfinite(found["elbo"])
+
+
+def blockwise(**arguments):
+    """The model above with a flow over its first group."""
+    one = ladder()
+    prior = kvae.Blockwise([flow(3), kvae.StandardNormal(24)])
+    vae = kvae.VAE(one.encoder, one.decoder, one.likelihood, prior, kvae.ELBO(**arguments))
+    vae.compile("adam")
+    return vae
+
+
+@pytest.mark.parametrize("free_bits", [0, 0.5])
+def test_fine_groups_cost_more_at_first_and_open_one_after_the_other(images, free_bits):
+    """By NumPy, from the KL of each group."""
+    vae = blockwise(beta=2, fine_beta=5, fine_steps=10, free_bits=free_bits)
+    outputs = vae(images[:6], training=True)
+    terms = vae.terms(outputs, training=True)
+    each = np.array([as_array(kl).mean() for kl in terms.kl_by_group])
+    np.testing.assert_allclose(each.sum(), as_array(terms.kl).mean(), rtol=1e-5)
+    counted = np.maximum(each, free_bits * np.array(SIZES))
+    reconstruction = as_array(terms.reconstruction).mean()
+    for step, weights in ((1, (1, 4.2, 4.6)), (4, (1, 1.8, 3.4)), (5, (1, 1, 3)), (20, (1, 1, 1))):
+        vae.step.assign(step)
+        expected = reconstruction + 2 * counted @ weights
+        found = float(as_array(vae.objective.loss(terms)))
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+    vae.step.assign(0)
+    at_test_time = float(as_array(vae.objective.loss(terms, training=False)))
+    np.testing.assert_allclose(at_test_time, reconstruction + 2 * each.sum(), rtol=1e-5)
+
+
+def test_a_flow_over_several_groups_has_no_kl_of_each(images):
+    one = ladder()
+    objective = kvae.ELBO(fine_beta=5, fine_steps=10)
+    vae = kvae.VAE(one.encoder, one.decoder, one.likelihood, kvae.RealNVP(27), objective)
+    terms = vae.terms(vae(images[:6], training=True), training=True)
+    with pytest.raises(ValueError, match="ties the latents of 3 groups together"):
+        vae.objective.loss(terms)
+
+
+def test_a_preset_has_a_flow_over_its_first_group(tmp_path, images):
+    less = {"groups": ((1, 8), (4, 1)), "channels": 4, "depth": 1, "patch": 2}
+    recipe = kvae.presets.get("ladder").replaced(network_arguments=less, couplings=2, epochs=2)
+    data = kvae.data.from_arrays(images)
+    vae = kvae.train(data, recipe, out=tmp_path / "vae.keras", verbose=0)
+    assert [type(prior).__name__ for prior in vae.prior.priors] == ["RealNVP", "StandardNormal"]
+    assert [prior.latent_dim for prior in vae.prior.priors] == [8, 16] == list(vae.groups)
+    assert vae.objective.fine_beta == 10 and vae.objective.fine_steps > 0
+    assert vae.card["recipe"]["latent_dim"] == 24
+    again = kvae.load(tmp_path / "vae.keras")
+    assert again.objective.fine_steps == vae.objective.fine_steps
+    np.testing.assert_array_equal(again.generate(3, seed=1), vae.generate(3, seed=1))
+    stock = vae.generator()
+    noise = ops.convert_to_numpy(vae.prior.noise(3, 1))
+    found = stock.predict(noise, verbose=0)
+    np.testing.assert_allclose(found, vae.generate(3, seed=1), atol=1e-5)
+    latents, _ = kvae.charts.read_run(tmp_path / "vae")[1], None
+    assert list(latents) == ["epoch", "group 1", "group 2"]
+    report = kvae.evaluate(vae, data, importance_samples=5, samples=0).figures["latents"]
+    np.testing.assert_allclose(
+        report["kl_per_group"], vae.sums_by_group(report["kl_per_latent"]), atol=1e-3
+    )
+    iwae = kvae.train(data, recipe, objective="iwae", out=tmp_path / "i.keras", verbose=0)
+    assert not hasattr(iwae.objective, "fine_beta")
+
+
+def test_pictures_know_of_groups(vae, images, tmp_path):
+    picture = kvae.by_group(vae, images[:4])
+    assert [label.get_text() for label in picture.axes[0].get_xticklabels()] == [
+        *("image", "0", "+3", "+8", "+16")
+    ]
+    whole = kvae.interpolate(vae, images[:1], images[1:2], steps=3)
+    np.testing.assert_allclose(whole[0, 0], vae.reconstruct(images[:1])[0], atol=1e-6)
+    top = kvae.interpolate(vae, images[:1], images[1:2], steps=3, groups=1)
+    np.testing.assert_allclose(top[0, 2], vae.reconstruct(images[1:2], groups=1)[0], atol=1e-6)
+    title = kvae.latent(vae, images, method="pca").axes[0].get_title()
+    assert title == "Principal components of the 3 latents of the first group of 64 images"
+    assert kvae.manifold(vae, images, 2)
+    rows = kvae.traversals(vae, images, 27).axes[0].get_yticklabels()
+    assert {row.get_text().split(":")[0] for row in rows} >= {
+        "latent 1 of group 1", "latent 4 of group 2", "latent 27 of group 3"
+    }  # fmt: skip
+    cold = kvae.like(vae, images[0], count=2, seed=0, temperature=[0, 0, 0])
+    np.testing.assert_allclose(cold[1], vae.reconstruct(images[:1])[0], atol=1e-6)
+
+
+def test_groups_that_say_nothing_are_named():
+    assert check_groups(np.array([20, 5, 60])).severity == "ok"
+    dead = check_groups(np.array([20, 0.1, 60]))
+    assert dead.severity == "warning" and "Nothing is in group 2: " in dead.seen
+    assert check_groups(np.zeros(2)).severity == "problem"
+    low = check_groups(np.array([3, 60, 1139]))
+    assert low.severity == "warning" and "--temperature 1,0.7,0.7" in low.remedy
+
+
+def test_the_doctor_and_the_curves_show_groups(vae, images):
+    data = kvae.data.from_arrays(images)
+    diagnosis = kvae.diagnose(vae, data, count=32)
+    kl = [diagnosis.numbers[f"kl_of_group_{i}"] for i in (1, 2, 3)]
+    assert min(kl) >= 0 and diagnosis.finding("groups").seen.count(f"{kl[1]:.1f}") >= 1
+    history = {"loss": [3.0, 2.0], "reconstruction": [2.0, 1.0], "kl": [1.0, 1.0]}
+    latents = {"epoch": [1, 2], "group 1": [0.5, 0.9], "group 2": [0.1, 30.0]}
+    chart = kvae.curves(history, latents, "latents")
+    assert chart.axes[0].get_title() == "KL of each of 2 groups of latents"
+    assert [line.get_label() for line in chart.axes[0].lines] == ["group 1", "group 2"]
+
+
+def test_commands_know_of_groups(vae, images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.savez("bars.npz", x_train=images, x_test=images[:9])
+    vae.save("ladder.keras")
+    given = ["--model", "ladder.keras", "--dataset", "bars.npz"]
+    said = call("reconstruct", "--by-group", "--count", 3, *given).stdout
+    assert "3 bars test images beside their reconstructions by group" in said
+    columns = ["reconstruct", "--by-group", "--columns", "3", *given]
+    assert_refused(columns, 2, "leave out --columns")
+    many = ["interpolate", "--groups", "4", *given]
+    assert_refused(many, 2, "--groups is at most 3 for this model")
+    call("interpolate", "--groups", 1, "--rows", 2, *given)
+    call("generate", "--temperature", "1,0.5,0", "--out", "new.npz", "--seed", 1, *given)
+    expected = vae.generate(100, seed=1, temperature=[1, 0.5, 0])
+    np.testing.assert_allclose(np.load("new.npz")["images"], expected, atol=1e-5)
+    cold = ["generate", "--like", "test:0", "--temperature", "0,0,0", "--count", "2"]
+    call(*cold, "--out", "like.npz", *given)
+    found = np.load("like.npz")["images"][1]
+    np.testing.assert_allclose(found, vae.reconstruct(images[:1])[0], atol=1e-5)
+    two = ["generate", "--temperature", "1,0.5", "--out", "two.png", *given]
+    assert_refused(two, 1, "one for each of 3 groups. Received: 2")
+    none = ["generate", "--temperature", "1,,2", "--out", "none.png", *given]
+    assert_refused(none, 2, "not a valid float")
+    negative = ["generate", "--temperature", "1,-1,2", "--out", "none.png", *given]
+    assert_refused(negative, 2, "-1")
+    page = call("doctor", "ladder.keras", "--json", "--dataset", "bars.npz").stdout
+    assert '"name": "groups"' in page
 
 
 @pytest.mark.slow

@@ -5,9 +5,17 @@ from flows import flow
 from keras import ops
 
 from kvae import priors
-from kvae.priors import RealNVP, StandardNormal
+from kvae.priors import Blockwise, RealNVP, StandardNormal
 
-KINDS = pytest.mark.parametrize("make", [StandardNormal, flow])
+
+def blocks(latent_dim):
+    """A flow, and a standard normal for the rest; of two latents two of the latter."""
+    if latent_dim < 3:
+        return Blockwise([StandardNormal(1), StandardNormal(latent_dim - 1)])
+    return Blockwise([flow(2), StandardNormal(latent_dim - 2)])
+
+
+KINDS = pytest.mark.parametrize("make", [StandardNormal, flow, blocks])
 
 
 def gaussians(count=6, latent_dim=4):
@@ -163,3 +171,30 @@ def test_config_round_trip():
     config = {"latent_dim": 6, "couplings": 3, "width": 5, "depth": 1, "bound": 1.5}
     again = RealNVP.from_config(RealNVP(**config).get_config()).get_config()
     assert {name: again[name] for name in config} == config
+
+
+def test_blocks_are_independent_and_come_back_from_their_config():
+    prior, (mean, log_variance) = blocks(4), gaussians()
+    halves = [array[:, :2] for array in (mean, log_variance, mean)]
+    rests = [array[:, 2:] for array in (mean, log_variance, mean)]
+    kl = of(prior.priors[0].kl, *halves) + of(prior.priors[1].kl, *rests)
+    np.testing.assert_allclose(of(prior.kl, mean, log_variance, mean), kl, rtol=1e-5)
+    tensors = [ops.convert_to_tensor(array) for array in (mean, log_variance, mean)]
+    for groups in ((2, 2), (2, 1, 1), (4,)):
+        parts = [array(one) for one in prior.kl_by_group(*tensors, groups)]
+        assert len(parts) == len(groups)
+        np.testing.assert_allclose(sum(parts), kl, rtol=1e-5)
+    with pytest.raises(ValueError, match="ties the latents of 2 groups together"):
+        prior.kl_by_group(*tensors, (3, 1))
+    with pytest.raises(ValueError, match="ties the latents of 2 groups together"):
+        prior.kl_by_group(*tensors, (1, 3))
+    again = Blockwise.from_config(prior.get_config())
+    assert [type(one) for one in again.priors] == [RealNVP, StandardNormal]
+    assert again.latent_dim == 4 and not again.closed_form
+    assert Blockwise([StandardNormal(1), StandardNormal(2)]).closed_form
+
+
+@pytest.mark.parametrize("given", [[], None, [StandardNormal(2), "flow"], [StandardNormal(2)] * 2])
+def test_blocks_that_cannot_be_are_refused(given):
+    with pytest.raises(ValueError, match="`priors` must be"):
+        Blockwise(given)

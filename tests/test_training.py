@@ -387,6 +387,13 @@ def test_small_data_sets_get_more_epochs(images, batch_size, epochs):
     assert half == max(10, -(-1_500 * epochs // 3_000))
 
 
+@pytest.mark.parametrize("updates, highest", [(2_000, 100), (400, 60), (50, 25)])
+def test_a_rate_rises_for_so_many_updates_or_half_of_a_short_run(updates, highest):
+    adam = optimizer(kvae.Recipe(learning_rate=1.0, least_warmup=60), updates)
+    rates = [float(adam._learning_rate(step)) for step in range(updates)]
+    assert int(np.argmax(rates)) == highest
+
+
 @pytest.mark.parametrize("updates", [1, 2, 20, 10_000])
 def test_the_learning_rate_rises_then_falls_to_zero_for_runs_of_any_length(updates):
     adam = optimizer(kvae.Recipe(learning_rate=1e-3, averaged=0.05), updates)

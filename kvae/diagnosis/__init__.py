@@ -2,7 +2,12 @@
 
 from kvae.diagnosis.doctor import Diagnosis, diagnose
 from kvae.diagnosis.finding import NAMES, SEVERITIES, Finding
-from kvae.diagnosis.latents import check_kl_over_time, check_latents, check_prior_gap
+from kvae.diagnosis.latents import (
+    check_groups,
+    check_kl_over_time,
+    check_latents,
+    check_prior_gap,
+)
 from kvae.diagnosis.learning import check_gradients, check_overfitting
 from kvae.diagnosis.pixels import check_likelihood, check_scale, learns_scale, pixel_facts
 
@@ -12,6 +17,7 @@ __all__ = [
     "Diagnosis",
     "Finding",
     "check_gradients",
+    "check_groups",
     "check_kl_over_time",
     "check_latents",
     "check_likelihood",

@@ -12,7 +12,7 @@ from keras import ops
 from kvae.data import Dataset
 from kvae.diagnosis import page
 from kvae.diagnosis.finding import NAMES, SEVERITIES, Finding
-from kvae.diagnosis.latents import check_kl_over_time, check_latents, check_prior_gap
+from kvae.diagnosis.latents import check_groups, check_kl_over_time, check_latents, check_prior_gap
 from kvae.diagnosis.learning import check_gradients, check_overfitting
 from kvae.diagnosis.look import (
     BATCH,
@@ -230,6 +230,10 @@ def examined(
         check_overfitting(val_loss, of_train["loss"], own["loss"]),
         check_gradients(gradients),
     ]
+    if len(vae.groups) > 1:
+        by_group = vae.sums_by_group(kl_per_latent)
+        numbers |= {f"kl_of_group_{i + 1}": float(value) for i, value in enumerate(by_group)}
+        found.append(check_groups(by_group))
     if "scale" in own:
         numbers["at_bound"] = float((own["scale"] < 1.1 * vae.likelihood.min_scale).mean())
         found.append(check_scale(numbers["at_bound"], vae.likelihood))

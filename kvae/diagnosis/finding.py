@@ -8,6 +8,7 @@ __all__ = ["NAMES", "SEVERITIES", "Finding", "capitalised", "listed", "rated", "
 SEVERITIES = ("ok", "warning", "problem")
 NAMES = (
     "latents",
+    "groups",
     "KL over time",
     "prior gap",
     "decoder scale",

@@ -9,11 +9,12 @@ from kvae.diagnosis.finding import Finding, rated
 from kvae.drawing.charts import IN_USE
 from kvae.evaluation import beyond_chance
 
-__all__ = ["check_kl_over_time", "check_latents", "check_prior_gap"]
+__all__ = ["check_groups", "check_kl_over_time", "check_latents", "check_prior_gap"]
 
 COLLAPSED = 0.5  # nats in all: less than one bit of each image passes through z
 STILL_MOVING = 0.06  # the change of the KL in the last fifth of training, as a share of it
 FALLEN = 0.25  # of its peak
+TOO_LITTLE = 0.02  # of the KL, in the first of several groups
 GAP = (0.1, 0.3)  # of the prior, as shares of the KL
 
 
@@ -52,6 +53,40 @@ def check_latents(
         return Finding("latents", "ok", seen, note)
     seen = f"The posterior has collapsed to the prior: {seen}"
     return Finding("latents", "problem", seen, against_collapse(beta, warmup_steps))
+
+
+def check_groups(kl: np.ndarray, temperature: float = 0.7) -> Finding:
+    """Whether each group of latents says something of the images, and the first enough.
+
+    Args:
+        kl: (groups,), nats, averaged over images, from the first group.
+        temperature: That the remedy names, for the groups after the first.
+
+    References:
+        Child (2021), "Very deep VAEs generalize autoregressive models and can outperform them on
+        images", arXiv:2011.10650 (what each layer of a hierarchy holds).
+    """
+    name, kl = "groups", np.asarray(kl, "float64")
+    total = float(kl.sum())
+    seen = f"KL by group, from the first: {', '.join(f'{value:.1f}' for value in kl)} nats."
+    dead = [str(i + 1) for i, value in enumerate(kl) if value < COLLAPSED]
+    if dead:
+        which = f"group{'s' * (len(dead) > 1)} {', '.join(dead)}"
+        severity = "problem" if len(dead) == len(kl) else "warning"
+        return Finding(
+            name, severity, f"Nothing is in {which}: {seen}", "Train longer, or with --free-bits."
+        )
+    if kl[0] < TOO_LITTLE * total and kl[-1] > total / 2:
+        warmth = ",".join(["1", *[f"{temperature:g}"] * (len(kl) - 1)])
+        return Finding(
+            name,
+            "warning",
+            f"What images show lies in fine parts, little in the first group, which is for the "
+            f"whole: {seen} New images may be sharp and make no sense.",
+            f"A learned prior for the first group (--prior real-nvp), or kvae generate "
+            f"--temperature {warmth}.",
+        )
+    return Finding(name, "ok", seen)
 
 
 def against_collapse(beta: float, warmup_steps: float) -> str:

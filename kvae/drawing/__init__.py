@@ -3,6 +3,7 @@
 from kvae.drawing import charts, plots
 from kvae.drawing.charts import curves
 from kvae.drawing.pictures import (
+    by_group,
     interpolate,
     latent,
     like,
@@ -13,6 +14,7 @@ from kvae.drawing.pictures import (
 from kvae.drawing.surprise import surprise
 
 __all__ = [
+    "by_group",
     "charts",
     "curves",
     "interpolate",

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
@@ -182,8 +183,11 @@ def draw_reconstruction(axes: Axes, data: Mapping[str, Sequence[float]]) -> None
 
 
 def draw_latents(axes: Axes, data: Mapping[str, Sequence[float]]) -> None:
-    """The KL of each latent against epochs, those in use in colour."""
+    """The KL of each latent against epochs, those in use in colour; or of each group of them."""
     names = [name for name in data if name != "epoch"]
+    if names and names[0].startswith("group "):
+        draw_groups(axes, data)
+        return
     used = [name for name in names if data[name][-1] >= IN_USE]
     for name in names:
         color = SPLITS["validation"] if name in used else "#999999"
@@ -194,6 +198,23 @@ def draw_latents(axes: Axes, data: Mapping[str, Sequence[float]]) -> None:
         ylabel="nats, mean over validation",
     )
     axes.set_ylim(bottom=0)
+
+
+def draw_groups(axes: Axes, data: Mapping[str, Sequence[float]]) -> None:
+    """The KL of each group of latents against epochs, from dark to light."""
+    names = [name for name in data if name != "epoch"]
+    for i, name in enumerate(names):
+        color = colormaps["viridis"](i / len(names))
+        line(axes, data["epoch"], data[name], color=color, label=name)
+    axes.set(
+        title=f"KL of each of {len(names)} groups of latents",
+        xlabel="epoch",
+        ylabel="nats, mean over validation",
+    )
+    # Of the last it is often a hundred times that of the first.
+    axes.set_yscale("symlog", linthresh=1)
+    axes.set_ylim(bottom=0)
+    axes.legend(loc="best", frameon=False)
 
 
 PANELS = {

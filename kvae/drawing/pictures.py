@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 from kvae.data.values import as_array, paths_of
 from kvae.drawing import charts, plots
 from kvae.model import VAE
-from kvae.parts import check_seed, check_temperature, checked_integer, positive_integer
+from kvae.parts import check_seed, checked_integer, positive_integer
 from kvae.priors import StandardNormal
 
 __all__ = [
+    "by_group",
     "interpolate",
     "latent",
     "like",
@@ -41,12 +42,36 @@ def reconstruct(
     return plots.framed(picture, f"{len(images):,} {what}, each over its reconstruction")
 
 
+def by_group(vae: VAE, images: np.ndarray, what: str = "images") -> Figure:
+    """What each group of latents holds: images, and what is made of ever more of their groups.
+
+    Latents of the groups that are left out are at the mean of their prior. A model whose latents
+    are one group has its images beside their mean and their reconstructions.
+
+    Args:
+        vae: A trained model.
+        images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1]; a row each.
+        what: What the title calls the images.
+    """
+    images = vae.taken(images)
+    vae.check_room(len(images) * (2 + len(vae.groups)))
+    means, _ = vae.encode(images)
+    made = [vae.decode(vae.of_groups(means, count)) for count in range(len(vae.groups) + 1)]
+    shown = [plots.unit(images), *made]
+    picture = plots.grid(np.stack(shown, axis=1).reshape(-1, *vae.image_shape), len(shown))
+    title = f"{len(images):,} {what}; what is made of no latents, and of one group more at a time"
+    return plots.framed(
+        picture, title, columns=["image", "0", *(f"+{size}" for size in vae.groups)]
+    )
+
+
 def interpolate(
     vae: VAE,
     start: Sequence[np.ndarray] | np.ndarray,
     end: Sequence[np.ndarray] | np.ndarray,
     steps: int = 15,
     path: str = "linear",
+    groups: int | None = None,
 ) -> np.ndarray:
     r"""Decodes paths between the posterior means of images, or of classes.
 
@@ -66,13 +91,15 @@ def interpolate(
         end: As `start`.
         steps: Images on a path, both ends counted.
         path: "linear" or "spherical".
+        groups: So many groups of latents, from the first, go the way; those after are at the mean
+            of their prior, so that what changes is the whole and no detail. None: all.
 
     Returns:
         (pairs, steps, height, width, channels), float32 in [0, 1].
 
     Raises:
         ValueError: If the numbers of ends differ, or `steps` is less than 2, or there is no such
-            path.
+            path, or there are not so many groups.
 
     References:
         White (2016), "Sampling generative networks", arXiv:1609.04468 (spherical paths).
@@ -87,7 +114,10 @@ def interpolate(
     if not positive_integer(steps) or steps < 2:
         raise ValueError(f"`steps` must be at least 2, for the two ends. Received: {steps!r}")
     vae.check_room(len(start) * steps)
-    first, last = (np.stack([posterior(vae, one)[0] for one in ends]) for ends in (start, end))
+    first, last = (
+        vae.of_groups(np.stack([posterior(vae, one)[0] for one in ends]), groups)
+        for ends in (start, end)
+    )
     shares = np.linspace(0, 1, steps, dtype="float32")
     if path == "spherical":
         first, last = (ops.convert_to_numpy(vae.prior.to_noise(end)) for end in (first, last))
@@ -126,7 +156,7 @@ def like(
     images: np.ndarray,
     count: int = 100,
     seed: int | None = None,
-    temperature: float = 1.0,
+    temperature: float | Sequence[float] = 1.0,
 ) -> np.ndarray:
     """New images around the posterior of an image, or around the average posterior of several.
 
@@ -139,7 +169,8 @@ def like(
             float in [0, 1].
         count: How many new ones.
         seed: The same seed, the same images; None: others each time.
-        temperature: Multiplies the distance from the mean: 0 gives the reconstruction.
+        temperature: Multiplies the distance from the mean: 0 gives the reconstruction. One for all
+            latents, or one for each group of them.
 
     Returns:
         (count, height, width, channels), float32 in [0, 1].
@@ -148,13 +179,13 @@ def like(
         ValueError: If `count` is less than 1 or `temperature` negative or not finite.
     """
     count = checked_integer("count", count)
-    check_temperature(temperature)
+    warmth = vae.temperatures(temperature)
     if seed is not None:
         check_seed(seed)
     vae.check_room(count)
     mean, deviation = posterior(vae, images)
     noise = np.random.default_rng(seed).standard_normal((count, vae.latent_dim), dtype="float32")
-    return vae.decode(mean + temperature * deviation * noise)
+    return vae.decode(mean + warmth * deviation * noise)
 
 
 def posterior(vae: VAE, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -175,6 +206,8 @@ def latent(
     what: str = "images",
 ) -> Figure:
     """A scatter of the images' posterior means, coloured by class.
+
+    Where latents come in groups it is of the first, which is for the whole image.
 
     Args:
         vae: A trained model.
@@ -204,10 +237,16 @@ def latent(
         )
     if len(images) < 3:
         raise ValueError(f"A scatter needs at least 3 images. Received: {len(images)}")
-    means, _ = vae.encode(images)
+    means = vae.encode(images)[0][:, : vae.groups[0]]
     points, axis_names = METHODS[method](means, seed)
-    title = f"{NAMES[method]} of the {vae.latent_dim} latents of {len(images):,} {what}"
+    title = f"{NAMES[method]} of the {of_first(vae)} of {len(images):,} {what}"
     return charts.scatter(points, labels, class_names, title, axis_names)
+
+
+def of_first(vae: VAE) -> str:
+    """The latents of the first group, in words."""
+    several = len(vae.groups) > 1
+    return f"{vae.groups[0]} latents{' of the first group' if several else ''}"
 
 
 def neighbours(means: np.ndarray, seed: int) -> tuple[np.ndarray, None]:
@@ -257,7 +296,8 @@ def manifold(vae: VAE, images: np.ndarray, size: int = 20, what: str = "images")
     """Decoded points of a plane, at the quantiles of a normal distribution.
 
     Of two latents it is the plane of the prior. Of more it is the plane of the two principal
-    components of the images' posterior means, with their centre and their spread.
+    components of the images' posterior means, with their centre and their spread; where latents
+    come in groups of those of the first, and the others are at the mean of their prior.
 
     Args:
         vae: A trained model.
@@ -278,9 +318,12 @@ def manifold(vae: VAE, images: np.ndarray, size: int = 20, what: str = "images")
                 f"Of {vae.latent_dim} latents a manifold is the plane of the images' principal "
                 f"components, which takes at least 3 images. Received: {len(images)}"
             )
-        means, _ = vae.encode(images)
-        directions, coordinates = principal(means)
-        points = means.mean(axis=0) + (points * coordinates[:, :2].std(axis=0)) @ directions[:2]
+        means, first = vae.encode(images)[0], vae.groups[0]
+        directions, coordinates = principal(means[:, :first])
+        moved = (points * coordinates[:, :2].std(axis=0)) @ directions[:2]
+        points = np.tile(means.mean(axis=0), (len(points), 1))
+        points[:, :first] += moved
+        points = vae.of_groups(points, 1 if first < vae.latent_dim else None)
         where = f"the plane of two principal components of {len(images):,} {what}, at its quantiles"
     picture = plots.grid(vae.decode(points), size)
     return plots.framed(picture, f"{size} × {size} points of {where}")
@@ -333,6 +376,13 @@ def traversals(
         picture,
         f"{len(rows)} of {vae.latent_dim} latents of one image, each moved from −3 to 3{unit}; "
         f"beside them their {share}, mean over {len(images):,} {what}",
-        rows=[f"latent {row + 1}: {kl[row]:.2f}" for row in rows],
+        rows=[f"latent {row + 1}{of_group(vae, row)}: {kl[row]:.2f}" for row in rows],
         columns=[f"{value:.1f}".replace("-", "−") for value in values],
     )
+
+
+def of_group(vae: VAE, latent: int) -> str:
+    """The group of a latent, in words; none where there is but one group."""
+    if len(vae.groups) == 1:
+        return ""
+    return f" of group {int(np.searchsorted(np.cumsum(vae.groups), latent, side='right')) + 1}"

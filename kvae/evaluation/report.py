@@ -223,6 +223,9 @@ def latent_figures(vae: VAE, of: Posterior, kl: float, seed: int) -> dict[str, A
         "kl_per_latent": None if each is None else [round(float(value), 4) for value in each],
         "mutual_information": round(information, 4),
         "mutual_information_at_most": round(math.log(len(of.mean)), 4),
+        "kl_per_group": None
+        if each is None or len(vae.groups) == 1
+        else [round(float(value), 4) for value in vae.sums_by_group(each)],
         "kl_per_latent_of": "the prior" if vae.prior.closed_form else "a Gaussian fitted to each",
         "prior_gap_at_most": round(kl - information, 4),
         "prior_gap_at_least": None

@@ -28,6 +28,8 @@ def rows_of(figures: dict[str, Any]) -> list[str]:
     if latents["kl_per_latent"] is not None:
         low, high = min(latents["kl_per_latent"]), max(latents["kl_per_latent"])
         kl = f"{low:.2f} to {high:.2f} nats, from {latents['kl_per_latent_of']}"
+    if latents.get("kl_per_group"):
+        kl += "; of each group " + ", ".join(f"{value:.1f}" for value in latents["kl_per_group"])
     lines += [
         row("active latents", UNKNOWN if latents["active"] is None else active),
         row("KL of a latent", kl),

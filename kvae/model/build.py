@@ -12,7 +12,7 @@ from kvae.parts import checked_integer
 from kvae.priors import Prior
 from kvae.recipe import Recipe
 
-__all__ = ["from_recipe"]
+__all__ = ["from_recipe", "latents_of"]
 
 TRAINED = 16  # bytes of a weight in training: itself, its gradient and Adam's two averages
 COUPLING = 64  # units of a hidden layer of a flow's coupling
@@ -30,11 +30,7 @@ def from_recipe(
     """The arguments of `VAE`, each part as the recipe has it where none is given."""
     recipe = presets.get(preset)
     shape = check_image_shape(image_shape)
-    if latent_dim is None:
-        latent_dim = recipe.latent_dim
-        fixed = NETWORKS[recipe.network].latents(shape, **recipe.network_arguments)
-        if fixed is not None and latent_dim == Recipe().latent_dim:  # nobody asked for a number
-            latent_dim = fixed
+    latent_dim = latents_of(recipe, shape) if latent_dim is None else latent_dim
     latent_dim = checked_integer("latent_dim", latent_dim)
     check_room(recipe, shape, latent_dim)
     if likelihood is None:
@@ -42,7 +38,7 @@ def from_recipe(
         own = {"coupled": shape[2] > 1} if kind == "logistic-mixture" else {}
         likelihood = likelihoods.get(kind, **own, **recipe.likelihood_arguments)
     if prior is None:
-        prior = priors.get(recipe.prior, latent_dim, **recipe.prior_arguments)
+        prior = prior_of(recipe, shape, latent_dim)
     if objective is None:
         objective = objectives.get(recipe.objective, **recipe.objective_arguments)
     network = recipe.network_arguments
@@ -57,6 +53,25 @@ def from_recipe(
         "card": card,
         **arguments,
     }
+
+
+def latents_of(recipe: Recipe, shape: tuple[int, int, int]) -> int:
+    """The number of latents of a recipe; where nobody asked for one, what its network makes."""
+    fixed = NETWORKS[recipe.network].latents(shape, **recipe.network_arguments)
+    asked = recipe.latent_dim != Recipe().latent_dim
+    return recipe.latent_dim if asked or fixed is None else fixed
+
+
+def prior_of(recipe: Recipe, shape: tuple[int, int, int], latent_dim: int) -> Prior:
+    """The prior of a recipe; where latents come in groups, a learned one is that of the first.
+
+    The others depend on those before them by the decoder.
+    """
+    first = NETWORKS[recipe.network].first_group(shape, **recipe.network_arguments)
+    if first is None or recipe.prior == "standard-normal" or first >= latent_dim:
+        return priors.get(recipe.prior, latent_dim, **recipe.prior_arguments)
+    learned = priors.get(recipe.prior, first, **recipe.prior_arguments)
+    return priors.Blockwise([learned, priors.StandardNormal(latent_dim - first)])
 
 
 def kind_of(recipe: Recipe, shape: tuple[int, int, int]) -> str:

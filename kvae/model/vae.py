@@ -240,7 +240,7 @@ class VAE(Fixed, Scoring):
             return ops.cast(self.decoder(z, training=training), "float32")
 
         parts = (self.likelihood, self.prior, decode, self.objective.samples)
-        return Terms(outputs, *parts, weight, of_draws=self.hierarchy is not None)
+        return Terms(outputs, *parts, weight, self.groups)
 
     # Settings and files --------------------------------------------------------------------------
 

@@ -49,6 +49,11 @@ class Verbs(KerasModel):
         """The number of latents in each group; one number where there is but one group."""
         return self.hierarchy.sizes if self.hierarchy else (self.latent_dim,)
 
+    def sums_by_group(self, per_latent: Any) -> np.ndarray:
+        """Figures of latents, (…, latent), summed up for each group: (…, groups)."""
+        starts = np.cumsum([0, *self.groups[:-1]])
+        return np.add.reduceat(np.asarray(as_array(per_latent)), starts, axis=-1)
+
     def infer(self, observed: Any, noise: Any, samples: int = 1, training: bool = False) -> Any:
         """Encodes, draws z and decodes: what `call` does with images as they were observed.
 
@@ -182,16 +187,28 @@ class Verbs(KerasModel):
             ValueError: If there are not so many groups.
         """
         mean, _ = self.encode(images, batch_size)
-        if groups is not None:
-            if isinstance(groups, bool) or groups not in range(len(self.groups) + 1):
-                raise ValueError(
-                    f"`groups` must be an integer in 0…{len(self.groups)}. "
-                    f"Received: groups={groups!r}"
-                )
-            noise = ops.convert_to_numpy(self.prior.to_noise(mean)).copy()
-            noise[:, sum(self.groups[:groups]) :] = 0
-            mean = ops.convert_to_numpy(self.prior.from_noise(noise))
-        return self.decode(mean, batch_size)
+        return self.decode(self.of_groups(mean, groups), batch_size)
+
+    def of_groups(self, latents: Any, groups: int | None = None) -> np.ndarray:
+        """Latents whose groups after so many are at the mean of the prior.
+
+        Args:
+            latents: (count, latent).
+            groups: How many groups stay as they are, from the first; None: all.
+
+        Raises:
+            ValueError: If there are not so many groups.
+        """
+        latents = np.asarray(as_array(latents), "float32")
+        if groups is None:
+            return latents
+        if isinstance(groups, bool) or groups not in range(len(self.groups) + 1):
+            raise ValueError(
+                f"`groups` must be an integer in 0…{len(self.groups)}. Received: groups={groups!r}"
+            )
+        noise = ops.convert_to_numpy(self.prior.to_noise(latents)).copy()
+        noise[:, sum(self.groups[:groups]) :] = 0
+        return ops.convert_to_numpy(self.prior.from_noise(noise))
 
     def generate(
         self,

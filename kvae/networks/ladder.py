@@ -55,7 +55,8 @@ def groups_of(
     Args:
         image_shape: (height, width, channels).
         groups: Of each, from the first: the places along the shorter side, a power of two that does
-            not fall, and the latents at each place.
+            not fall, and the latents at each place. Those that are too fine for the images, more
+            than half of the shorter side, are left out.
 
     Raises:
         ValueError: If they are no such numbers.
@@ -63,13 +64,17 @@ def groups_of(
     unit = short_side(image_shape)
     sides = [side for side, _ in groups]
     powers = all(isinstance(side, int) and side > 0 and not side & (side - 1) for side in sides)
-    if not sides or not powers or sides != sorted(sides) or sides[-1] * 2 > unit:
+    if not sides or not powers or sides != sorted(sides) or sides[0] * 2 > unit:
         raise ValueError(
-            "`groups` must be pairs of a side, a power of two that does not fall and is at most "
-            f"half of {unit}, and of channels. Received: {groups}"
+            "`groups` must be pairs of a side, a power of two that does not fall and is first at "
+            f"most half of {unit}, and of channels. Received: {groups}"
         )
     rows, columns = (-(-length // unit) for length in image_shape[:2])
-    return [Group(side * rows, side * columns, channels) for side, channels in groups]
+    return [
+        Group(side * rows, side * columns, channels)
+        for side, channels in groups
+        if side * 2 <= unit
+    ]
 
 
 def checked_groups(
@@ -116,6 +121,10 @@ class Ladder(Network):
         """The number of latents in all groups."""
         return sum(group.size for group in groups_of(image_shape, **arguments))
 
+    def first_group(self, image_shape: tuple[int, int, int], **arguments: Any) -> int:
+        """The number of latents in the first group."""
+        return groups_of(image_shape, **arguments)[0].size
+
     def encoder(  # type: ignore[override]
         self,
         image_shape: tuple[int, int, int],
@@ -153,7 +162,7 @@ class Ladder(Network):
             means.append(mean)
             log_variances.append(log_variance)
         outputs = [joined(means, "mean"), joined(log_variances, "log_variance")]
-        return keras.Model(inputs, outputs, name="encoder")
+        return keras.Model(inputs if len(inputs) > 1 else images, outputs, name="encoder")
 
     def decoder(  # type: ignore[override]
         self,
@@ -229,6 +238,8 @@ def posterior(shapes: Sequence[tuple[int, ...]], group: Group, name: str) -> ker
         x = layers.Concatenate(name="beside")(inputs)
         x = blocks.convolution(shapes[-1][-1], 1, name="join")(x)
         x = residual(x, "block")
+    # Without it a mean may run away, and the flow and the decoder after it.
+    x = layers.RMSNormalization(name="norm")(x)
     x = layers.Activation(blocks.ACTIVATION, name="activation")(x)
     # It begins near the prior, from which a deep ladder learns and elsewhere does not.
     begins = initializers.VarianceScaling(scale=0.1)

@@ -48,6 +48,10 @@ class Network:
         """The number of latents, where the other arguments leave no choice; else None."""
         return None
 
+    def first_group(self, image_shape: tuple[int, int, int], **arguments: Any) -> int | None:
+        """The number of latents in the first group, where they come in groups; else None."""
+        return None
+
     def encoder(
         self,
         image_shape: tuple[int, int, int],

@@ -34,6 +34,8 @@ def spatial_features(
         x = blocks.downsample(x, filters, name=f"down_{level + 1}", factor=factor)
         for i in range(depth):
             x = blocks.conv_residual(x, f"level_{level + 1}_block_{i + 1}", convolutions)
+    # Without it, on large pictures, the mean runs away, and the flow and the decoder after it.
+    x = layers.RMSNormalization(name="norm")(x)
     return layers.Activation(blocks.ACTIVATION, name="activation")(x)
 
 

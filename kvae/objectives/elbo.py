@@ -29,6 +29,11 @@ class ELBO(Objective):
             batch, counts as this where it is less. Where the prior ties latents together (a flow)
             it holds for all of them at once: `free_bits` times their number. Not at test time.
         samples: Draws of z for each image: the same bound, with less noise.
+        fine_beta: Where latents come in groups, the weight of the KL of those after the first, as a
+            multiple of the other, when training begins: what can be told by the first groups is,
+            before the fine ones may. It falls to 1, from group to group; not at test time.
+        fine_steps: Over this many training steps it does, for the last group; for those before in
+            proportionately less.
         mean_of_draws: With 2 or more, z is the mean of so many draws from the posterior, while the
             KL term stays that of one. The loss is then no bound; it is here to compare with
             figures that others obtained so.
@@ -57,11 +62,15 @@ class ELBO(Objective):
         free_bits: float = 0.0,
         samples: int = 1,
         mean_of_draws: int = 1,
+        fine_beta: float = 1.0,
+        fine_steps: float = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(beta, warmup_steps, samples, **kwargs)
         self.free_bits = checked("free_bits", free_bits)
         self.mean_of_draws = checked_integer("mean_of_draws", mean_of_draws)
+        self.fine_beta = checked("fine_beta", fine_beta)
+        self.fine_steps = checked("fine_steps", fine_steps)
 
     def check(self, prior: Any) -> None:
         """The mean of several draws needs a prior whose KL has a closed form."""
@@ -72,10 +81,26 @@ class ELBO(Objective):
 
     def loss(self, terms: Terms, training: bool = True) -> Any:
         """−ELBO of one batch: a float32 scalar, nats per image."""
-        kl = terms.mean_of(terms.kl)
-        if self.free_bits and training:
-            kl = self.beyond_free_bits(kl, terms)
+        if training and self.fine_beta != 1 and len(terms.groups) > 1:
+            kl = self.weighted(terms)
+        else:
+            kl = terms.mean_of(terms.kl)
+            if self.free_bits and training:
+                kl = self.beyond_free_bits(kl, terms)
         return terms.mean_of(terms.reconstruction) + self.kl_weight(training) * kl
+
+    def weighted(self, terms: Terms) -> Any:
+        """The mean KL that counts, where that of fine groups counts more at first: a scalar."""
+        total = 0.0
+        last = len(terms.groups) - 1
+        for i, (kl, size) in enumerate(zip(terms.kl_by_group, terms.groups, strict=True)):
+            done = self.step / max(1.0, self.fine_steps * i / last)
+            weight = 1.0 + (self.fine_beta - 1.0) * ops.maximum(0.0, 1.0 - done) if i else 1.0
+            kl = terms.mean_of(kl)
+            if self.free_bits:
+                kl = ops.maximum(kl, self.free_bits * size * ops.mean(terms.weight))
+            total = total + weight * kl
+        return total
 
     def beyond_free_bits(self, kl: Any, terms: Terms) -> Any:
         """The mean KL that counts, where so much of each latent is free: a scalar."""
@@ -90,5 +115,5 @@ class ELBO(Objective):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments; settings as they stand now."""
-        own = {"free_bits": self.free_bits, "mean_of_draws": self.mean_of_draws}
-        return {**super().get_config(), **own}
+        names = ("free_bits", "mean_of_draws", "fine_beta", "fine_steps")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -1,7 +1,7 @@
 """Terms: what a batch's pass through a model gave, and what it costs; in nats per image."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from keras import ops
@@ -19,8 +19,9 @@ class Terms:
         decode: z, (batch · samples, latent), to the likelihood's parameters, float32.
         samples: Draws of z for each image.
         weight: Sample weights, (batch,), float32; 1.0 where there are none.
-        of_draws: Whether each draw has a mean and a log-variance of its own, as it has where
-            latents come in groups and the draw of one decides on the posterior of the next.
+        groups: The number of latents in each group. Where there are several, each draw has a mean
+            and a log-variance of its own: the draw of one group decides on the posterior of the
+            next.
 
     Attributes:
         observed: (batch · samples, height, width, channels), float32 in [0, 1]; an image's samples
@@ -39,7 +40,7 @@ class Terms:
         decode: Callable[[Any], Any],
         samples: int = 1,
         weight: Any = 1.0,
-        of_draws: bool = False,
+        groups: Sequence[int] = (),
     ) -> None:
         self.outputs = outputs
         self.likelihood = likelihood
@@ -47,10 +48,12 @@ class Terms:
         self.decode = decode
         self.samples = samples
         self.weight = weight
-        self.of_draws = of_draws
+        self.groups = tuple(groups)
+        self.of_draws = len(self.groups) > 1
         self.observed = repeated(outputs["observed"], samples)
         self.mean, self.log_variance = (
-            repeated(outputs[name], 1 if of_draws else samples) for name in ("mean", "log_variance")
+            repeated(outputs[name], 1 if self.of_draws else samples)
+            for name in ("mean", "log_variance")
         )
         self.z = outputs["z"]
         self.parameters = outputs["parameters"]
@@ -65,6 +68,12 @@ class Terms:
     def kl(self) -> Any:
         """The divergence of each posterior from the prior, averaged likewise: (batch,), float32."""
         return averaged(self.prior.kl(self.mean, self.log_variance, self.z), self.samples)
+
+    @functools.cached_property
+    def kl_by_group(self) -> list[Any]:
+        """The same for each group of latents by itself: a list of (batch,), float32."""
+        kl = self.prior.kl_by_group(self.mean, self.log_variance, self.z, self.groups)
+        return [averaged(one, self.samples) for one in kl]
 
     def mean_of(self, values: Any) -> Any:
         """The mean of (batch,) over the images, each with its weight: a scalar."""

@@ -1,8 +1,9 @@
 """Priors p(z): density, draws, and divergence from the posterior; in nats per image."""
 
+from kvae.priors.blockwise import Blockwise
 from kvae.priors.named import PRIORS, get
 from kvae.priors.prior import Prior
 from kvae.priors.real_nvp import RealNVP
 from kvae.priors.standard_normal import StandardNormal
 
-__all__ = ["PRIORS", "Prior", "RealNVP", "StandardNormal", "get"]
+__all__ = ["PRIORS", "Blockwise", "Prior", "RealNVP", "StandardNormal", "get"]

@@ -1,6 +1,7 @@
 """Prior: what every p(z) shares; density, draws and divergence from the posterior, in nats."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -8,7 +9,7 @@ from keras import ops
 
 from kvae.parts import Part, checked_integer
 
-__all__ = ["Prior"]
+__all__ = ["Prior", "parted"]
 
 
 class Prior(Part):
@@ -112,6 +113,31 @@ class Prior(Part):
         """
         return self.log_ratio(mean, log_variance, z, **given(context))
 
+    def kl_by_group(self, mean: Any, log_variance: Any, z: Any, groups: Sequence[int]) -> list[Any]:
+        """`kl`, for each group of latents by itself.
+
+        Args:
+            mean: (batch, latent), float32.
+            log_variance: (batch, latent), float32, the natural log of a variance.
+            z: (batch, latent), a reparameterised draw from N(mean, exp(log_variance)).
+            groups: The number of latents in each.
+
+        Returns:
+            A list of (batch,), float32, nats, whose sum is `kl`.
+
+        Raises:
+            ValueError: If the prior ties latents of several groups together.
+        """
+        if len(groups) == 1:
+            return [self.kl(mean, log_variance, z)]
+        if not self.closed_form:
+            raise ValueError(
+                f"A {type(self).__name__} ties the latents of {len(groups)} groups together, so "
+                "that there is no KL of each. Give each a prior of its own: kvae.Blockwise."
+            )
+        each = self.kl_per_latent(mean, log_variance)
+        return [ops.sum(part, axis=-1) for part in parted(each, groups)]
+
     def kl_per_latent(self, mean: Any, log_variance: Any) -> Any:
         r"""What each latent by itself says of these images.
 
@@ -137,6 +163,14 @@ class Prior(Part):
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {**super().get_config(), "latent_dim": self.latent_dim}
+
+
+def parted(tensor: Any, sizes: Sequence[int]) -> list[Any]:
+    """A tensor's parts of so many latents each: of (batch, latent) a list of (batch, size)."""
+    if len(sizes) == 1:
+        return [tensor]
+    ends = [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)]
+    return list(ops.split(tensor, ends, axis=-1))
 
 
 def given(context: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import keras
 from kvae import likelihoods, objectives, priors
 from kvae.data import Dataset, Fitting, reduced, refitted, resized
 from kvae.model import VAE
+from kvae.model.build import latents_of
 from kvae.recipe import OWNED, Recipe
 from kvae.training.choice import likelihood_for
 
@@ -39,6 +40,7 @@ def completed(recipe: Recipe, dataset: Dataset) -> Recipe:
         own = dataclasses.asdict(dataset.fitting)
         chosen |= {name: own[name] for name in own if getattr(recipe, name) is None}
     return recipe.replaced(
+        latent_dim=latents_of(recipe, dataset.image_shape),
         epochs=recipe.epochs or default_epochs(len(dataset.train), recipe),
         precision=recipe.precision or keras.config.dtype_policy().name,
         **chosen,
@@ -80,11 +82,10 @@ def built(recipe: Recipe, dataset: Dataset) -> VAE:
     """The model of a recipe, untrained, with its optimizer; Keras's global seed is set."""
     keras.utils.set_random_seed(recipe.seed)
     count = updates(recipe, dataset)
-    objective = objectives.get(
-        recipe.objective,
-        warmup_steps=math.ceil(recipe.kl_warmup * count),
-        **recipe.objective_arguments,
-    )
+    steps = {"warmup_steps": math.ceil(recipe.kl_warmup * count)}
+    if recipe.fine_warmup:
+        steps["fine_steps"] = math.ceil(recipe.fine_warmup * count)
+    objective = objectives.get(recipe.objective, **steps, **recipe.objective_arguments)
     with precision(recipe.precision):
         vae = VAE.from_preset(recipe, dataset.image_shape, objective=objective, seed=recipe.seed)
     if recipe.start_at_mean:
@@ -113,7 +114,7 @@ def optimizer(recipe: Recipe, count: int) -> keras.optimizers.Optimizer:
         arguments |= {"use_ema": True, "ema_momentum": momentum}
     if recipe.schedule != "cosine":
         return keras.optimizers.Adam(recipe.learning_rate, **arguments)
-    rise = math.ceil(recipe.warmup * count)
+    rise = max(math.ceil(recipe.warmup * count), min(recipe.least_warmup, count // 2))
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0,
         warmup_target=recipe.learning_rate,

@@ -42,7 +42,8 @@ def train(
     Args:
         dataset: What `kvae.data.load` or `kvae.data.from_arrays` returned.
         preset: A key of `kvae.presets.PRESETS`, a `kvae.Recipe`, or "auto": the one for images of
-            this size, "mlp" for small ones and "conv-colour" for others.
+            this size: "mlp" for small ones, "conv" for grey ones such as MNIST's, "conv-colour" for
+            others.
         out: The `.keras` file to write; see `Run` for what else is written, and where.
         keep_optimizer: Whether the file has the optimizer's state, twice the size of the weights,
             so that training can go on from it.

@@ -9,6 +9,7 @@ from keras import ops
 
 from kvae.diagnosis import (
     Finding,
+    check_groups,
     check_latents,
     check_likelihood,
     check_overfitting,
@@ -34,7 +35,7 @@ class LatentKL(keras.callbacks.Callback):
 
     Attributes:
         history: `epoch`, counted from 1, and a column for each latent, by its number from 1 on, in
-            nats.
+            nats; or where latents come in groups for each group, "group 1" and so on.
 
     Example:
         >>> import kvae
@@ -57,7 +58,10 @@ class LatentKL(keras.callbacks.Callback):
         """Looks when it is time."""
         if is_due(epoch, self.every, self.params):
             kl = self.model.kl_per_latent(self.images)
-            row = {"epoch": epoch + 1} | {str(i + 1): float(value) for i, value in enumerate(kl)}
+            several = len(self.model.groups) > 1
+            kl = self.model.sums_by_group(kl) if several else kl
+            row: dict[str, float] = {"epoch": epoch + 1}
+            row |= {f"{'group ' * several}{i + 1}": float(value) for i, value in enumerate(kl)}
             for name, value in row.items():
                 self.history.setdefault(name, []).append(value)
 
@@ -104,8 +108,11 @@ class Warnings(keras.callbacks.Callback):
         after = f"After epoch {epoch + 1}"
         if self.latents.history.get("epoch", [0])[-1] == epoch + 1:
             kl = [row[-1] for name, row in self.latents.history.items() if name != "epoch"]
-            total = logs.get("val_kl", logs.get("kl"))
-            self.note(check_latents(np.array(kl), beta, warmup, total=total), after)
+            if len(self.model.groups) > 1:
+                self.note(check_groups(np.array(kl)), after)
+            else:
+                total = logs.get("val_kl", logs.get("kl"))
+                self.note(check_latents(np.array(kl), beta, warmup, total=total), after)
         if self.rises():
             self.note(check_overfitting(self.validation_losses), after)
         likelihood = self.model.likelihood
