@@ -188,6 +188,16 @@ def test_log_prob_and_gradient_are_finite_for_extreme_parameters(floor):
             assert np.isfinite(draw).all() and draw.min() >= 0 and draw.max() <= 1
 
 
+def test_its_mean_is_a_picture_to_the_last_bit():
+    """Weights add up to a little more than 1 where rounding will have it."""
+    likelihood = LogisticMixture(3, coupled=False, floor=False)
+    parameters = np.random.default_rng(0).normal(size=(50, 16, 16, 9)).astype("float32")
+    parameters[..., :3] += 300  # white
+    mean = ops.convert_to_numpy(likelihood.mean(parameters))
+    assert mean.max() <= 1 and mean.min() > 0.99
+    likelihood.check(mean, (16, 16, 1))
+
+
 @pytest.mark.parametrize("components", [0, -1, 1.5, True, "3"])
 def test_a_number_of_components_is_at_least_one(components):
     with pytest.raises(ValueError, match="`components`"):

@@ -64,7 +64,8 @@ class ContinuousBernoulli(Likelihood):
         small, square = ops.abs(logits) < NEAR_ZERO, ops.square(logits)
         safe = ops.where(small, 1.0, logits)
         series = logits * (1 / 12 - square * (1 / 720 - square / 30240))
-        return 0.5 + ops.where(small, series, 0.5 / ops.tanh(safe / 2) - 1 / safe)
+        mean = 0.5 + ops.where(small, series, 0.5 / ops.tanh(safe / 2) - 1 / safe)
+        return ops.clip(mean, 0.0, 1.0)
 
     def sample(self, parameters: Any, seed: Any = None) -> Any:
         """One draw of each image, (batch, height, width, channels), float32 in [0, 1]."""

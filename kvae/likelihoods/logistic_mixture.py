@@ -144,7 +144,8 @@ class LogisticMixture(DiscretizedLogistic):
         if couplings is not None:
             location, scale = alone(location, scale, couplings)
         means = ops.exp(weights)[:, :, None] * mean_of_cut(location, scale)
-        return as_images(ops.sum(means, axis=1), parameters)
+        # Weights add up to 1 but for rounding.
+        return as_images(ops.clip(ops.sum(means, axis=1), 0.0, 1.0), parameters)
 
     def sample(self, parameters: Any, seed: Any = None) -> Any:
         """One draw of each image, (batch, height, width, channels), float32, multiples of 1/255."""
