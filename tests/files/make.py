@@ -46,6 +46,14 @@ KINDS = {
         lambda: kvae.StandardNormal(2),
         kvae.ELBO,
     ),
+    "ladder-blocks": (
+        ("ladder", {"groups": ((1, 1), (2, 1)), "channels": 2}),
+        lambda: kvae.Bernoulli("threshold"),
+        lambda: kvae.Blockwise(
+            [kvae.StandardNormal(1), kvae.RealNVP(4, couplings=2, width=4, depth=1)]
+        ),
+        lambda: kvae.ELBO(fine_beta=5.0, fine_steps=8, free_bits=0.01),
+    ),
     "dense-gaussian-pixel-flow": (
         ("dense", {"widths": (4,)}),
         kvae.Gaussian,
@@ -82,7 +90,7 @@ def images() -> np.ndarray:
 def answers(vae) -> dict:
     """What a model says of them: latents, images from fixed latents, and the loss; lists."""
     mean, log_variance = vae.encode(images())
-    z = np.linspace(-1, 1, 6, dtype="float32").reshape(3, 2)
+    z = np.linspace(-1, 1, 3 * vae.latent_dim, dtype="float32").reshape(3, vae.latent_dim)
     vae.seed_generator.state.assign([5, 0])
     figures = vae.evaluate(images(), batch_size=4, verbose=0, return_dict=True)
     found = {
@@ -102,12 +110,13 @@ def made(network, likelihood, prior, objective) -> kvae.VAE:
     """A model of one kind, trained for a few steps."""
     keras.utils.set_random_seed(0)
     name, arguments = network
-    likelihood = likelihood()
+    likelihood, prior = likelihood(), prior()
+    latents, each = prior.latent_dim, likelihood.parameters_per_value
     vae = kvae.VAE(
-        kvae.build_encoder((8, 8, 1), 2, name, **arguments),
-        kvae.build_decoder((8, 8, 1), 2, name, likelihood.parameters_per_value, **arguments),
+        kvae.build_encoder((8, 8, 1), latents, name, **arguments),
+        kvae.build_decoder((8, 8, 1), latents, name, each, **arguments),
         likelihood,
-        prior(),
+        prior,
         objective(),
         seed=1,
         card={"dataset": "noise"},
