@@ -100,10 +100,10 @@ RECIPES: dict[str, dict[str, Any]] = {
         "fine_warmup": 0.5,
     },
     "ladder-colour": {
-        "summary": "latents in groups, for pictures in colour: sharper than conv-colour",
+        "summary": "latents in two groups, for pictures in colour: sharper than conv-colour",
         "network": "ladder",
         "network_arguments": {
-            "groups": ((4, 8), (8, 4), (16, 2)),
+            "groups": ((8, 4), (16, 2)),
             "channels": 32,
             "depth": 1,
             "patch": 4,
@@ -112,9 +112,9 @@ RECIPES: dict[str, dict[str, Any]] = {
         "beta_2": 0.9,
         "least_updates": 1_200,
         "least_warmup": 60,
-        # Else all that images show is told by the finest group, and new images are noise.
+        # Else the finest group tells all that images show, and new images are noise.
         "fine_beta": 10.0,
-        "fine_warmup": 0.6,
+        "fine_warmup": 0.5,
     },
     "ladder-large": {
         "summary": "latents in seven groups, twice as deep: for pictures in colour, on a GPU",
