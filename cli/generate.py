@@ -14,12 +14,17 @@ SHIPPED = "mnist"  # where nothing was trained yet
 class Temperature(FiniteRange):
     """A number of at least 0, or several with commas between them."""
 
+    name = "numbers"
+
     def __init__(self) -> None:
         super().__init__(min=0)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The number, or a list of numbers."""
-        numbers = [super(Temperature, self).convert(one, param, ctx) for one in value.split(",")]
+        words = str(value).split(",")
+        if not all(words):
+            self.fail(f"{value!r} must be a number, or several such as 1,0.7,0.7.", param, ctx)
+        numbers = [super(Temperature, self).convert(word, param, ctx) for word in words]
         return numbers if len(numbers) > 1 else numbers[0]
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "is_integer",
     "made",
     "positive_integer",
+    "with_nested",
 ]
 
 
@@ -155,6 +156,11 @@ class Part(Fixed, keras.layers.Layer):
         held = {id(variable) for variable in self.held.values()}
         own = [*self._trainable_variables, *self._non_trainable_variables]
         return [variable for variable in own if id(variable) not in held]
+
+
+def with_nested(part: Part) -> list[Part]:
+    """A part, and the parts that it is made of, such as the priors of groups."""
+    return [layer for layer in part._flatten_layers() if isinstance(layer, Part)]
 
 
 def is_integer(value: Any) -> bool:

@@ -89,6 +89,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "summary": "latents in groups, from the whole to fine parts: for grey images such as "
         "MNIST's",
         "network": "ladder",
+        "latent_dim": None,
         "network_arguments": {
             "groups": ((1, 40), (4, 2), (8, 1)),
             "channels": 64,
@@ -102,6 +103,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "ladder-colour": {
         "summary": "latents in two groups, for pictures in colour: sharper than conv-colour",
         "network": "ladder",
+        "latent_dim": None,
         "network_arguments": {
             "groups": ((8, 4), (16, 2)),
             "channels": 32,
@@ -119,6 +121,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "ladder-large": {
         "summary": "latents in seven groups, twice as deep: for pictures in colour, on a GPU",
         "network": "ladder",
+        "latent_dim": None,
         "network_arguments": {
             "groups": ((1, 64), (4, 8), (4, 8), (8, 4), (8, 4), (16, 2), (32, 1)),
             "channels": 64,

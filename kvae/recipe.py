@@ -64,7 +64,12 @@ class Recipe:
     network_arguments: Mapping[str, Any] = setting(
         {}, "Arguments of the network: widths, depths, channels.", option=False
     )
-    latent_dim: int = setting(40, "Number of latents.", least=1, varies=True)
+    latent_dim: int | None = setting(
+        40,
+        "Number of latents; of a ladder that of its groups, where it is not given.",
+        least=1,
+        varies=True,
+    )
     likelihood: str = setting(
         "auto",
         "Likelihood of the pixels, p(x|z); auto: Bernoulli for black and white and for strokes, a "

@@ -199,6 +199,38 @@ def test_a_setting_of_ones_own_is_heard_in_the_next_step(make_vae, images):
     np.testing.assert_allclose(losses, [0.0, 500.0], atol=0.1)
 
 
+@keras.saving.register_keras_serializable("tests")
+class Shifted(kvae.StandardNormal):
+    """N(0, I) whose KL has so much added: the setting `extra`."""
+
+    def __init__(self, latent_dim, extra=0.0, **kwargs):
+        super().__init__(latent_dim, **kwargs)
+        self.add_setting("extra", extra)
+
+    @property
+    def extra(self):
+        return self.held["extra"]
+
+    @extra.setter
+    def extra(self, value):
+        self.assign_setting("extra", value)
+
+    def kl(self, mean, log_variance, z, context=None):
+        return super().kl(mean, log_variance, z) + self.extra
+
+
+def test_a_setting_of_a_prior_among_others_is_heard_in_the_next_step(make_vae, images):
+    prior = kvae.Blockwise([kvae.StandardNormal(1), Shifted(2)])
+    vae = make_vae(prior=prior)
+    vae.compile(keras.optimizers.SGD(0.0))
+    found = []
+    for extra in (0.0, 500.0):
+        vae.extra = extra
+        found.append(vae.train_on_batch(images, return_dict=True)["kl"])
+    assert float(prior.priors[1].extra) == 500
+    np.testing.assert_allclose(found[1] - found[0], 500, atol=1)
+
+
 def test_what_every_layer_has_is_the_models_own(make_vae):
     vae = make_vae(objective=Extra())
     vae.trainable = False

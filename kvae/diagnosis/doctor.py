@@ -214,26 +214,32 @@ def examined(
     kl_per_latent = own["kl_per_latent"].mean(axis=0)
     active = int(numbers["active"]) if "active" in numbers else None
     found = [
-        check_latents(kl_per_latent, beta, warmup_steps, active, numbers["kl"])
+        check_latents(kl_per_latent, beta, warmup_steps, active, numbers["kl"], len(vae.groups))
         if len(validation) > 1 or vae.prior.closed_form
         else Finding("latents", "ok", FEW),
-        check_prior_gap(
-            numbers["kl"],
-            numbers["information"],
-            numbers.get("moment_gap"),
-            len(validation),
-            vae.latent_dim,
-            numbers["spread"],
-            beta,
-            not isinstance(vae.prior, StandardNormal),
-        ),
         check_overfitting(val_loss, of_train["loss"], own["loss"]),
         check_gradients(gradients),
     ]
     if len(vae.groups) > 1:
+        names = [f"kl_of_group_{i + 1}" for i in range(len(vae.groups))]
         by_group = vae.sums_by_group(kl_per_latent)
-        numbers |= {f"kl_of_group_{i + 1}": float(value) for i, value in enumerate(by_group)}
-        found.append(check_groups(by_group))
+        if names[0] in own:
+            by_group = np.array([own[name].mean() for name in names])
+        numbers |= {name: float(kl) for name, kl in zip(names, by_group, strict=True)}
+        found.append(check_groups(by_group, not vae.prior.closed_form))
+    else:
+        found.append(
+            check_prior_gap(
+                numbers["kl"],
+                numbers["information"],
+                numbers.get("moment_gap"),
+                len(validation),
+                vae.latent_dim,
+                numbers["spread"],
+                beta,
+                not isinstance(vae.prior, StandardNormal),
+            )
+        )
     if "scale" in own:
         numbers["at_bound"] = float((own["scale"] < 1.1 * vae.likelihood.min_scale).mean())
         found.append(check_scale(numbers["at_bound"], vae.likelihood))
@@ -248,7 +254,9 @@ def pictured(
     seed: int,
 ) -> dict[str, Any]:
     """What the panels show of one pass over validation images."""
-    gap = prior_gap_at_least(vae.prior, own["mean"], own["log_variance"], seed)
+    gap = None
+    if len(vae.groups) == 1:
+        gap = prior_gap_at_least(vae.prior, own["mean"], own["log_variance"], seed)
     noise = ops.convert_to_numpy(vae.prior.noise(len(own["noise"]), seed))
     drawings: dict[str, Any] = {
         "prior": {

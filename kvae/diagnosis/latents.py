@@ -24,6 +24,7 @@ def check_latents(
     warmup_steps: float = 0,
     active: int | None = None,
     total: float | None = None,
+    groups: int = 1,
 ) -> Finding:
     """Whether the latents say anything of the images.
 
@@ -35,6 +36,7 @@ def check_latents(
         warmup_steps: Of that weight.
         active: How many posterior means vary between images; see `evaluation`.
         total: The KL of all latents, nats; the sum over latents where it is not given.
+        groups: Of latents; where there are several nobody chooses the number of latents.
 
     References:
         Bowman et al. (2016), "Generating sentences from a continuous space", arXiv:1511.06349
@@ -49,17 +51,18 @@ def check_latents(
     seen += f"; KL {total:.2f} nats per image in all."
     if used and total >= COLLAPSED:
         spare = count - used
-        note = f"--latent-dim {used} would be enough." if spare > count / 2 else ""
+        note = f"--latent-dim {used} would be enough." if spare > count / 2 and groups == 1 else ""
         return Finding("latents", "ok", seen, note)
     seen = f"The posterior has collapsed to the prior: {seen}"
     return Finding("latents", "problem", seen, against_collapse(beta, warmup_steps))
 
 
-def check_groups(kl: np.ndarray, temperature: float = 0.7) -> Finding:
+def check_groups(kl: np.ndarray, learned: bool = False, temperature: float = 0.7) -> Finding:
     """Whether each group of latents says something of the images, and the first enough.
 
     Args:
         kl: (groups,), nats, averaged over images, from the first group.
+        learned: Whether the prior of the first group is.
         temperature: That the remedy names, for the groups after the first.
 
     References:
@@ -74,7 +77,10 @@ def check_groups(kl: np.ndarray, temperature: float = 0.7) -> Finding:
         which = f"group{'s' * (len(dead) > 1)} {', '.join(dead)}"
         severity = "problem" if len(dead) == len(kl) else "warning"
         return Finding(
-            name, severity, f"Nothing is in {which}: {seen}", "Train longer, or with --free-bits."
+            name,
+            severity,
+            f"Nothing is in {which}: {seen}",
+            "Train longer, or with --free-bits 0.01.",
         )
     if kl[0] < TOO_LITTLE * total and kl[-1] > total / 2:
         warmth = ",".join(["1", *[f"{temperature:g}"] * (len(kl) - 1)])
@@ -83,8 +89,8 @@ def check_groups(kl: np.ndarray, temperature: float = 0.7) -> Finding:
             "warning",
             f"What images show lies in fine parts, little in the first group, which is for the "
             f"whole: {seen} New images may be sharp and make no sense.",
-            f"A learned prior for the first group (--prior real-nvp), or kvae generate "
-            f"--temperature {warmth}.",
+            ("" if learned else "A learned prior for the first group (--prior real-nvp), or ")
+            + f"kvae generate --temperature {warmth}.",
         )
     return Finding(name, "ok", seen)
 

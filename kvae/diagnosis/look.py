@@ -1,6 +1,7 @@
 """Look: what a diagnosis is made from: a pass over images, gradients, and figures of both."""
 
 import collections
+import contextlib
 import functools
 from collections.abc import Mapping
 
@@ -55,8 +56,8 @@ def looked_at(vae: VAE, images: np.ndarray, seed: int, batch: int = BATCH) -> di
 
     Returns:
         (count, …) arrays: `mean`, `log_variance`, `kl`; `noise`, what the prior makes z of; `loss`,
-        −ELBO; `draws`, an image drawn from p(x|z) for each; and `scale`, in [0, 1], where the
-        likelihood learns one.
+        −ELBO; `draws`, an image drawn from p(x|z) for each; `scale`, in [0, 1], where the
+        likelihood learns one; and `kl_of_group_1` and so on, where latents come in groups.
     """
     images = vae.taken(images)
     copy = vae.uncompiled(ELBO(samples=vae.objective.samples))
@@ -71,13 +72,17 @@ def look(vae: VAE, seed: int, images: np.ndarray) -> dict[str, np.ndarray]:
     first = slice(None, None, vae.objective.samples)
     parameters = outputs["parameters"][first]
     values = {
-        "mean": outputs["mean"],
-        "log_variance": outputs["log_variance"],
+        "mean": terms.mean[first],
+        "log_variance": terms.log_variance[first],
         "noise": vae.prior.to_noise(outputs["z"][first]),
         "kl": terms.kl,
         "loss": terms.reconstruction + terms.kl,
         "draws": vae.likelihood.sample(parameters, seed),
     }
+    if len(vae.groups) > 1:
+        with contextlib.suppress(ValueError):  # of a prior that ties groups together
+            for i, kl in enumerate(terms.kl_by_group):
+                values[f"kl_of_group_{i + 1}"] = kl
     if learns_scale(vae.likelihood):
         scale = vae.likelihood.location_and_scale(parameters)[1]
         levels = 255.0 if isinstance(vae.likelihood, DiscretizedLogistic) else 1.0
@@ -88,16 +93,18 @@ def look(vae: VAE, seed: int, images: np.ndarray) -> dict[str, np.ndarray]:
 def measured(vae: VAE, own: Mapping[str, np.ndarray], seed: int) -> dict[str, float]:
     """What posteriors say of the latents and of the prior, in nats, and how wide they spread.
 
-    Without `active` of one image, and without `moment_gap` where there are too few.
+    Without `active` of one image, without `moment_gap` where there are too few, and without that
+    and `information` where latents come in groups, whose posterior is no Gaussian.
     """
     mean, log_variance = own["mean"], own["log_variance"]
     found = {
         "kl": float(own["kl"].mean()),
         "active": int(active_units(mean).sum()) if len(mean) > 1 else None,
-        "information": mutual_information(mean, log_variance, seed),
-        "moment_gap": prior_gap_at_least(vae.prior, mean, log_variance, seed),
         "spread": float(np.sqrt(np.square(own["noise"]).mean())),
     }
+    if len(vae.groups) == 1:
+        found["information"] = mutual_information(mean, log_variance, seed)
+        found["moment_gap"] = prior_gap_at_least(vae.prior, mean, log_variance, seed)
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -230,10 +230,9 @@ def latent(
     """
     if method not in METHODS:
         raise ValueError(f"`method` must be one of {', '.join(METHODS)}. Received: {method!r}")
-    if method == "plane" and vae.latent_dim != 2:
+    if method == "plane" and vae.groups[0] != 2:
         raise ValueError(
-            f"The plane needs a model of 2 latents; this one has {vae.latent_dim}. Choose tsne or "
-            "pca."
+            f"The plane needs 2 latents; here are the {of_first(vae)}. Choose tsne or pca."
         )
     if len(images) < 3:
         raise ValueError(f"A scatter needs at least 3 images. Received: {len(images)}")
@@ -372,6 +371,8 @@ def traversals(
     picture = plots.grid(vae.decode(points.reshape(-1, vae.latent_dim)), steps)
     unit = "" if standard else " of its deviations"
     share = "KL in nats" if vae.prior.closed_form else "KL from a Gaussian fitted to each, in nats"
+    if len(vae.groups) > 1 and not vae.prior.closed_form:
+        share = "KL in nats, of a learned prior from a Gaussian fitted to each"
     return plots.framed(
         picture,
         f"{len(rows)} of {vae.latent_dim} latents of one image, each moved from −3 to 3{unit}; "
@@ -385,4 +386,4 @@ def of_group(vae: VAE, latent: int) -> str:
     """The group of a latent, in words; none where there is but one group."""
     if len(vae.groups) == 1:
         return ""
-    return f" of group {int(np.searchsorted(np.cumsum(vae.groups), latent, side='right')) + 1}"
+    return f" (group {int(np.searchsorted(np.cumsum(vae.groups), latent, side='right')) + 1})"

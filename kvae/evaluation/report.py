@@ -202,7 +202,8 @@ def mean_and_error(values: np.ndarray) -> dict[str, float | None]:
 def latent_figures(vae: VAE, of: Posterior, kl: float, seed: int) -> dict[str, Any]:
     """What the latents hold, and how far their aggregate is from the prior.
 
-    What one image cannot show is None, and so is the least gap where there are too few images.
+    What one image cannot show is None, and so is the least gap where there are too few images, and
+    what takes q(z|x) to be a Gaussian where latents come in groups.
 
     Args:
         vae: The model.
@@ -215,19 +216,23 @@ def latent_figures(vae: VAE, of: Posterior, kl: float, seed: int) -> dict[str, A
     each = None
     if several or vae.prior.closed_form:
         each = ops.convert_to_numpy(vae.prior.kl_per_latent(*posterior)).mean(axis=0)
-    least = prior_gap_at_least(vae.prior, of.mean, of.log_variance, seed)
-    information = mutual_information(of.mean, of.log_variance, seed)
+    one = len(vae.groups) == 1
+    least = prior_gap_at_least(vae.prior, of.mean, of.log_variance, seed) if one else None
+    information = mutual_information(of.mean, of.log_variance, seed) if one else None
+    whose = "the prior" if vae.prior.closed_form else "a Gaussian fitted to each"
+    if not one and not vae.prior.closed_form:
+        whose = "the prior, or where that is learned a Gaussian fitted to each"
     return {
         "latents": vae.latent_dim,
         "active": int(active_units(of.mean).sum()) if several else None,
         "kl_per_latent": None if each is None else [round(float(value), 4) for value in each],
-        "mutual_information": round(information, 4),
+        "mutual_information": None if information is None else round(information, 4),
         "mutual_information_at_most": round(math.log(len(of.mean)), 4),
         "kl_per_group": None
         if each is None or len(vae.groups) == 1
         else [round(float(value), 4) for value in vae.sums_by_group(each)],
-        "kl_per_latent_of": "the prior" if vae.prior.closed_form else "a Gaussian fitted to each",
-        "prior_gap_at_most": round(kl - information, 4),
+        "kl_per_latent_of": whose,
+        "prior_gap_at_most": None if information is None else round(kl - information, 4),
         "prior_gap_at_least": None
         if least is None
         else round(beyond_chance(least, *of.mean.shape), 4),

@@ -21,25 +21,18 @@ def rows_of(figures: dict[str, Any]) -> list[str]:
         text = f"{with_error(value['mean'], value['standard_error'])}   k = {int(k):,}"
         lines.append(row("−log p(x), at most" if i == 0 else "", text))
     latents = figures["latents"]
-    least, most = latents["prior_gap_at_least"], f"{latents['prior_gap_at_most']:.2f} nats"
-    gap = f"at most {most} (too few images to say more)"
-    gap = gap if least is None else f"{least:.2f} to {most}"
     active, kl = f"{latents['active']} of {latents['latents']}", UNKNOWN
     if latents["kl_per_latent"] is not None:
         low, high = min(latents["kl_per_latent"]), max(latents["kl_per_latent"])
         kl = f"{low:.2f} to {high:.2f} nats, from {latents['kl_per_latent_of']}"
-    if latents.get("kl_per_group"):
-        kl += "; of each group " + ", ".join(f"{value:.1f}" for value in latents["kl_per_group"])
     lines += [
         row("active latents", UNKNOWN if latents["active"] is None else active),
         row("KL of a latent", kl),
-        row(
-            "information",
-            f"{latents['mutual_information']:.2f} nats of x in z "
-            f"(so many images show at most {latents['mutual_information_at_most']:.2f})",
-        ),
-        row("gap to the prior", gap),
     ]
+    if latents.get("kl_per_group"):
+        each = ", ".join(f"{value:.1f}" for value in latents["kl_per_group"])
+        lines.append(row("  in each group", f"{each} nats"))
+    lines += information_rows(latents)
     if "representation" in figures:
         found = figures["representation"]
         lines += [
@@ -53,6 +46,22 @@ def rows_of(figures: dict[str, Any]) -> list[str]:
             )
         ]
     return [*lines, *sample_rows(figures.get("samples", {}))]
+
+
+def information_rows(latents: dict[str, Any]) -> list[str]:
+    """What latents hold, and how far they are from the prior; none where that is not known."""
+    if latents["mutual_information"] is None:
+        return []
+    least, most = latents["prior_gap_at_least"], f"{latents['prior_gap_at_most']:.2f} nats"
+    gap = f"at most {most} (too few images to say more)"
+    return [
+        row(
+            "information",
+            f"{latents['mutual_information']:.2f} nats of x in z "
+            f"(so many images show at most {latents['mutual_information_at_most']:.2f})",
+        ),
+        row("gap to the prior", gap if least is None else f"{least:.2f} to {most}"),
+    ]
 
 
 def sample_rows(samples: dict[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ from kvae.parts import checked_integer
 from kvae.priors import Prior
 from kvae.recipe import Recipe
 
-__all__ = ["from_recipe", "latents_of"]
+__all__ = ["from_recipe"]
 
 TRAINED = 16  # bytes of a weight in training: itself, its gradient and Adam's two averages
 COUPLING = 64  # units of a hidden layer of a flow's coupling
@@ -57,9 +57,10 @@ def from_recipe(
 
 def latents_of(recipe: Recipe, shape: tuple[int, int, int]) -> int:
     """The number of latents of a recipe; where nobody asked for one, what its network makes."""
+    usual: Any = Recipe().latent_dim
     fixed = NETWORKS[recipe.network].latents(shape, **recipe.network_arguments)
-    asked = recipe.latent_dim != Recipe().latent_dim
-    return recipe.latent_dim if asked or fixed is None else fixed
+    asked = recipe.latent_dim or usual
+    return asked if fixed is None or asked != usual else fixed
 
 
 def prior_of(recipe: Recipe, shape: tuple[int, int, int], latent_dim: int) -> Prior:
@@ -90,7 +91,9 @@ def check_room(recipe: Recipe, shape: tuple[int, int, int], latent_dim: int) -> 
     """Raises a ValueError if the model of a recipe would be too large to train."""
     count = fewest_weights(recipe.network, shape, latent_dim, **recipe.network_arguments)
     if recipe.prior == "real-nvp":
-        count += (recipe.couplings or 1) * COUPLING * (COUPLING + 3 * latent_dim)
+        first = NETWORKS[recipe.network].first_group(shape, **recipe.network_arguments)
+        coupled = latent_dim if first is None else first
+        count += (recipe.couplings or 1) * COUPLING * (COUPLING + 3 * coupled)
     size = "×".join(map(str, shape))
     check_memory(
         TRAINED * count,

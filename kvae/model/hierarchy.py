@@ -5,7 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from kvae.objectives import Objective, repeated
+from kvae.objectives import ELBO, Objective, repeated
+from kvae.priors import Prior
 
 __all__ = ["Hierarchy", "hierarchy_of"]
 
@@ -13,7 +14,7 @@ __all__ = ["Hierarchy", "hierarchy_of"]
 class Hierarchy:
     r"""Encoder and decoder of a ladder, group by group.
 
-    $$q(z|x) = \prod_l q(z_l | z_{<l}, x), \quad p(z) = N(0, I)$$
+    $$q(z|x) = \prod_l q(z_l | z_{<l}, x)$$
 
     Each posterior is a Gaussian, whose mean and log-variance the encoder reads from its features
     and from the decoder's state, which the groups before have made.
@@ -68,7 +69,7 @@ class Hierarchy:
 
 
 def hierarchy_of(
-    encoder: keras.Model, decoder: keras.Model, objective: Objective
+    encoder: keras.Model, decoder: keras.Model, prior: Prior, objective: Objective
 ) -> Hierarchy | None:
     """How they work together where latents come in groups; None where all are in one.
 
@@ -81,9 +82,13 @@ def hierarchy_of(
     if objective.mean_of_draws > 1:
         raise ValueError("`mean_of_draws` is for latents in one group, and this model has several.")
     try:
-        return Hierarchy(encoder, decoder)
+        ladder = Hierarchy(encoder, decoder)
     except ValueError:
         raise ValueError(
             "An encoder with several inputs must be a ladder's, and the decoder must be too: see "
             "kvae.build_encoder(…, 'ladder')."
         ) from None
+    if isinstance(objective, ELBO) and (objective.free_bits or objective.fine_beta != 1):
+        nothing = ops.zeros((1, prior.latent_dim))
+        prior.kl_by_group(nothing, nothing, nothing, ladder.sizes)  # or a ValueError
+    return ladder

@@ -18,7 +18,7 @@ from kvae.model.scoring import Scoring
 from kvae.model.start import start_at_mean
 from kvae.noise import StepSeeds, normal
 from kvae.objectives import ELBO, Objective, Terms
-from kvae.parts import Fixed, arguments_of, attributes_of_layers
+from kvae.parts import Fixed, arguments_of, attributes_of_layers, with_nested
 from kvae.priors import Prior, StandardNormal
 from kvae.recipe import Recipe
 from kvae.version import __version__
@@ -108,10 +108,11 @@ class VAE(Fixed, Scoring):
         self.trackers = {
             name: keras.metrics.Mean(name=name) for name in ("reconstruction", "kl", "elbo")
         }
-        for part in (self.likelihood, self.prior, self.objective):
-            part.owners.add(self)
+        for whole in (self.likelihood, self.prior, self.objective):
+            for part in with_nested(whole):
+                part.owners.add(self)
         # Out of sight of Keras, which would save it with the model.
-        ladder = hierarchy_of(encoder, decoder, objective)
+        ladder = hierarchy_of(encoder, decoder, prior, objective)
         self.kept = types.SimpleNamespace(generator=None, means=None, hierarchy=ladder)
 
         self.card = {
@@ -247,10 +248,11 @@ class VAE(Fixed, Scoring):
     def __setattr__(self, name: str, value: Any) -> None:
         """Hands on what belongs to a part, which sets it or says why not."""
         if self.is_fixed and name not in arguments_of(type(self)) | attributes_of_layers():
-            for part in (self.objective, self.likelihood, self.prior):
-                if name in arguments_of(type(part)):
-                    setattr(part, name, value)
-                    return
+            for whole in (self.objective, self.likelihood, self.prior):
+                for part in with_nested(whole):
+                    if name in arguments_of(type(part)):
+                        setattr(part, name, value)
+                        return
             if name in arguments_of(ELBO):
                 setattr(self.objective, name, value)  # which says that it has none
         super().__setattr__(name, value)

@@ -20,7 +20,7 @@ from kvae.model.generator import build_generator
 from kvae.model.hierarchy import Hierarchy
 from kvae.model.keras_model import KerasModel
 from kvae.objectives import repeated
-from kvae.parts import check_seed, check_temperature, checked_integer
+from kvae.parts import check_seed, check_temperature, checked_integer, is_integer
 from kvae.priors import Prior
 from kvae.recipe import Recipe
 
@@ -190,7 +190,7 @@ class Verbs(KerasModel):
         return self.decode(self.of_groups(mean, groups), batch_size)
 
     def of_groups(self, latents: Any, groups: int | None = None) -> np.ndarray:
-        """Latents whose groups after so many are at the mean of the prior.
+        """Latents whose groups after so many are what noise of zero becomes: the prior's middle.
 
         Args:
             latents: (count, latent).
@@ -202,7 +202,7 @@ class Verbs(KerasModel):
         latents = np.asarray(as_array(latents), "float32")
         if groups is None:
             return latents
-        if isinstance(groups, bool) or groups not in range(len(self.groups) + 1):
+        if not is_integer(groups) or groups not in range(len(self.groups) + 1):
             raise ValueError(
                 f"`groups` must be an integer in 0…{len(self.groups)}. Received: groups={groups!r}"
             )
@@ -249,9 +249,9 @@ class Verbs(KerasModel):
         for one in temperature:
             check_temperature(one)
         if len(temperature) != len(self.groups):
+            each = f", or one for each of {len(self.groups)} groups" * (len(self.groups) > 1)
             raise ValueError(
-                f"`temperature` must be one number, or one for each of {len(self.groups)} groups. "
-                f"Received: {len(temperature)} numbers"
+                f"`temperature` must be one number{each}. Received: {len(temperature)} numbers"
             )
         return np.repeat(np.asarray(temperature, "float32"), self.groups)
 
@@ -282,7 +282,8 @@ class Verbs(KerasModel):
         """What each latent says of these images: (latent,), nats, averaged over the images.
 
         The share of each latent in the KL where the prior takes them one by one, as N(0, I) does;
-        otherwise see `Prior.kl_per_latent`.
+        otherwise see `Prior.kl_per_latent`. Where latents come in groups each posterior is the one
+        at the means of the groups before it.
 
         Args:
             images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1]; grey ones

@@ -1,8 +1,8 @@
 """Ladder: latents in groups, the first for the whole image, each further one for finer parts of it.
 
 The decoder goes from the first group to the last. What the groups above have made, its state, says
-how much a latent counts: each is multiplied by a gate that is read from the state. So all latents
-are drawn from N(0, I), and those of a group are nevertheless spread as the groups above will have
+how much a latent counts: each is multiplied by a gate that is read from the state. So latents after
+the first group are drawn from N(0, I), and are nevertheless spread as the groups above will have
 it. The encoder goes from the image up, and reads the posterior of a group from its features and
 from the decoder's state. Both are made of smaller models, whose names a model of groups goes by.
 """
@@ -56,7 +56,7 @@ def groups_of(
         image_shape: (height, width, channels).
         groups: Of each, from the first: the places along the shorter side, a power of two that does
             not fall, and the latents at each place. Those that are too fine for the images, more
-            than half of the shorter side, are left out.
+            than half of the shorter side, are left out; the first is then as fine as can be.
 
     Raises:
         ValueError: If they are no such numbers.
@@ -64,17 +64,15 @@ def groups_of(
     unit = short_side(image_shape)
     sides = [side for side, _ in groups]
     powers = all(isinstance(side, int) and side > 0 and not side & (side - 1) for side in sides)
-    if not sides or not powers or sides != sorted(sides) or sides[0] * 2 > unit:
+    if not sides or not powers or sides != sorted(sides):
         raise ValueError(
-            "`groups` must be pairs of a side, a power of two that does not fall and is first at "
-            f"most half of {unit}, and of channels. Received: {groups}"
+            "`groups` must be pairs of a side, a power of two that does not fall, and of channels. "
+            f"Received: {groups}"
         )
     rows, columns = (-(-length // unit) for length in image_shape[:2])
-    return [
-        Group(side * rows, side * columns, channels)
-        for side, channels in groups
-        if side * 2 <= unit
-    ]
+    kept = [(side, channels) for side, channels in groups if side * 2 <= unit]
+    kept = kept or [(unit // 2, groups[0][1])]
+    return [Group(side * rows, side * columns, channels) for side, channels in kept]
 
 
 def checked_groups(
@@ -91,7 +89,8 @@ def checked_groups(
     if count != latent_dim:
         sizes = " + ".join(str(group.size) for group in found)
         raise ValueError(
-            f"The groups have {sizes} = {count} latents. Received: latent_dim={latent_dim}"
+            f"The groups have {sizes} = {count} latents. Received: latent_dim={latent_dim}. Leave "
+            "it out, or change the groups."
         )
     return found
 

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from kvae.objectives.objective import Objective, checked
-from kvae.objectives.terms import Terms, averaged
+from kvae.objectives.terms import Terms
 from kvae.parts import checked_integer
 
 __all__ = ["ELBO"]
@@ -19,7 +19,8 @@ class ELBO(Objective):
     $$-\mathbb{E}_{q(z|x)} \log p(x|z) + \beta \, D_{KL}(q(z|x) \,\|\, p(z))$$
 
     with one draw of z for each image, or the mean over `samples`. At β = 1 it is a bound on
-    −log p(x). The loss is `reconstruction + beta · kl` at every step, unless bits are free.
+    −log p(x). The loss is `reconstruction + beta · kl` at every step, unless bits are free or fine
+    groups cost more.
 
     Args:
         beta: The weight of the KL term. It can be assigned to.
@@ -27,13 +28,14 @@ class ELBO(Objective):
             assigned to.
         free_bits: So many nats of each latent cost nothing in training: its KL, averaged over the
             batch, counts as this where it is less. Where the prior ties latents together (a flow)
-            it holds for all of them at once: `free_bits` times their number. Not at test time.
+            it holds for all of them at once: `free_bits` times their number; and where latents come
+            in groups for each group at once. Not at test time.
         samples: Draws of z for each image: the same bound, with less noise.
         fine_beta: Where latents come in groups, the weight of the KL of those after the first, as a
             multiple of the other, when training begins: what can be told by the first groups is,
             before the fine ones may. It falls to 1, from group to group; not at test time.
         fine_steps: Over this many training steps it does, for the last group; for those before in
-            proportionately less.
+            proportionately less. 0: it is 1 from the beginning.
         mean_of_draws: With 2 or more, z is the mean of so many draws from the posterior, while the
             KL term stays that of one. The loss is then no bound; it is here to compare with
             figures that others obtained so.
@@ -81,15 +83,16 @@ class ELBO(Objective):
 
     def loss(self, terms: Terms, training: bool = True) -> Any:
         """−ELBO of one batch: a float32 scalar, nats per image."""
-        if training and self.fine_beta != 1 and len(terms.groups) > 1:
-            kl = self.weighted(terms)
+        fine = self.fine_beta != 1 and self.fine_steps > 0
+        if training and len(terms.groups) > 1 and (fine or self.free_bits):
+            kl = self.of_groups(terms)
         else:
             kl = terms.mean_of(terms.kl)
             if self.free_bits and training:
                 kl = self.beyond_free_bits(kl, terms)
         return terms.mean_of(terms.reconstruction) + self.kl_weight(training) * kl
 
-    def weighted(self, terms: Terms) -> Any:
+    def of_groups(self, terms: Terms) -> Any:
         """The mean KL that counts, where that of fine groups counts more at first: a scalar."""
         total = 0.0
         last = len(terms.groups) - 1
@@ -109,7 +112,6 @@ class ELBO(Objective):
         if not terms.prior.closed_form:
             return ops.maximum(kl, free * mean.shape[-1])
         each = terms.prior.kl_per_latent(mean, log_variance)
-        each = averaged(each, terms.samples) if terms.of_draws else each
         each = ops.mean(ops.reshape(terms.weight, (-1, 1)) * each, axis=0)
         return ops.sum(ops.maximum(each, free))
 

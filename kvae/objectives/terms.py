@@ -1,6 +1,7 @@
 """Terms: what a batch's pass through a model gave, and what it costs; in nats per image."""
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -91,9 +92,19 @@ class Terms:
         """
         z = self.z if z is None else z
         parameters = self.parameters if parameters is None else parameters
-        log_ratio = self.prior.log_ratio(self.mean, self.log_variance, z)
+        if self.of_draws:  # whose gradient goes through mean and log-variance too
+            log_posterior = log_normal(z, self.mean, self.log_variance)
+            log_ratio = log_posterior - self.prior.log_prob(z)
+        else:
+            log_ratio = self.prior.log_ratio(self.mean, self.log_variance, z)
         log_prob = self.likelihood.log_prob(self.observed, parameters)
         return ops.reshape(log_prob - beta * log_ratio, (-1, self.samples))
+
+
+def log_normal(z: Any, mean: Any, log_variance: Any) -> Any:
+    """Log-density of each row of z under N(mean, exp(log_variance)): (batch,), float32, nats."""
+    squares = ops.square(z - mean) * ops.exp(-log_variance)
+    return -0.5 * ops.sum(squares + log_variance + math.log(2 * math.pi), axis=-1)
 
 
 def repeated(tensor: Any, samples: int) -> Any:

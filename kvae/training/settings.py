@@ -12,7 +12,6 @@ import keras
 from kvae import likelihoods, objectives, priors
 from kvae.data import Dataset, Fitting, reduced, refitted, resized
 from kvae.model import VAE
-from kvae.model.build import latents_of
 from kvae.recipe import OWNED, Recipe
 from kvae.training.choice import likelihood_for
 
@@ -40,7 +39,6 @@ def completed(recipe: Recipe, dataset: Dataset) -> Recipe:
         own = dataclasses.asdict(dataset.fitting)
         chosen |= {name: own[name] for name in own if getattr(recipe, name) is None}
     return recipe.replaced(
-        latent_dim=latents_of(recipe, dataset.image_shape),
         epochs=recipe.epochs or default_epochs(len(dataset.train), recipe),
         precision=recipe.precision or keras.config.dtype_policy().name,
         **chosen,

@@ -109,7 +109,7 @@ class Warnings(keras.callbacks.Callback):
         if self.latents.history.get("epoch", [0])[-1] == epoch + 1:
             kl = [row[-1] for name, row in self.latents.history.items() if name != "epoch"]
             if len(self.model.groups) > 1:
-                self.note(check_groups(np.array(kl)), after)
+                self.note(check_groups(np.array(kl), not self.model.prior.closed_form), after)
             else:
                 total = logs.get("val_kl", logs.get("kl"))
                 self.note(check_latents(np.array(kl), beta, warmup, total=total), after)
