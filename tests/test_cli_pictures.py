@@ -140,7 +140,7 @@ def test_every_path_goes_to_another_class(model, monkeypatch):
         (["interpolate", "--start", "1"], 2, "--start and --end go in pairs"),
         (["interpolate", "--start", "1", "--end", "9"], 1, "There is no class 9 in bars"),
         (["interpolate", "--steps", "1"], 2, "1 is not in the range"),
-        (["latent", "--show", "plane"], 1, "The plane needs a model of 2 latents"),
+        (["latent", "--show", "plane"], 1, "The plane needs 2 latents"),
         (["latent", "--show", "umap"], 2, "'umap' is not one of"),
         (["curves", "--show", "latents"], 1, "nothing to draw for 'latents'"),
         (["curves", "--model", "no.keras"], 1, "There is no history at no/history.csv"),

@@ -580,3 +580,13 @@ def test_a_decoder_without_a_bias_cannot_start_at_the_mean(images):
     vae = kvae.VAE(kvae.build_encoder(SHAPE, 3, width=8, depth=1), decoder)
     with pytest.raises(ValueError, match="no bias for each value or channel"):
         vae.start_at_mean(images)
+
+
+def test_large_images_are_held_a_few_at_a_time(fixed_vae, monkeypatch):
+    assert fixed_vae.at_a_time() == 1000 and fixed_vae.at_a_time(most=5000) == 5000
+    monkeypatch.setattr("kvae.model.verbs.VALUES_DECODED", 64 * 10)
+    assert fixed_vae.at_a_time() == 10 and fixed_vae.at_a_time(7) == 7
+    few = fixed_vae.generate(23, seed=0)
+    monkeypatch.setattr("kvae.model.verbs.VALUES_DECODED", 63)
+    assert fixed_vae.at_a_time() == 1
+    np.testing.assert_allclose(fixed_vae.generate(23, seed=0), few, atol=1e-6)

@@ -154,7 +154,7 @@ def test_principal_components_are_uncorrelated_and_ordered_by_variance():
 
 
 @pytest.mark.parametrize(
-    "count, method, what", [(9, "plane", "needs a model of 2 latents"), (9, "umap", "tsne, pca"),
+    "count, method, what", [(9, "plane", "The plane needs 2 latents"), (9, "umap", "tsne, pca"),
                             (2, "pca", "at least 3 images")]
 )  # fmt: skip
 def test_latent_refuses_what_it_cannot_draw(fixed_vae, images, count, method, what):

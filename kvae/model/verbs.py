@@ -26,6 +26,8 @@ from kvae.recipe import Recipe
 
 __all__ = ["Verbs"]
 
+VALUES_DECODED = 2**25  # of the likelihood's parameters: 128 MB, some five times over
+
 
 class Verbs(KerasModel):
     """A model that encodes, decodes and generates images."""
@@ -121,7 +123,18 @@ class Verbs(KerasModel):
         paths = paths_of(images)
         return self.check(read_pictures(paths, self.fitting) if paths else images)
 
-    def encode(self, images: Any, batch_size: int = 1000) -> tuple[np.ndarray, np.ndarray]:
+    def at_a_time(self, batch_size: int | None = None, most: int = 1000) -> int:
+        """How many images are held on the device at a time: so many, or fewer of large ones.
+
+        Args:
+            batch_size: What the user asks for; None: what fits.
+            most: Of those that fit.
+        """
+        if batch_size is not None:
+            return batch_size
+        return max(1, min(most, VALUES_DECODED // math.prod(self.decoder.output_shape[1:])))
+
+    def encode(self, images: Any, batch_size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """The posterior of each image.
 
         Nothing is drawn: under dynamic binarisation pixels are thresholded at one half here.
@@ -130,34 +143,36 @@ class Verbs(KerasModel):
             images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1]; grey ones
                 may be (count, height, width). An array, a tensor of any framework, or a list; or
                 paths of picture files, see `taken`.
-            batch_size: How many are held on the device at a time.
+            batch_size: How many are held on the device at a time; None: see `at_a_time`.
 
         Returns:
             `mean` and `log_variance`, each (count, latent), float32.
         """
         images = self.taken(images)
-        return tuple(in_batches(self._encode_batch, images, batch_size))
+        return tuple(in_batches(self._encode_batch, images, self.at_a_time(batch_size)))
 
     def encode_observed(
-        self, observed: np.ndarray, batch_size: int = 1000
+        self, observed: np.ndarray, batch_size: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """The posterior of images as they were observed, so that nothing is done to them here.
 
         Args:
             observed: (count, height, width, channels), float32 in [0, 1]; `call` gives such.
-            batch_size: How many are held on the device at a time.
+            batch_size: How many are held on the device at a time; None: see `at_a_time`.
 
         Returns:
             `mean` and `log_variance`, each (count, latent), float32.
         """
-        return tuple(in_batches(self._encode_observed_batch, as_array(observed), batch_size))
+        return tuple(
+            in_batches(self._encode_observed_batch, as_array(observed), self.at_a_time(batch_size))
+        )
 
-    def decode(self, latents: Any, batch_size: int = 1000) -> np.ndarray:
+    def decode(self, latents: Any, batch_size: int | None = None) -> np.ndarray:
         """The expected image of each row of latents.
 
         Args:
             latents: (count, latent), an array, a tensor of any framework, or a list.
-            batch_size: How many are held on the device at a time.
+            batch_size: How many are held on the device at a time; None: see `at_a_time`.
 
         Returns:
             (count, height, width, channels), float32 in [0, 1].
@@ -169,17 +184,17 @@ class Verbs(KerasModel):
                 f"Received: shape {latents.shape}"
             )
         self.check_room(len(latents))
-        return in_batches(self._decode_batch, latents, batch_size)
+        return in_batches(self._decode_batch, latents, self.at_a_time(batch_size))
 
     def reconstruct(
-        self, images: Any, batch_size: int = 1000, groups: int | None = None
+        self, images: Any, batch_size: int | None = None, groups: int | None = None
     ) -> np.ndarray:
         """Decodes each image's posterior mean: (count, height, width, channels), float32 in [0, 1].
 
         Args:
             images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1]; grey ones
                 may be (count, height, width). An array, a tensor of any framework, or a list.
-            batch_size: How many are held on the device at a time.
+            batch_size: How many are held on the device at a time; None: see `at_a_time`.
             groups: So many groups of latents, from the first, are those of the images; the others
                 are at the mean of the prior. So it shows what each group holds. None: all.
 
@@ -224,8 +239,8 @@ class Verbs(KerasModel):
             seed: The same seed, the same images, on the same backend; None: others each time.
             temperature: Multiplies the noise that latents are made of: below 1 safer and more
                 alike, above 1 wilder. One for all, or one for each group of latents.
-            batch_size: How many are held on the device at a time; None: 1,000, or up to 5,000 where
-                images are small and nothing convolves.
+            batch_size: How many are held on the device at a time; None: see `at_a_time`, but up to
+                5,000 where nothing convolves.
 
         Returns:
             (count, height, width, channels), float32 in [0, 1].
@@ -236,9 +251,7 @@ class Verbs(KerasModel):
         warmth = self.temperatures(temperature)
         self.check_room(count)
         noise = warmth * ops.convert_to_numpy(self.prior.noise(count, seed))
-        if batch_size is None:
-            many = 2**25 // (4 * math.prod(self.image_shape))
-            batch_size = 1000 if self.convolves() else min(max(many, 1000), 5000)
+        batch_size = self.at_a_time(batch_size, 1000 if self.convolves() else 5000)
         return in_batches(self._generate_batch, noise, batch_size)
 
     def temperatures(self, temperature: float | Sequence[float]) -> Any:
@@ -278,7 +291,7 @@ class Verbs(KerasModel):
             "Ask for fewer at a time.",
         )
 
-    def kl_per_latent(self, images: Any, batch_size: int = 1000) -> np.ndarray:
+    def kl_per_latent(self, images: Any, batch_size: int | None = None) -> np.ndarray:
         """What each latent says of these images: (latent,), nats, averaged over the images.
 
         The share of each latent in the KL where the prior takes them one by one, as N(0, I) does;
@@ -288,7 +301,7 @@ class Verbs(KerasModel):
         Args:
             images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1]; grey ones
                 may be (count, height, width). An array, a tensor of any framework, or a list.
-            batch_size: How many are held on the device at a time.
+            batch_size: How many are held on the device at a time; None: see `at_a_time`.
         """
         mean, log_variance = map(ops.convert_to_tensor, self.encode(images, batch_size))
         kl = self.prior.kl_per_latent(mean, log_variance)
