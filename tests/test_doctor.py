@@ -255,7 +255,8 @@ def test_the_command_takes_a_model_by_name_and_prints_json(model):
     result = call("doctor", "mine.keras", "--json", "--out", "new/page.png")
     page = json.loads(result.stdout)
     assert {finding["name"] for finding in page["findings"]} == set(checks.NAMES) - {
-        "decoder scale"
+        "decoder scale",
+        "groups",
     }
     assert page["numbers"]["kl"] >= 0 and pathlib.Path("new/page.png").exists()
     assert "no history" in str(page["findings"])

@@ -200,7 +200,7 @@ def test_a_setting_of_ones_own_is_heard_in_the_next_step(make_vae, images):
 
 
 @keras.saving.register_keras_serializable("tests")
-class Shifted(kvae.StandardNormal):
+class Costlier(kvae.StandardNormal):
     """N(0, I) whose KL has so much added: the setting `extra`."""
 
     def __init__(self, latent_dim, extra=0.0, **kwargs):
@@ -220,7 +220,7 @@ class Shifted(kvae.StandardNormal):
 
 
 def test_a_setting_of_a_prior_among_others_is_heard_in_the_next_step(make_vae, images):
-    prior = kvae.Blockwise([kvae.StandardNormal(1), Shifted(2)])
+    prior = kvae.Blockwise([kvae.StandardNormal(1), Costlier(2)])
     vae = make_vae(prior=prior)
     vae.compile(keras.optimizers.SGD(0.0))
     found = []

@@ -67,7 +67,7 @@ def test_what_belongs_to_a_part_goes_with_it(preset, changes, gone):
         ({"epochs": True}, "`epochs` must be an integer"),
         ({"batch_size": 0}, "`batch_size` must be an integer of at least 1"),
         ({"batch_size": "64"}, "`batch_size` must be an integer of at least 1"),
-        ({"latent_dim": None}, "`latent_dim` must be an integer"),
+        ({"batch_size": None}, "`batch_size` must be an integer"),
         ({"learning_rate": 0.0}, "`learning_rate` must be a finite number above 0"),
         ({"learning_rate": float("nan")}, "`learning_rate` must be a finite number above 0"),
         ({"beta": -1}, "`beta` must be a finite number of at least 0"),
