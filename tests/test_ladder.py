@@ -14,6 +14,7 @@ from kvae.data.values import as_array
 from kvae.diagnosis import check_groups
 from kvae.diagnosis.look import looked_at
 from kvae.networks.ladder import groups_of
+from kvae.training.callbacks.watching import Warnings
 
 pytestmark = pytest.mark.every_backend
 
@@ -273,6 +274,24 @@ def test_a_flow_over_several_groups_has_no_kl_of_each():
     for objective in (kvae.ELBO(fine_beta=5, fine_steps=10), kvae.ELBO(free_bits=0.1)):
         with pytest.raises(ValueError, match="ties the latents of 3 groups together"):
             kvae.VAE(one.encoder, one.decoder, one.likelihood, kvae.RealNVP(27), objective)
+
+
+def test_a_preset_takes_a_flow_over_all_groups():
+    less = {"groups": ((1, 8), (4, 1)), "channels": 4}
+    recipe = kvae.presets.get("ladder").replaced(network_arguments=less)
+    vae = kvae.VAE.from_preset(recipe, (8, 8, 1), prior=kvae.RealNVP(24, couplings=2))
+    terms = vae.terms(vae(np.zeros((2, 8, 8, 1), "uint8"), training=True), training=True)
+    assert np.isfinite(float(as_array(vae.objective.loss(terms))))
+
+
+@pytest.mark.parametrize("fine_steps, warned", [(1000, False), (0, True)])
+def test_a_group_that_is_yet_to_open_is_not_warned_of(images, monkeypatch, fine_steps, warned):
+    monkeypatch.setattr("kvae.training.callbacks.watching.SETTLING", 0)
+    vae = ladder(objective=kvae.ELBO(fine_beta=100, fine_steps=fine_steps))
+    latents = kvae.LatentKL(images)
+    warnings = Warnings(latents)
+    vae.fit(images, epochs=2, batch_size=32, verbose=0, callbacks=[latents, warnings])
+    assert [finding.name for finding in warnings.findings] == ["groups"] * warned
 
 
 def test_a_preset_has_a_flow_over_its_first_group(tmp_path, images):

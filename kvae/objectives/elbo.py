@@ -74,6 +74,11 @@ class ELBO(Objective):
         self.fine_beta = checked("fine_beta", fine_beta)
         self.fine_steps = checked("fine_steps", fine_steps)
 
+    @property
+    def weighs_groups(self) -> bool:
+        """Whether the KL of fine groups weighs more, or less, at first."""
+        return self.fine_beta != 1 and self.fine_steps > 0
+
     def check(self, prior: Any) -> None:
         """The mean of several draws needs a prior whose KL has a closed form."""
         if self.mean_of_draws > 1 and not prior.closed_form:
@@ -83,8 +88,7 @@ class ELBO(Objective):
 
     def loss(self, terms: Terms, training: bool = True) -> Any:
         """−ELBO of one batch: a float32 scalar, nats per image."""
-        fine = self.fine_beta != 1 and self.fine_steps > 0
-        if training and len(terms.groups) > 1 and (fine or self.free_bits):
+        if training and len(terms.groups) > 1 and (self.weighs_groups or self.free_bits):
             kl = self.of_groups(terms)
         else:
             kl = terms.mean_of(terms.kl)
