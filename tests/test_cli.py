@@ -170,7 +170,11 @@ def test_presets_lists_every_preset_with_its_settings():
     for name, preset in kvae.presets.PRESETS.items():
         (at,) = (i for i, line in enumerate(lines) if line.startswith(f"{name}: "))
         assert preset.summary in lines[at]
-        assert f"{preset.latent_dim} latents" in lines[at + 1]
+        if preset.latent_dim is None:
+            groups = len(preset.network_arguments["groups"])
+            assert f" latents in {min(groups, 6)} groups" in lines[at + 1]  # at 28×28
+        else:
+            assert f" {preset.latent_dim} latents, " in lines[at + 1]
         assert f"batch {preset.batch_size}" in lines[at + 1]
 
 
