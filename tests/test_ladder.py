@@ -11,7 +11,7 @@ from keras import ops
 
 import kvae
 from kvae.data.values import as_array
-from kvae.diagnosis import check_groups
+from kvae.diagnosis import Finding, check_groups
 from kvae.diagnosis.look import looked_at
 from kvae.networks.ladder import groups_of
 from kvae.training.callbacks.watching import Warnings
@@ -287,6 +287,8 @@ def test_a_preset_takes_a_flow_over_all_groups():
 @pytest.mark.parametrize("fine_steps, warned", [(1000, False), (0, True)])
 def test_a_group_that_is_yet_to_open_is_not_warned_of(images, monkeypatch, fine_steps, warned):
     monkeypatch.setattr("kvae.training.callbacks.watching.SETTLING", 0)
+    dead = Finding("groups", "warning", "Nothing is in group 2.", "Wait.")
+    monkeypatch.setattr("kvae.training.callbacks.watching.check_groups", lambda *_: dead)
     vae = ladder(objective=kvae.ELBO(fine_beta=100, fine_steps=fine_steps))
     latents = kvae.LatentKL(images)
     warnings = Warnings(latents)
