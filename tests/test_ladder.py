@@ -287,7 +287,7 @@ def test_a_preset_takes_a_flow_over_all_groups():
 @pytest.mark.parametrize("fine_steps, warned", [(1000, False), (0, True)])
 def test_a_group_that_is_yet_to_open_is_not_warned_of(images, monkeypatch, fine_steps, warned):
     monkeypatch.setattr("kvae.training.callbacks.watching.SETTLING", 0)
-    dead = Finding("groups", "warning", "Nothing is in group 2.", "Wait.")
+    dead = Finding("groups", "problem", "Nothing is in any group.", "Wait.")
     monkeypatch.setattr("kvae.training.callbacks.watching.check_groups", lambda *_: dead)
     vae = ladder(objective=kvae.ELBO(fine_beta=100, fine_steps=fine_steps))
     latents = kvae.LatentKL(images)
