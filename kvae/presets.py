@@ -101,7 +101,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "fine_warmup": 0.5,
     },
     "ladder-colour": {
-        "summary": "latents in two groups, for pictures in colour: sharper than conv-colour",
+        "summary": "latents in two groups, for pictures in colour that have fine parts",
         "network": "ladder",
         "latent_dim": None,
         "network_arguments": {

@@ -1,11 +1,12 @@
 """Terms: what a batch's pass through a model gave, and what it costs; in nats per image."""
 
 import functools
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from keras import ops
+
+from kvae.priors.prior import log_normal
 
 __all__ = ["Terms", "averaged", "repeated"]
 
@@ -99,12 +100,6 @@ class Terms:
             log_ratio = self.prior.log_ratio(self.mean, self.log_variance, z)
         log_prob = self.likelihood.log_prob(self.observed, parameters)
         return ops.reshape(log_prob - beta * log_ratio, (-1, self.samples))
-
-
-def log_normal(z: Any, mean: Any, log_variance: Any) -> Any:
-    """Log-density of each row of z under N(mean, exp(log_variance)): (batch,), float32, nats."""
-    squares = ops.square(z - mean) * ops.exp(-log_variance)
-    return -0.5 * ops.sum(squares + log_variance + math.log(2 * math.pi), axis=-1)
 
 
 def repeated(tensor: Any, samples: int) -> Any:

@@ -9,7 +9,7 @@ from keras import ops
 
 from kvae.parts import Part, checked_integer
 
-__all__ = ["Prior", "parted"]
+__all__ = ["Prior", "log_normal", "parted"]
 
 
 class Prior(Part):
@@ -94,9 +94,7 @@ class Prior(Part):
         """
         mean, log_variance, z = (ops.cast(x, "float32") for x in (mean, log_variance, z))
         mean, log_variance = ops.stop_gradient(mean), ops.stop_gradient(log_variance)
-        squares = ops.square(z - mean) * ops.exp(-log_variance)
-        log_posterior = -0.5 * ops.sum(squares + log_variance + math.log(2 * math.pi), axis=-1)
-        return log_posterior - self.log_prob(z, **given(context))
+        return log_normal(z, mean, log_variance) - self.log_prob(z, **given(context))
 
     def kl(self, mean: Any, log_variance: Any, z: Any, context: Any = None) -> Any:
         """Divergence of N(mean, exp(log_variance)) from the prior, estimated from one draw.
@@ -163,6 +161,12 @@ class Prior(Part):
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {**super().get_config(), "latent_dim": self.latent_dim}
+
+
+def log_normal(z: Any, mean: Any, log_variance: Any) -> Any:
+    """Log-density of each row of z under N(mean, exp(log_variance)): (batch,), float32, nats."""
+    squares = ops.square(z - mean) * ops.exp(-log_variance)
+    return -0.5 * ops.sum(squares + log_variance + math.log(2 * math.pi), axis=-1)
 
 
 def parted(tensor: Any, sizes: Sequence[int]) -> list[Any]:
