@@ -81,7 +81,7 @@ def evaluate(
                 importance_samples=importance_samples,
                 samples=samples,
                 seed=seed,
-                verbose=not quiet,
+                verbose=not quiet and sys.stderr.isatty(),
             )
     first, *others = found
     differences = {name: kvae.compare(found[name], found[first]) for name in others}

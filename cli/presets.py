@@ -25,7 +25,7 @@ def presets() -> None:
             f"    {vae.count_params():,} parameters at {size}×{size}, {vae.latent_dim} "
             f"latents{groups}, "
             f"prior {preset.prior}, {preset.likelihood}; batch {preset.batch_size}, "
-            f"{preset.schedule} learning rate "
+            f"{preset.optimizer.capitalize()}, {preset.schedule} learning rate "
             f"{preset.learning_rate:g}, {epochs}"
         )
         if preset.expect:

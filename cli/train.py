@@ -39,6 +39,7 @@ OF_THE_MOMENT = (
 SETTINGS = (
     "batch_size",
     "learning_rate",
+    "optimizer",
     "latent_dim",
     "beta",
     "likelihood",
@@ -103,7 +104,7 @@ SETTINGS = (
     "--keep-optimizer/--drop-optimizer",
     default=True,
     show_default=True,
-    help="Whether the file has the optimizer's state, to train further: two thirds of its size.",
+    help="Whether the file has the optimizer's state, to train further: half of its size or more.",
 )
 @click.option(
     "--resume",
@@ -167,7 +168,7 @@ def train(
             recipe,
             out=out,
             resume=resume,
-            verbose=0 if quiet else "auto",
+            verbose=0 if quiet else 1 if sys.stderr.isatty() else 2,  # a file has a line an epoch
             notes={"command": command},
             **settings,
         )

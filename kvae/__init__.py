@@ -28,6 +28,7 @@ from kvae.likelihoods import (
     LogisticMixture,
 )
 from kvae.model import VAE, Scores, build_generator, load
+from kvae.muon import Muon
 from kvae.networks import Network, build_decoder, build_encoder
 from kvae.objectives import ELBO, ImportanceWeighted, Objective
 from kvae.priors import Blockwise, Prior, RealNVP, StandardNormal
@@ -49,6 +50,7 @@ __all__ = [
     "LatentKL",
     "Likelihood",
     "LogisticMixture",
+    "Muon",
     "Network",
     "Objective",
     "Prior",

@@ -65,10 +65,12 @@ class Recipe:
         {}, "Arguments of the network: widths, depths, channels.", option=False
     )
     latent_dim: int | None = setting(
-        40,
-        "Number of latents; of a ladder that of its groups, where it is not given.",
+        None,
+        "Number of latents.",
+        kind=int,
         least=1,
         varies=True,
+        shown="40, of a ladder those of its groups",
     )
     likelihood: str = setting(
         "auto",
@@ -159,7 +161,15 @@ class Recipe:
         option=False,
     )
     batch_size: int = setting(64, "Images in one update.", least=1, varies=True)
-    learning_rate: float = setting(3e-3, "Peak learning rate of Adam.", above=0, varies=True)
+    optimizer: str = setting(
+        "adam",
+        "Adam, or Muon, which learns more by each update, and takes longer for it.",
+        choices=("adam", "muon"),
+        varies=True,
+    )
+    learning_rate: float = setting(
+        3e-3, "Peak learning rate of the optimizer.", above=0, varies=True
+    )
     schedule: str = setting(
         "cosine",
         "Learning rate: a cosine after a short rise, constant, or halved when the loss of the "

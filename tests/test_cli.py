@@ -170,12 +170,12 @@ def test_presets_lists_every_preset_with_its_settings():
     for name, preset in kvae.presets.PRESETS.items():
         (at,) = (i for i, line in enumerate(lines) if line.startswith(f"{name}: "))
         assert preset.summary in lines[at]
-        if preset.latent_dim is None:
+        if preset.network == "ladder":
             groups = len(preset.network_arguments["groups"])
             assert f" latents in {min(groups, 6)} groups" in lines[at + 1]  # at 28×28
         else:
-            assert f" {preset.latent_dim} latents, " in lines[at + 1]
-        assert f"batch {preset.batch_size}" in lines[at + 1]
+            assert f" {preset.latent_dim or 40} latents, " in lines[at + 1]
+        assert f"batch {preset.batch_size}, {preset.optimizer.capitalize()}, " in lines[at + 1]
 
 
 @pytest.mark.parametrize("backend", ["theano", "openvino"])

@@ -16,6 +16,7 @@ FLOORS = [
     {
         "data": set(),
         "files": set(),
+        "muon": set(),
         "networks": set(),
         "noise": set(),
         "parts": set(),

@@ -18,7 +18,7 @@ from kvae.training.callbacks.watching import Warnings
 
 pytestmark = pytest.mark.every_backend
 
-ARGUMENTS = {"groups": ((1, 3), (2, 2), (4, 1)), "channels": 4}
+ARGUMENTS = {"groups": ((1, 3), (2, 2), (4, 1)), "channels": 4, "width": 16}
 SIZES = (3, 8, 16)
 
 
@@ -60,12 +60,12 @@ def numbers(tensors):
 @pytest.mark.parametrize(
     "image_shape, groups, shapes",
     [
-        ((28, 28, 1), ((1, 4), (8, 2)), [(1, 1, 4), (8, 8, 2)]),
-        ((64, 48, 3), ((1, 4), (16, 1)), [(1, 1, 4), (16, 16, 1)]),
-        ((40, 100, 3), ((1, 4), (4, 3), (4, 1)), [(1, 2, 4), (4, 8, 3), (4, 8, 1)]),
-        ((9, 5, 2), ((2, 1),), [(4, 2, 1)]),
+        ((28, 28, 1), ((1, 4), (8, 2)), [(1, 1, 4), (7, 7, 2)]),
+        ((64, 48, 3), ((1, 4), (16, 1)), [(1, 1, 4), (16, 12, 1)]),
+        ((40, 100, 3), ((1, 4), (4, 3), (4, 1)), [(1, 2, 4), (3, 7, 3), (3, 7, 1)]),
+        ((9, 5, 2), ((2, 1),), [(3, 2, 1)]),
         ((8, 8, 1), ((2, 1), (8, 2)), [(2, 2, 1)]),
-        ((6, 8, 1), ((8, 4), (16, 2)), [(4, 4, 4)]),
+        ((6, 8, 1), ((8, 4), (16, 2)), [(3, 4, 4)]),
     ],
 )
 def test_groups_lie_on_grids_and_images_of_any_shape_come_out(image_shape, groups, shapes):
@@ -75,6 +75,53 @@ def test_groups_lie_on_grids_and_images_of_any_shape_come_out(image_shape, group
     assert vae.groups == tuple(math.prod(shape) for shape in shapes)
     assert vae.image_shape == image_shape
     assert vae.generate(2, seed=0).shape == (2, *image_shape)
+
+
+@pytest.mark.parametrize("shape", [(30, 30, 1), (29, 45, 1), (28, 28, 1)])
+@pytest.mark.parametrize("arguments", [{"patch": 4}, {"patch": 8}, {"squeeze": 0}, {"depth": 0}])
+def test_what_one_half_halves_the_other_doubles(shape, arguments):
+    vae = ladder(kvae.Gaussian(0.1), shape, groups=((1, 2), (4, 1)), channels=4, **arguments)
+    assert vae.generate(2, seed=0).shape == (2, *shape)
+    features = vae.encoder.get_layer("bottom_up")(np.zeros((1, *shape), "float32"))
+    grid = tuple(keras.tree.flatten(features)[1].shape[1:3])
+    assert grid == (-(-shape[0] // 8), -(-shape[1] // 8))
+
+
+@pytest.mark.parametrize("patch", [2, 4, 8])
+def test_a_place_has_a_say_on_the_pixels_that_it_sees(patch):
+    """Images of 30 pixels are those of 32 that lack two at the right and at the bottom."""
+    arguments = {"groups": ((4, 1),), "channels": 2, "depth": 0, "patch": patch}
+    rng = np.random.default_rng(0)
+    images = np.full((1, 32, 32, 1), 0.5, "float32")  # what padding is taken for
+    images[:, :30, :30] = rng.uniform(size=(1, 30, 30, 1))
+    z = rng.normal(size=(1, 16)).astype("float32")
+    found, weights = [], None
+    for side in (30, 32):
+        encoder = kvae.build_encoder((side, side, 1), 16, "ladder", **arguments)
+        decoder = kvae.build_decoder((side, side, 1), 16, "ladder", **arguments)
+        if weights is not None:
+            encoder.set_weights(weights[0])
+            decoder.set_weights(weights[1])
+        weights = encoder.get_weights(), decoder.get_weights()
+        mean = as_array(encoder(images[:, :side, :side])[0])
+        found.append((mean, as_array(decoder(z))[:, :24, :24]))
+    for one, other in zip(*found, strict=True):
+        assert np.abs(one).max() > 1e-3
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize("side, normed", [(128, False), (136, True)])
+def test_only_features_of_large_images_are_normalised(side, normed):
+    latents = 16 if side == 128 else 9
+    encoder = kvae.build_encoder((side, side, 1), latents, "ladder", groups=((4, 1),), channels=2)
+    names = [layer.name for layer in encoder.get_layer("posterior_1").layers]
+    assert ("norm" in names) == normed
+
+
+@pytest.mark.parametrize("patch", [0, 1, 3, 6])
+def test_a_patch_that_is_no_power_of_two_is_refused(patch):
+    with pytest.raises(ValueError, match="`patch` must be a power of two"):
+        kvae.build_encoder((28, 28, 1), 27, "ladder", **{**ARGUMENTS, "patch": patch})
 
 
 @pytest.mark.parametrize("groups", [(), ((3, 1),), ((4, 1), (2, 1)), ((0, 1),)])
@@ -278,7 +325,7 @@ def test_a_flow_over_several_groups_has_no_kl_of_each():
 
 def test_a_preset_takes_a_flow_over_all_groups():
     less = {"groups": ((1, 8), (4, 1)), "channels": 4}
-    recipe = kvae.presets.get("ladder").replaced(network_arguments=less)
+    recipe = kvae.presets.get("ladder-colour").replaced(network_arguments=less)
     vae = kvae.VAE.from_preset(recipe, (8, 8, 1), prior=kvae.RealNVP(24, couplings=2))
     terms = vae.terms(vae(np.zeros((2, 8, 8, 1), "uint8"), training=True), training=True)
     assert np.isfinite(float(as_array(vae.objective.loss(terms))))
@@ -298,7 +345,10 @@ def test_a_group_that_is_yet_to_open_is_not_warned_of(images, monkeypatch, fine_
 
 def test_a_preset_has_a_flow_over_its_first_group(tmp_path, images):
     less = {"groups": ((1, 8), (4, 1)), "channels": 4, "depth": 1, "patch": 2}
-    recipe = kvae.presets.get("ladder").replaced(network_arguments=less, couplings=2, epochs=2)
+    slowly = {"fine_beta": 10, "fine_warmup": 0.5}
+    recipe = kvae.presets.get("ladder").replaced(
+        network_arguments=less, couplings=2, epochs=2, **slowly
+    )
     data = kvae.data.from_arrays(images)
     vae = kvae.train(data, recipe, out=tmp_path / "vae.keras", verbose=0)
     assert [type(prior).__name__ for prior in vae.prior.priors] == ["RealNVP", "StandardNormal"]

@@ -104,8 +104,9 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(data, whole, tmp_path, monke
     [
         {"averaged": 0.2, "schedule": "plateau", "learning_rate": 0.05},
         {"objective": "iwae", "samples": 3, "precision": "mixed_bfloat16"},
+        {"optimizer": "muon"},
     ],
-    ids=["average-plateau", "iwae-mixed"],
+    ids=["average-plateau", "iwae-mixed", "muon"],
 )
 def test_every_kind_of_run_goes_on_bit_for_bit(data, tmp_path, monkeypatch, settings):
     one, other = tmp_path / "one", tmp_path / "other"

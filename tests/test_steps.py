@@ -836,14 +836,14 @@ def test_what_comes_seldom_is_not_recorded(make_vae, images, monkeypatch):
 
 
 @on_torch
-@pytest.mark.parametrize("kind", [keras.optimizers.Adam, keras.optimizers.AdamW])
+@pytest.mark.parametrize("kind", [keras.optimizers.Adam, keras.optimizers.AdamW, kvae.Muon])
 @pytest.mark.parametrize("clip", [None, 1e-3, 1e3])
 @pytest.mark.parametrize("accumulation", [None, 2])
 def test_the_quick_adam_is_keras_own(kind, clip, accumulation):
     from kvae.steps.torch_adam import quicken
 
     rng = np.random.default_rng(0)
-    start = [rng.normal(size=size).astype("float32") for size in [(3, 4), (5,), ()]]
+    start = [rng.normal(size=size).astype("float32") for size in [(3, 4), (9, 8), (5,), ()]]
     steps = [
         [rng.normal(size=a.shape).astype("float32") * 10.0**-i for a in start] for i in range(9)
     ]

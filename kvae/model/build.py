@@ -14,6 +14,7 @@ from kvae.recipe import Recipe
 
 __all__ = ["from_recipe"]
 
+LATENTS = 40  # where neither a recipe nor its groups say how many
 TRAINED = 16  # bytes of a weight in training: itself, its gradient and Adam's two averages
 COUPLING = 64  # units of a hidden layer of a flow's coupling
 
@@ -56,11 +57,13 @@ def from_recipe(
 
 
 def latents_of(recipe: Recipe, shape: tuple[int, int, int]) -> int:
-    """The number of latents of a recipe; where nobody asked for one, what its network makes."""
-    usual: Any = Recipe().latent_dim
-    fixed = NETWORKS[recipe.network].latents(shape, **recipe.network_arguments)
-    asked = recipe.latent_dim or usual
-    return asked if fixed is None or asked != usual else fixed
+    """The number of latents of a recipe; where nobody asked for one, what its groups have."""
+    return recipe.latent_dim or sum(groups_of(recipe, shape)) or LATENTS
+
+
+def groups_of(recipe: Recipe, shape: tuple[int, int, int]) -> tuple[int, ...]:
+    """The number of latents in each group of a recipe's network; empty where there are none."""
+    return NETWORKS[recipe.network].groups(shape, **recipe.network_arguments)
 
 
 def prior_of(recipe: Recipe, shape: tuple[int, int, int], latent_dim: int) -> Prior:
@@ -68,8 +71,8 @@ def prior_of(recipe: Recipe, shape: tuple[int, int, int], latent_dim: int) -> Pr
 
     The others depend on those before them by the decoder.
     """
-    first = NETWORKS[recipe.network].first_group(shape, **recipe.network_arguments)
-    if first is None or recipe.prior == "standard-normal" or first >= latent_dim:
+    first, *rest = groups_of(recipe, shape) or (latent_dim,)
+    if recipe.prior == "standard-normal" or not rest or first >= latent_dim:
         return priors.get(recipe.prior, latent_dim, **recipe.prior_arguments)
     learned = priors.get(recipe.prior, first, **recipe.prior_arguments)
     return priors.Blockwise([learned, priors.StandardNormal(latent_dim - first)])
@@ -91,8 +94,7 @@ def check_room(recipe: Recipe, shape: tuple[int, int, int], latent_dim: int) -> 
     """Raises a ValueError if the model of a recipe would be too large to train."""
     count = fewest_weights(recipe.network, shape, latent_dim, **recipe.network_arguments)
     if recipe.prior == "real-nvp":
-        first = NETWORKS[recipe.network].first_group(shape, **recipe.network_arguments)
-        coupled = latent_dim if first is None else first
+        coupled = (groups_of(recipe, shape) or (latent_dim,))[0]
         count += (recipe.couplings or 1) * COUPLING * (COUPLING + 3 * coupled)
     size = "×".join(map(str, shape))
     check_memory(

@@ -270,7 +270,7 @@ class VAE(Fixed, Scoring):
         start_at_mean(self.decoder, self.likelihood, images)
 
     def uncompiled(self, objective: Objective | None = None) -> "VAE":
-        """A copy without an optimizer: its file is a third of the size.
+        """A copy without an optimizer: its file is half of the size, or a third.
 
         Compiled anew it can be trained on, with an optimizer that begins anew too.
 

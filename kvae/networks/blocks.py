@@ -10,6 +10,7 @@ __all__ = [
     "Shape",
     "batch_norm_residual",
     "bounded",
+    "check_patch",
     "conv_norm",
     "conv_residual",
     "convolution",
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 ACTIVATION = "silu"
+NORMED = 5  # halvings of the image, from which on features are normalised: more than 128 pixels
 
 Shape = tuple[int, int, int]
 
@@ -233,11 +235,16 @@ def factors(size: tuple[int, int], patch: int = 2) -> list[int]:
     Raises:
         ValueError: If `patch` is not 2, 4, 8, …
     """
-    if patch < 2 or patch & (patch - 1):
-        raise ValueError(f"`patch` must be a power of two, at least 2. Received: {patch}")
+    check_patch(patch)
     all_levels = levels(size)
     first = min(patch.bit_length() - 1, all_levels)
     return [2**first] + [2] * (all_levels - first)
+
+
+def check_patch(patch: int) -> None:
+    """Raises a ValueError if a first convolution cannot divide height and width by this."""
+    if patch < 2 or patch & (patch - 1):
+        raise ValueError(f"`patch` must be a power of two, at least 2. Received: {patch}")
 
 
 def level_channels(channels: int, level: int) -> int:

@@ -30,11 +30,18 @@ class Group:
         height: Of the grid.
         width: Of the grid.
         channels: Latents at each place.
+        factor: By how much the grid divides the image, rounded up.
     """
 
     height: int
     width: int
     channels: int
+    factor: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether the grid has one place along its shorter side."""
+        return min(self.height, self.width) == 1
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -47,6 +54,41 @@ class Group:
         return self.height * self.width * self.channels
 
 
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """What both halves of a ladder are made by.
+
+    Attributes:
+        channels: Of the largest grid; they double from halving to halving, at most twice.
+        depth: Residual blocks at each grid.
+        patch: By how much the first convolution divides height and width: 2, 4, 8, …
+        width: Units of a group for the whole image, whose layers are dense.
+        squeeze: Channels of the grid that those dense layers read, or make; 0: all.
+    """
+
+    channels: int = 32
+    depth: int = 1
+    patch: int = 2
+    width: int = 256
+    squeeze: int = 16
+
+    def __post_init__(self) -> None:
+        """Looks at the numbers."""
+        blocks.check_patch(self.patch)
+
+    def at(self, factor: int) -> int:
+        """The channels on a grid that divides the image by a factor."""
+        return blocks.level_channels(self.channels, max(0, (factor // self.patch).bit_length() - 1))
+
+    def of(self, group: Group) -> int:
+        """The channels of features and states on the grid of a group."""
+        return self.width if group.whole else self.at(group.factor)
+
+    def squeezed(self, group: Group, factor: int) -> int:
+        """The channels between a group and a grid that is `factor` times as fine; 0: all."""
+        return self.squeeze if group.whole and factor > 2 else 0
+
+
 def groups_of(
     image_shape: tuple[int, int, int], groups: Sequence[tuple[int, int]] = GROUPS, **_: Any
 ) -> list[Group]:
@@ -55,8 +97,10 @@ def groups_of(
     Args:
         image_shape: (height, width, channels).
         groups: Of each, from the first: the places along the shorter side, a power of two that does
-            not fall, and the latents at each place. Those that are too fine for the images, more
-            than half of the shorter side, are left out; the first is then as fine as can be.
+            not fall, and the latents at each place. A side that is no power of two, such as 28, is
+            halved like the next one, 32, and rounded up: of 8 places it has 7. Groups that are too
+            fine for the images, more than half of the shorter side, are left out; the first is then
+            as fine as can be.
 
     Raises:
         ValueError: If they are no such numbers.
@@ -69,10 +113,10 @@ def groups_of(
             "`groups` must be pairs of a side, a power of two that does not fall, and of channels. "
             f"Received: {groups}"
         )
-    rows, columns = (-(-length // unit) for length in image_shape[:2])
     kept = [(side, channels) for side, channels in groups if side * 2 <= unit]
     kept = kept or [(unit // 2, groups[0][1])]
-    return [Group(side * rows, side * columns, channels) for side, channels in kept]
+    found = [(unit // side, channels) for side, channels in kept]
+    return [Group(*grid_of(image_shape, factor), channels, factor) for factor, channels in found]
 
 
 def checked_groups(
@@ -95,8 +139,13 @@ def checked_groups(
     return found
 
 
+def grid_of(image_shape: tuple[int, int, int], factor: int) -> tuple[int, int]:
+    """(height, width) of an image, divided by a factor and rounded up."""
+    return -(-image_shape[0] // factor), -(-image_shape[1] // factor)
+
+
 def short_side(image_shape: tuple[int, int, int]) -> int:
-    """The shorter side of an image in pixels, or the next power of two, at least 2."""
+    """The shorter side of an image in pixels, or the next power of two; at least 2."""
     return max(2, 1 << (min(image_shape[:2]) - 1).bit_length())
 
 
@@ -116,13 +165,9 @@ class Ladder(Network):
     def __init__(self) -> None:
         super().__init__(bottom_up, top_to_image)
 
-    def latents(self, image_shape: tuple[int, int, int], **arguments: Any) -> int:
-        """The number of latents in all groups."""
-        return sum(group.size for group in groups_of(image_shape, **arguments))
-
-    def first_group(self, image_shape: tuple[int, int, int], **arguments: Any) -> int:
-        """The number of latents in the first group."""
-        return groups_of(image_shape, **arguments)[0].size
+    def groups(self, image_shape: tuple[int, int, int], **arguments: Any) -> tuple[int, ...]:
+        """The number of latents in each group."""
+        return tuple(group.size for group in groups_of(image_shape, **arguments))
 
     def encoder(  # type: ignore[override]
         self,
@@ -133,6 +178,8 @@ class Ladder(Network):
         channels: int = 32,
         depth: int = 1,
         patch: int = 2,
+        width: int = 256,
+        squeeze: int = 16,
     ) -> keras.Model:
         """Images, and the decoder's state before each group but the first, to the posteriors.
 
@@ -141,23 +188,27 @@ class Ladder(Network):
             latent_dim: The number of latents in all groups.
             context_dim: None.
             groups: See `groups_of`.
-            channels: Of the largest grid; they double from grid to grid, at most twice.
+            channels: See `Sizes`, as for those that follow.
             depth: Residual blocks at each grid.
-            patch: By how much the first convolution divides height and width: 2, 4, 8, …
+            patch: By how much the first convolution divides height and width.
+            width: Units of a group for the whole image.
+            squeeze: Channels that its dense layers read.
         """
+        sizes = Sizes(channels, depth, patch, width, squeeze)
         found = checked_groups(image_shape, latent_dim, context_dim, groups)
         images = keras.Input(image_shape, name="images")
-        features = bottom_up(image_shape, found, channels, depth, patch)(images)
+        features = bottom_up(image_shape, found, sizes)(images)
+        steady = blocks.levels(image_shape[:2]) >= blocks.NORMED
         inputs, means, log_variances = [images], [], []
         for i, (group, feature) in enumerate(zip(found, keras.tree.flatten(features), strict=True)):
             seen = [feature]
             if i:
-                width = width_of(image_shape, group, channels, patch)
-                state = keras.Input((group.height, group.width, width), name=f"state_{i + 1}")
+                state = keras.Input(feature.shape[1:], name=f"state_{i + 1}")
                 inputs.append(state)
                 seen = [state, feature]
             shapes = [tuple(one.shape[1:]) for one in seen]
-            mean, log_variance = posterior(shapes, group, name=f"posterior_{i + 1}")(seen)
+            name = f"posterior_{i + 1}"
+            mean, log_variance = posterior(shapes, group, steady, name=name)(seen)
             means.append(mean)
             log_variances.append(log_variance)
         outputs = [joined(means, "mean"), joined(log_variances, "log_variance")]
@@ -173,8 +224,11 @@ class Ladder(Network):
         channels: int = 32,
         depth: int = 1,
         patch: int = 2,
+        width: int = 256,
+        squeeze: int = 16,
     ) -> keras.Model:
         """Latents to the likelihood's parameters; the arguments are the encoder's."""
+        sizes = Sizes(channels, depth, patch, width, squeeze)
         found = checked_groups(image_shape, latent_dim, context_dim, groups)
         latents = keras.Input((latent_dim,), name="latents")
         states: list[KerasTensor] = []
@@ -182,63 +236,65 @@ class Ladder(Network):
         for i, (group, below) in enumerate(zip(found, [*found[1:], None], strict=True)):
             part = piece(latents, start, group.size, name=f"group_{i + 1}")
             start += group.size
-            width = width_of(image_shape, group, channels, patch)
-            after = None
-            if below is not None:
-                after = (below, width_of(image_shape, below, channels, patch))
-            step = stage(group, width, depth, after, bool(states), name=f"stage_{i + 1}")
+            step = stage(group, below, bool(states), sizes, name=f"stage_{i + 1}")
             states = [step([*states, part])]
         shape = (*image_shape[:2], image_shape[2] * parameters_per_value)
-        output = top_to_image(found[-1], states[0].shape[-1], shape, channels, depth, patch)
+        output = top_to_image(found[-1], shape, sizes)
         return keras.Model(latents, output(states[0]), name="decoder")
 
 
-def width_of(image_shape: tuple[int, int, int], group: Group, channels: int, patch: int) -> int:
-    """The channels of features and states on the grid of a group."""
-    unit = short_side(image_shape)
-    rows = -(-image_shape[0] // unit)
-    level = (unit // patch * rows // group.height).bit_length() - 1
-    return blocks.level_channels(channels, max(0, level))
-
-
 def bottom_up(
-    image_shape: tuple[int, int, int],
-    groups: Sequence[Group],
-    channels: int,
-    depth: int,
-    patch: int,
+    image_shape: tuple[int, int, int], groups: Sequence[Group], sizes: Sizes
 ) -> keras.Model:
-    """Images to features, one for each group, on its grid."""
-    unit = short_side(image_shape)
+    """Images to features, one for each group, on its grid.
+
+    The image is halved until the grid is that of the last group; from there each step leads to the
+    next group's.
+    """
     images = keras.Input(image_shape, name="images")
     x = layers.Rescaling(2.0, offset=-1.0, name="centre")(images)
-    height, width = (-length % unit for length in image_shape[:2])
-    x = blocks.padded(x, (height // 2, height - height // 2, width // 2, width - width // 2))
+    on = {group.factor: group for group in groups}
+    first, last = min(sizes.patch, groups[-1].factor), groups[-1].factor
+    halved = [first << i for i in range((last // first).bit_length())]
     found: dict[int, KerasTensor] = {}
-    factor, level = min(patch, unit // groups[-1].height * -(-image_shape[0] // unit)), 0
-    while True:
-        filters = blocks.level_channels(channels, level)
-        x = blocks.space_to_depth(x, f"down_{level + 1}_space_to_depth", factor)
-        x = blocks.convolution(filters, kernel_of(x), name=f"down_{level + 1}_conv")(x)
-        for i in range(depth):
-            x = residual(x, f"level_{level + 1}_block_{i + 1}")
-        found[x.shape[1]] = x
-        if x.shape[1] <= groups[0].height:
-            break
-        factor, level = 2, level + 1
-    return keras.Model(images, [found[group.height] for group in groups], name="bottom_up")
+    before = 1
+    for level, factor in enumerate([*halved, *sorted(on.keys() - {last})], start=1):
+        name, step, group = f"down_{level}", factor // before, on.get(factor)
+        if level > 1:
+            x = layers.Activation(blocks.ACTIVATION, name=f"{name}_activation")(x)
+            if group and (squeezed := sizes.squeezed(group, step)):
+                x = blocks.convolution(squeezed, 1, name=f"{name}_squeeze")(x)
+                x = layers.Activation(blocks.ACTIVATION, name=f"{name}_squeeze_activation")(x)
+        x = filled(x, step, name=f"{name}_pad")
+        x = blocks.space_to_depth(x, f"{name}_space_to_depth", step)
+        filters = sizes.of(group) if group else sizes.at(factor)
+        x = blocks.convolution(filters, kernel_of(x), name=f"{name}_conv")(x)
+        for i in range(sizes.depth):
+            x = residual(x, f"level_{level}_block_{i + 1}")
+        found[factor] = x
+        before = factor
+    return keras.Model(images, [found[group.factor] for group in groups], name="bottom_up")
 
 
-def posterior(shapes: Sequence[tuple[int, ...]], group: Group, name: str) -> keras.Model:
-    """Features, after the decoder's state where there is one, to mean and log-variance."""
+def posterior(
+    shapes: Sequence[tuple[int, ...]], group: Group, steady: bool, name: str
+) -> keras.Model:
+    """Features, after the decoder's state where there is one, to mean and log-variance.
+
+    Args:
+        shapes: Of the state, where there is one, and of the features.
+        group: The group.
+        steady: Whether features are normalised: a mean of very large images may run away without.
+        name: Of the model.
+    """
     inputs = [keras.Input(shape) for shape in shapes]
     x = inputs[0]
     if len(inputs) > 1:
         x = layers.Concatenate(name="beside")(inputs)
         x = blocks.convolution(shapes[-1][-1], 1, name="join")(x)
         x = residual(x, "block")
-    # Without it a mean may run away, and the flow and the decoder after it.
-    x = layers.RMSNormalization(name="norm")(x)
+    if steady:
+        x = layers.RMSNormalization(name="norm")(x)
     x = layers.Activation(blocks.ACTIVATION, name="activation")(x)
     # It begins near the prior, from which a deep ladder learns and elsewhere does not.
     begins = initializers.VarianceScaling(scale=0.1)
@@ -255,23 +311,18 @@ def posterior(shapes: Sequence[tuple[int, ...]], group: Group, name: str) -> ker
 
 
 def stage(
-    group: Group,
-    width: int,
-    depth: int,
-    below: tuple[Group, int] | None,
-    has_state: bool,
-    name: str,
+    group: Group, below: Group | None, has_state: bool, sizes: Sizes, name: str
 ) -> keras.Model:
     """The state before a group, and its latents, to the state before the group below.
 
     Args:
         group: The group.
-        width: Channels of the state.
-        depth: Residual blocks after the latents came in.
-        below: The next group, and the channels of its state; None after the last.
+        below: The next one; None after the last.
         has_state: Whether there is a state before it; not before the first.
+        sizes: Of both halves.
         name: Of the model.
     """
+    width = sizes.of(group)
     latents = keras.Input((group.size,), name="latents")
     inputs = [latents]
     z = layers.Reshape(group.shape, name="latents_on_grid")(latents)
@@ -288,50 +339,60 @@ def stage(
     x = blocks.convolution(width, 1, name="expand")(z)
     if has_state:
         x = layers.Add(name="join")([state, x])
-    for i in range(depth):
+    for i in range(sizes.depth):
         x = residual(x, f"block_{i + 1}")
-    if below is not None and (below[0].height, below[1]) != (group.height, width):
+    if below is not None and below.factor < group.factor:
         x = layers.Activation(blocks.ACTIVATION, name="up_activation")(x)
-        factor = below[0].height // group.height
-        count = factor * factor * below[1]
+        factor = group.factor // below.factor
+        squeezed = sizes.squeezed(group, factor)
+        count = factor * factor * (squeezed or sizes.of(below))
         x = blocks.convolution(count, kernel_of(x), name="up_conv")(x)
-        x = blocks.depth_to_space(x, "up", factor) if factor > 1 else x
+        x = blocks.depth_to_space(x, "up", factor)
+        x = cut(x, (below.height, below.width), name="up_cut")
+        if squeezed:
+            x = layers.Activation(blocks.ACTIVATION, name="up_squeeze_activation")(x)
+            x = blocks.convolution(sizes.of(below), 1, name="up_expand")(x)
     return keras.Model(inputs, x, name=name)
 
 
-def top_to_image(
-    group: Group,
-    width: int,
-    shape: blocks.Shape,
-    channels: int,
-    depth: int,
-    patch: int,
-) -> keras.Model:
+def top_to_image(group: Group, shape: blocks.Shape, sizes: Sizes) -> keras.Model:
     """The last state to the parameters of the pixels, doubling the grid until it is the image."""
-    unit = short_side(shape)
-    state = keras.Input((group.height, group.width, width), name="state")
+    state = keras.Input((group.height, group.width, sizes.of(group)), name="state")
     x = state
-    halvings = (unit * -(-shape[0] // unit) // group.height).bit_length() - 1
-    within = patch.bit_length() - 1  # halvings that the encoder makes at once
-    for level in reversed(range(halvings)):
+    for level in reversed(range(group.factor.bit_length() - 1)):
         x = layers.Activation(blocks.ACTIVATION, name=f"up_{level + 1}_activation")(x)
         if not level:
             x = blocks.upsample(x, shape[2], name="up_1", even=True, dtype="float32")
             break
-        filters = blocks.level_channels(channels, max(0, level - within))
-        x = blocks.upsample(x, filters, name=f"up_{level + 1}", even=True)
-        for i in range(depth if level >= within else 0):
+        factor = 2**level
+        x = blocks.upsample(x, sizes.at(factor), name=f"up_{level + 1}", even=True)
+        x = cut(x, grid_of(shape, factor), name=f"up_{level + 1}_cut")
+        # The encoder makes the first halvings at once, and what mirrors them has no blocks.
+        for i in range(sizes.depth if factor >= sizes.patch else 0):
             x = residual(x, f"level_{level + 1}_block_{i + 1}")
-    return keras.Model(state, cut(x, shape), name="output")
+    x = cut(x, shape[:2], name="crop", dtype="float32")
+    x = layers.Activation("linear", dtype="float32", name="parameters")(x)
+    return keras.Model(state, x, name="output")
 
 
-def cut(x: KerasTensor, shape: blocks.Shape) -> KerasTensor:
-    """Images without what was added to their sides."""
-    height, width = (have - want for have, want in zip(x.shape[1:3], shape[:2], strict=True))
-    if height or width:
-        sides = ((height // 2, height - height // 2), (width // 2, width - width // 2))
-        x = layers.Cropping2D(sides, dtype="float32", name="crop")(x)
-    return layers.Activation("linear", dtype="float32", name="parameters")(x)
+def filled(x: KerasTensor, factor: int, name: str) -> KerasTensor:
+    """Grids with places added to their sides, so that a factor divides height and width."""
+    sides = added(*(-length % factor for length in x.shape[1:3]))
+    return layers.ZeroPadding2D(sides, name=name)(x) if any(map(any, sides)) else x
+
+
+def cut(x: KerasTensor, size: tuple[int, int], name: str, **rest: Any) -> KerasTensor:
+    """Grids of (height, width) without what was added to their sides."""
+    sides = added(*(have - want for have, want in zip(x.shape[1:3], size, strict=True)))
+    return layers.Cropping2D(sides, name=name, **rest)(x) if any(map(any, sides)) else x
+
+
+def added(rows: int, columns: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """So many rows at the bottom and columns at the right: ((top, bottom), (left, right)).
+
+    Not half of them at each side: so the grids of encoder and decoder lie on the same pixels.
+    """
+    return (0, rows), (0, columns)
 
 
 def residual(x: KerasTensor, name: str) -> KerasTensor:

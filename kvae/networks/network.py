@@ -44,13 +44,9 @@ class Network:
     features: Callable[..., KerasTensor]
     parameters: Callable[..., KerasTensor]
 
-    def latents(self, image_shape: tuple[int, int, int], **arguments: Any) -> int | None:
-        """The number of latents, where the other arguments leave no choice; else None."""
-        return None
-
-    def first_group(self, image_shape: tuple[int, int, int], **arguments: Any) -> int | None:
-        """The number of latents in the first group, where they come in groups; else None."""
-        return None
+    def groups(self, image_shape: tuple[int, int, int], **arguments: Any) -> tuple[int, ...]:
+        """The number of latents in each group, where the arguments say it; else empty."""
+        return ()
 
     def encoder(
         self,

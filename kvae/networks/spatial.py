@@ -7,8 +7,6 @@ from kvae.networks.network import Network
 
 __all__ = ["SPATIAL"]
 
-NORMED = 5  # halvings of the image, from which on features are normalised: more than 128 pixels
-
 
 def spatial_features(
     x: KerasTensor,
@@ -40,7 +38,7 @@ def spatial_features(
     # Gradients of very large pictures agree in so many places that the mean runs away, and the
     # flow and the decoder after it. Smaller ones are learned better without a norm: of emoji and
     # shapes of 64×64 it costs 1 % and 7 % of the nats.
-    if blocks.levels(image) >= NORMED:
+    if blocks.levels(image) >= blocks.NORMED:
         x = layers.RMSNormalization(name="norm")(x)
     return layers.Activation(blocks.ACTIVATION, name="activation")(x)
 

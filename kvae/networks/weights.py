@@ -6,6 +6,7 @@ from typing import Any
 
 from kvae.networks import blocks
 from kvae.networks.build import NETWORKS
+from kvae.networks.ladder import Sizes, groups_of
 
 __all__ = ["fewest_weights"]
 
@@ -58,7 +59,7 @@ def fewest_weights(
         last = channels[-1] * (height >> halvings) * (width >> halvings)
         return 2 * known["depth"] * kernels + latent_dim * (2 * channels[-1] + last)
     if ladder:
-        return 36 * known["depth"] * known["channels"] ** 2
+        return ladder_weights(image_shape, **known)
     if network == "spatial":
         return 36 * known["depth"] * known["convolutions"] * known["channels"] ** 2
     if network == "conv":
@@ -70,6 +71,20 @@ def fewest_weights(
         first, units, kernels = known["widths"][0], known["widths"][-1], 0
     flat = last * (height >> halvings) * (width >> halvings)
     return 2 * flat * first + kernels + 3 * units * latent_dim
+
+
+def ladder_weights(image_shape: tuple[int, int, int], groups: Any, depth: int, **known: Any) -> int:
+    """The same of a ladder: of its largest grid, and of the dense layers of its first group."""
+    sizes = Sizes(depth=depth, **known)
+    found = groups_of(image_shape, groups)
+    count = 36 * depth * sizes.channels**2
+    first, *others = found
+    if first.whole:
+        count += 4 * depth * sizes.width**2 + 3 * sizes.width * first.size
+        step = first.factor // others[0].factor if others else 1
+        read = sizes.squeezed(first, step) or (sizes.of(others[0]) if others else 0)
+        count += 2 * step**2 * read * sizes.width
+    return count
 
 
 def alike(value: Any, default: Any) -> bool:

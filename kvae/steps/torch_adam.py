@@ -10,9 +10,16 @@ __all__ = ["quicken"]
 
 
 def quicken(optimizer: keras.optimizers.Optimizer) -> None:
-    """Lets an Adam, or AdamW, make its update and its clipping quickly; the result is the same."""
+    """Lets an Adam, or AdamW, make its update and its clipping quickly; the result is the same.
+
+    An optimizer derived from Adam that has steps of its own for some weights says for which, by a
+    method `makes_own_step`.
+    """
     if isinstance(optimizer, keras.optimizers.Adam) and not optimizer.amsgrad:
-        optimizer._parallel_update_step = functools.partial(update, optimizer)
+        if "makes_own_step" in vars(type(optimizer)):  # not in one derived from that
+            optimizer._backend_update_step = functools.partial(update_rest, optimizer)
+        else:
+            optimizer._parallel_update_step = functools.partial(update, optimizer)
     if optimizer.global_clipnorm and not (optimizer.clipnorm or optimizer.clipvalue):
         optimizer._clip_gradients = functools.partial(clipped, optimizer)
 
@@ -22,6 +29,10 @@ def update(optimizer: Any, gradients: Any, variables: Any, learning_rate: Any) -
     weights = [variable.value for variable in variables]
     places = {(weight.device.type, weight.dtype) for weight in [*weights, *gradients]}
     if places != {("cpu", torch.float32)}:
+        if not hasattr(type(optimizer), "_parallel_update_step"):
+            for gradient, variable in zip(gradients, variables, strict=True):
+                optimizer.update_step(gradient, variable, learning_rate)
+            return
         type(optimizer)._parallel_update_step(optimizer, gradients, variables, learning_rate)
         return
     indices = [optimizer._get_variable_index(variable) for variable in variables]
@@ -43,6 +54,18 @@ def update(optimizer: Any, gradients: Any, variables: Any, learning_rate: Any) -
         amsgrad=False,
         maximize=False,
     )
+
+
+def update_rest(optimizer: Any, gradients: Any, variables: Any, learning_rate: Any) -> None:
+    """The same where the optimizer's own step makes that of some weights."""
+    rest = []
+    for gradient, variable in zip(gradients, variables, strict=True):
+        if optimizer.makes_own_step(variable):
+            optimizer.update_step(gradient, variable, learning_rate)
+        else:
+            rest.append((gradient, variable))
+    if rest:
+        update(optimizer, *zip(*rest, strict=True), learning_rate)
 
 
 def clipped(optimizer: Any, gradients: list) -> list:

@@ -12,6 +12,8 @@ import keras
 from kvae import likelihoods, objectives, priors
 from kvae.data import Dataset, Fitting, reduced, refitted, resized
 from kvae.model import VAE
+from kvae.model.build import LATENTS, groups_of
+from kvae.muon import Muon
 from kvae.recipe import OWNED, Recipe
 from kvae.training.choice import likelihood_for
 
@@ -19,7 +21,10 @@ __all__ = ["built", "completed", "default_epochs", "optimizer", "precision", "pr
 
 
 def completed(recipe: Recipe, dataset: Dataset) -> Recipe:
-    """The recipe of a run on this data set, as `prepared` returned it, with nothing left open."""
+    """The recipe of a run on this data set, as `prepared` returned it, with nothing left open.
+
+    But for the number of latents where they come in groups: that is for the images to say.
+    """
     if recipe.likelihood == "auto":
         kind, _ = likelihood_for(recipe, dataset)
         own = {"binarize": recipe.binarize, "scale": recipe.scale}
@@ -38,6 +43,8 @@ def completed(recipe: Recipe, dataset: Dataset) -> Recipe:
     if dataset.fitting is not None:
         own = dataclasses.asdict(dataset.fitting)
         chosen |= {name: own[name] for name in own if getattr(recipe, name) is None}
+    if not groups_of(recipe, dataset.image_shape):
+        chosen["latent_dim"] = recipe.latent_dim or LATENTS
     return recipe.replaced(
         epochs=recipe.epochs or default_epochs(len(dataset.train), recipe),
         precision=recipe.precision or keras.config.dtype_policy().name,
@@ -105,13 +112,14 @@ def precision(policy: str | None) -> Iterator[None]:
 
 
 def optimizer(recipe: Recipe, count: int) -> keras.optimizers.Optimizer:
-    """Adam for so many updates, by the recipe's schedule."""
+    """The recipe's optimizer for so many updates, by its schedule."""
+    kind = {"adam": keras.optimizers.Adam, "muon": Muon}[recipe.optimizer]
     arguments: dict[str, Any] = {"global_clipnorm": recipe.clip_norm, "beta_2": recipe.beta_2}
     if recipe.averaged:
         momentum = max(0.0, 1 - 1 / (recipe.averaged * count))
         arguments |= {"use_ema": True, "ema_momentum": momentum}
     if recipe.schedule != "cosine":
-        return keras.optimizers.Adam(recipe.learning_rate, **arguments)
+        return kind(recipe.learning_rate, **arguments)
     rise = max(math.ceil(recipe.warmup * count), min(recipe.least_warmup, count // 2))
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0,
@@ -119,4 +127,4 @@ def optimizer(recipe: Recipe, count: int) -> keras.optimizers.Optimizer:
         warmup_steps=rise,
         decay_steps=max(1, count - rise),
     )
-    return keras.optimizers.Adam(schedule, **arguments)
+    return kind(schedule, **arguments)

@@ -34,10 +34,10 @@ def train(
 ) -> VAE:
     """Trains a preset on a data set; saves the model, its history, and pictures by epoch.
 
-    By default the decoder begins at the mean of the images; Adam follows with a cosine learning
-    rate after a short rise, and KL warm-up, each over a share of the whole run, so that one epoch
-    and a hundred are both sensible. Some presets average the weights, or have a way of their own.
-    The figures of the test images, in nats per image, end in the model's card.
+    By default the decoder begins at the mean of the images; Adam or Muon follows with a cosine
+    learning rate after a short rise, and KL warm-up, each over a share of the whole run, so that
+    one epoch and a hundred are both sensible. Some presets average the weights, or have a way of
+    their own. The figures of the test images, in nats per image, end in the model's card.
 
     Args:
         dataset: What `kvae.data.load` or `kvae.data.from_arrays` returned.
@@ -45,8 +45,8 @@ def train(
             this size: "mlp" for small ones, "conv" for grey ones such as MNIST's, "conv-colour" for
             others.
         out: The `.keras` file to write; see `Run` for what else is written, and where.
-        keep_optimizer: Whether the file has the optimizer's state, twice the size of the weights,
-            so that training can go on from it.
+        keep_optimizer: Whether the file has the optimizer's state, so that training can go on from
+            it: up to twice the size of the weights.
         resume: Whether to go on with the run of this recipe, on these images, that was stopped or
             killed under this name, so that it ends as if it had not been, bit for bit on the same
             backend and device; a new one begins where there is none. With more `epochs` than it
@@ -69,9 +69,9 @@ def train(
         OSError: If `out` cannot be written.
 
     References:
-        Kingma and Ba (2015), "Adam", arXiv:1412.6980. Loshchilov and Hutter (2017), "SGDR",
-        arXiv:1608.03983 (cosine). Polyak and Juditsky (1992), "Acceleration of stochastic
-        approximation by averaging".
+        Kingma and Ba (2015), "Adam", arXiv:1412.6980; for Muon see `kvae.Muon`. Loshchilov and
+        Hutter (2017), "SGDR", arXiv:1608.03983 (cosine). Polyak and Juditsky (1992), "Acceleration
+        of stochastic approximation by averaging".
 
     Example:
         >>> import tempfile

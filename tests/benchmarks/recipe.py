@@ -183,7 +183,7 @@ def trained(name: str, seed: int, epochs: int) -> dict:
     vae = kvae.VAE.from_preset(
         recipe,
         (28, 28, 1),
-        prior=settings["prior"](recipe.latent_dim),
+        prior=settings["prior"](recipe.latent_dim or 40),
         objective=kvae.ELBO(warmup_steps=warmup_steps, free_bits=recipe.free_bits),
         seed=seed,
     )

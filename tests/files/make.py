@@ -41,13 +41,13 @@ KINDS = {
         kvae.ELBO,
     ),
     "ladder-coupled": (
-        ("ladder", {"groups": ((1, 1), (1, 1)), "channels": 2}),
+        ("ladder", {"groups": ((1, 1), (1, 1)), "channels": 2, "width": 4}),
         lambda: kvae.LogisticMixture(2),
         lambda: kvae.StandardNormal(2),
         kvae.ELBO,
     ),
     "ladder-blocks": (
-        ("ladder", {"groups": ((1, 1), (2, 1)), "channels": 2}),
+        ("ladder", {"groups": ((1, 1), (2, 1)), "channels": 2, "width": 4}),
         lambda: kvae.Bernoulli("threshold"),
         lambda: kvae.Blockwise(
             [kvae.StandardNormal(1), kvae.RealNVP(4, couplings=2, width=4, depth=1)]
