@@ -74,15 +74,25 @@ class Muon(keras.optimizers.Adam):
         if not self.makes_own_step(variable):
             super().update_step(gradient, variable, learning_rate)
             return
-        gradient = ops.cast(gradient, variable.dtype)
-        momentum = self._momentums[self._get_variable_index(variable)]
-        moved = self.momentum * momentum + gradient
-        self.assign(momentum, moved)
-        ahead = ops.reshape(gradient + self.momentum * moved, (-1, variable.shape[-1]))
-        rows = math.prod(variable.shape[:-1])
-        size = 0.2 * math.sqrt(max(rows, variable.shape[-1])) * ops.cast(learning_rate, "float32")
-        step = ops.cast(size * orthogonal(ahead), variable.dtype)
-        self.assign_sub(variable, ops.reshape(step, variable.shape))
+        self.update_matrices([gradient], [variable], learning_rate)
+
+    def update_matrices(self, gradients: list, variables: list, learning_rate: Any) -> None:
+        """Makes the steps of weights that are matrices of one shape."""
+        ahead = []
+        for gradient, variable in zip(gradients, variables, strict=True):
+            gradient = ops.cast(gradient, variable.dtype)
+            momentum = self._momentums[self._get_variable_index(variable)]
+            moved = self.momentum * momentum + gradient
+            self.assign(momentum, moved)
+            ahead.append(ops.reshape(gradient + self.momentum * moved, matrix_shape(variable)))
+        size = 0.2 * math.sqrt(max(ahead[0].shape)) * ops.cast(learning_rate, "float32")
+        if len(ahead) > 1:
+            steps = ops.unstack(size * orthogonal(ops.stack(ahead)))
+        else:
+            steps = [size * orthogonal(ahead[0])]
+        for step, variable in zip(steps, variables, strict=True):
+            step = ops.reshape(ops.cast(step, variable.dtype), variable.shape)
+            self.assign_sub(variable, step)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -91,12 +101,16 @@ class Muon(keras.optimizers.Adam):
 
 def is_matrix(variable: Any) -> bool:
     """Whether a weight has two axes, or is the kernel of a convolution, and is not too small."""
-    shape = tuple(variable.shape)
-    return len(shape) in (2, 4) and min(math.prod(shape[:-1]), shape[-1]) >= LEAST
+    return len(variable.shape) in (2, 4) and min(matrix_shape(variable)) >= LEAST
+
+
+def matrix_shape(variable: Any) -> tuple[int, int]:
+    """(rows, columns) of a weight, with a column for each value of its last axis."""
+    return math.prod(variable.shape[:-1]), variable.shape[-1]
 
 
 def orthogonal(matrix: Any) -> Any:
-    r"""About $U V^T$ of a matrix $U \Sigma V^T$: (rows, columns) to the same, float32.
+    r"""About $U V^T$ of a matrix $U \Sigma V^T$: (…, rows, columns) to the same, float32.
 
     Newton and Schulz's iteration. Singular values come out between 0.7 and 1.2, unless they are
     less than a thousandth of the matrix's norm; those are multiplied by 485. Each pass iterates on
@@ -104,17 +118,20 @@ def orthogonal(matrix: Any) -> Any:
     pass would magnify what rounding does to the small singular values.
     """
     matrix = ops.cast(matrix, "float32")
-    if matrix.shape[0] < matrix.shape[1]:
-        return ops.transpose(orthogonal(ops.transpose(matrix)))
-    matrix = matrix / (ops.sqrt(ops.sum(ops.square(matrix))) + 1e-7)
+    if matrix.shape[-2] < matrix.shape[-1]:
+        return ops.swapaxes(orthogonal(ops.swapaxes(matrix, -1, -2)), -1, -2)
+    squares = ops.sum(ops.square(matrix), axis=(-2, -1), keepdims=True)
+    matrix = matrix / (ops.sqrt(squares) + 1e-7)
     first, third, fifth = COEFFICIENTS
-    unit = ops.eye(matrix.shape[1], dtype="float32")
+    unit = first * ops.eye(matrix.shape[-1], dtype="float32")
     for times in PASSES:
-        gram = ops.matmul(ops.transpose(matrix), matrix)
-        product = factor = first * unit + third * gram + fifth * ops.matmul(gram, gram)
+        # Operators of the backend's own: on PyTorch a call through Keras takes longer than
+        # what it does to a small matrix.
+        gram = ops.swapaxes(matrix, -1, -2) @ matrix
+        product = factor = unit + third * gram + fifth * (gram @ gram)
         for _ in range(times - 1):
-            gram = ops.matmul(factor, ops.matmul(gram, factor))
-            factor = first * unit + third * gram + fifth * ops.matmul(gram, gram)
-            product = ops.matmul(product, factor)
-        matrix = ops.matmul(matrix, product)
+            gram = factor @ (gram @ factor)
+            factor = unit + third * gram + fifth * (gram @ gram)
+            product = product @ factor
+        matrix = matrix @ product
     return matrix

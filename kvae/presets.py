@@ -70,7 +70,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "least_warmup": 60,
     },
     "conv-large": {
-        "summary": "residual convolutions, twice as fine as those of conv, and the latents in one group",
+        "summary": "residual convolutions, finer than those of conv; latents in one group",
         "network": "conv",
         "network_arguments": {"channels": 32, "depth": 1, "width": 256},
         "learning_rate": 2e-3,

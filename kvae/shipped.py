@@ -4,7 +4,7 @@ import pathlib
 
 __all__ = ["SHIPPED", "path_of"]
 
-SHIPPED = ("mnist", "mnist-conv-large", "shapes")
+SHIPPED = ("mnist", "mnist-ladder", "shapes")
 
 
 def path_of(name: str) -> pathlib.Path:

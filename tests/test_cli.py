@@ -219,10 +219,8 @@ def test_models_stand_side_by_side(in_folder, monkeypatch):
         "framed",
         lambda picture, *rest, **more: (seen.append(picture), framed(picture, *rest, **more))[1],
     )
-    call("generate", "--model", "mnist", "--beside", "mnist-conv-large", "--count", 4, "--seed", 0)
-    grids = [
-        kvae.plots.grid(kvae.load(n).generate(4, seed=0)) for n in ("mnist", "mnist-conv-large")
-    ]
+    call("generate", "--model", "mnist", "--beside", "mnist-ladder", "--count", 4, "--seed", 0)
+    grids = [kvae.plots.grid(kvae.load(n).generate(4, seed=0)) for n in ("mnist", "mnist-ladder")]
     np.testing.assert_array_equal(seen[0], kvae.plots.side_by_side(grids))
     assert (in_folder / "grid.png").stat().st_size > 0
     call("generate", "--beside", "mnist", "--out", "grid.npz", code=2)
@@ -271,7 +269,7 @@ def test_generate_writes_arrays(model, in_folder):
             1,
             "at saved_models/vae.keras. Those that come with kvae: mnist",
         ),
-        (["evaluate"], 1, "mnist-conv-large, shapes. Run `kvae train` for one of your own."),
+        (["evaluate"], 1, "mnist-ladder, shapes. Run `kvae train` for one of your own."),
         (["generate", "--model", "saved_models/vae.keras"], 1, "There is no model at saved_models"),
         (
             ["train", "--dataset", "digits", "--objective", "iwae", "--samples", "1"],

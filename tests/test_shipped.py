@@ -69,7 +69,5 @@ def test_a_file_comes_before_a_shipped_model(make_vae, tmp_path, monkeypatch):
 
 
 def test_a_name_that_is_none_is_told_those_that_there_are():
-    with pytest.raises(
-        FileNotFoundError, match="no model at minst.*mnist, mnist-conv-large, shapes"
-    ):
+    with pytest.raises(FileNotFoundError, match="no model at minst.*mnist, mnist-ladder, shapes"):
         kvae.load("minst")

@@ -843,7 +843,7 @@ def test_the_quick_adam_is_keras_own(kind, clip, accumulation):
     from kvae.steps.torch_adam import quicken
 
     rng = np.random.default_rng(0)
-    start = [rng.normal(size=size).astype("float32") for size in [(3, 4), (9, 8), (5,), ()]]
+    start = [rng.normal(size=size).astype("float32") for size in [(3, 4), (9, 8), (9, 8), (5,), ()]]
     steps = [
         [rng.normal(size=a.shape).astype("float32") * 10.0**-i for a in start] for i in range(9)
     ]

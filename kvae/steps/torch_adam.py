@@ -1,6 +1,7 @@
 """Adam on PyTorch and a CPU, in one pass over memory where Keras's makes ten."""
 
 import functools
+import math
 from typing import Any
 
 import keras
@@ -57,15 +58,18 @@ def update(optimizer: Any, gradients: Any, variables: Any, learning_rate: Any) -
 
 
 def update_rest(optimizer: Any, gradients: Any, variables: Any, learning_rate: Any) -> None:
-    """The same where the optimizer's own step makes that of some weights."""
-    rest = []
+    """The same with steps of the optimizer's own for matrices: those of one shape at once."""
+    groups: dict = {}
     for gradient, variable in zip(gradients, variables, strict=True):
-        if optimizer.makes_own_step(variable):
-            optimizer.update_step(gradient, variable, learning_rate)
+        own = optimizer.makes_own_step(variable)
+        shape = (math.prod(variable.shape[:-1]), variable.shape[-1]) if own else None
+        groups.setdefault(shape, []).append((gradient, variable))
+    for shape, pairs in groups.items():
+        gradients, variables = zip(*pairs, strict=True)
+        if shape is None:
+            update(optimizer, gradients, variables, learning_rate)
         else:
-            rest.append((gradient, variable))
-    if rest:
-        update(optimizer, *zip(*rest, strict=True), learning_rate)
+            optimizer.update_matrices(gradients, variables, learning_rate)
 
 
 def clipped(optimizer: Any, gradients: list) -> list:

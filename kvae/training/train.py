@@ -220,6 +220,7 @@ def opening(dataset: Dataset, vae: VAE, recipe: Recipe, why: Sequence[str] = ())
     size = "×".join(map(str, dataset.image_shape))
     draws = f", {vae.samples} draws of z" if vae.samples > 1 else ""
     draws += f", objective {recipe.objective}" if recipe.objective != "elbo" else ""
+    epochs = "1 epoch" if recipe.epochs == 1 else f"{recipe.epochs} epochs"
     because = f"Chosen: {', '.join(why)}\n" if why else ""
     return (
         f"Data: {dataset.source}; {parts} images of {size}\n"
@@ -227,6 +228,6 @@ def opening(dataset: Dataset, vae: VAE, recipe: Recipe, why: Sequence[str] = ())
         f"Model: preset {recipe.preset}, {vae.latent_dim} latents, "
         f"{vae.count_params():,} parameters, {recipe.precision}, prior "
         f"{type(vae.prior).__name__}, {vae.likelihood.protocol}{draws}\n"
-        f"Training: {recipe.epochs} epochs on {vae.card['backend']} ({vae.card['device']}); Ctrl-C "
+        f"Training: {epochs} on {vae.card['backend']} ({vae.card['device']}); Ctrl-C "
         "keeps the last finished epoch"
     )
