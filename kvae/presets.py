@@ -100,7 +100,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "batch_size": 128,
         "optimizer": "muon",
         "learning_rate": 6e-3,
-        "expect": "-ELBO 83.3 nats on MNIST: kvae train --dataset mnist --preset ladder --epochs 11",
+        "expect": "-ELBO 83.3 nats on MNIST: kvae train --dataset mnist --preset ladder "
+        "--epochs 11",
     },
     "ladder-colour": {
         "summary": "latents in two groups, for pictures in colour that have fine parts",
