@@ -121,7 +121,7 @@ def orthogonal(matrix: Any) -> Any:
     if matrix.shape[-2] < matrix.shape[-1]:
         return ops.swapaxes(orthogonal(ops.swapaxes(matrix, -1, -2)), -1, -2)
     squares = ops.sum(ops.square(matrix), axis=(-2, -1), keepdims=True)
-    matrix = matrix / (ops.sqrt(squares) + 1e-7)
+    matrix = matrix / (ops.sqrt(squares) + 1e-15)  # of no gradient comes no step
     first, third, fifth = COEFFICIENTS
     unit = first * ops.eye(matrix.shape[-1], dtype="float32")
     for times in PASSES:

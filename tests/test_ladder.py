@@ -103,8 +103,8 @@ def test_a_place_has_a_say_on_the_pixels_that_it_sees(patch):
             encoder.set_weights(weights[0])
             decoder.set_weights(weights[1])
         weights = encoder.get_weights(), decoder.get_weights()
-        mean = as_array(encoder(images[:, :side, :side])[0])
-        found.append((mean, as_array(decoder(z))[:, :24, :24]))
+        mean = as_array(encoder(images[:, :side, :side])[0]).reshape(4, 4)
+        found.append((mean[:2, :2], as_array(decoder(z))[:, :16, :16]))  # away from the borders
     for one, other in zip(*found, strict=True):
         assert np.abs(one).max() > 1e-3
         np.testing.assert_allclose(one, other, atol=1e-6)

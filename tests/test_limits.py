@@ -46,10 +46,7 @@ def test_what_does_not_fit_is_refused_with_its_size(monkeypatch):
 
 @pytest.mark.parametrize(
     ("preset", "shape"),
-    [
-        (name, (28, 28, 1))
-        for name in ("mlp", "conv", "mlp-400", "conv-pooled", "resnet", "ladder", "ladder-large")
-    ]
+    [(name, (28, 28, 1)) for name in ("mlp", "conv", "mlp-400", "conv-pooled", "resnet", "ladder")]
     + [("mlp", (1, 1, 3)), ("conv-pooled", (1, 1, 3)), ("ladder", (1, 1, 3))],
 )
 def test_a_model_has_no_fewer_weights_than_were_counted_before(preset, shape):
@@ -58,14 +55,14 @@ def test_a_model_has_no_fewer_weights_than_were_counted_before(preset, shape):
     built = vae.encoder.count_params() + vae.decoder.count_params()
     arguments = recipe.network_arguments
     count = fewest_weights(recipe.network, shape, vae.latent_dim, **arguments)
-    assert (0.1 if shape[0] > 1 else 0) * built < count <= built
+    assert (0.2 if shape[0] > 1 else 0) * built < count <= built
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
         {"width": 10**7},
-        {"squeeze": 10**9},
+        {"squeeze": 10**9, "groups": ((1, 4), (8, 1))},
         {"depth": 10**9},
         {"groups": ((1, 10**10), (8, 1))},
     ],
