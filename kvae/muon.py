@@ -65,13 +65,15 @@ class Muon(keras.optimizers.Adam):
         of_rest = iter(self.add_optimizer_variables(rest, "velocity"))
         self._velocities = [None if is_matrix(one) else next(of_rest) for one in var_list]
 
-    def makes_own_step(self, variable: Any) -> bool:
-        """Whether the step for a weight is made orthogonal, and not Adam's."""
-        return self._velocities[self._get_variable_index(variable)] is None
+    def matrix_shape(self, variable: Any) -> tuple[int, int] | None:
+        """(rows, columns) of a weight whose step is made orthogonal; None where it is Adam's."""
+        if self._velocities[self._get_variable_index(variable)] is not None:
+            return None
+        return matrix_shape(variable)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Makes the step of one weight."""
-        if not self.makes_own_step(variable):
+        if self.matrix_shape(variable) is None:
             super().update_step(gradient, variable, learning_rate)
             return
         self.update_matrices([gradient], [variable], learning_rate)

@@ -1,7 +1,6 @@
 """Adam on PyTorch and a CPU, in one pass over memory where Keras's makes ten."""
 
 import functools
-import math
 from typing import Any
 
 import keras
@@ -13,11 +12,11 @@ __all__ = ["quicken"]
 def quicken(optimizer: keras.optimizers.Optimizer) -> None:
     """Lets an Adam, or AdamW, make its update and its clipping quickly; the result is the same.
 
-    An optimizer derived from Adam that has steps of its own for some weights says for which, by a
-    method `makes_own_step`.
+    An optimizer derived from Adam that has steps of its own for matrices says for which weights, by
+    a method `matrix_shape`.
     """
     if isinstance(optimizer, keras.optimizers.Adam) and not optimizer.amsgrad:
-        if "makes_own_step" in vars(type(optimizer)):  # not in one derived from that
+        if "matrix_shape" in vars(type(optimizer)):  # not in one derived from that
             optimizer._backend_update_step = functools.partial(update_rest, optimizer)
         else:
             optimizer._parallel_update_step = functools.partial(update, optimizer)
@@ -61,9 +60,7 @@ def update_rest(optimizer: Any, gradients: Any, variables: Any, learning_rate: A
     """The same with steps of the optimizer's own for matrices: those of one shape at once."""
     groups: dict = {}
     for gradient, variable in zip(gradients, variables, strict=True):
-        own = optimizer.makes_own_step(variable)
-        shape = (math.prod(variable.shape[:-1]), variable.shape[-1]) if own else None
-        groups.setdefault(shape, []).append((gradient, variable))
+        groups.setdefault(optimizer.matrix_shape(variable), []).append((gradient, variable))
     for shape, pairs in groups.items():
         gradients, variables = zip(*pairs, strict=True)
         if shape is None:

@@ -12,7 +12,7 @@ import keras
 from kvae import likelihoods, objectives, priors
 from kvae.data import Dataset, Fitting, reduced, refitted, resized
 from kvae.model import VAE
-from kvae.model.build import LATENTS, groups_of
+from kvae.model.build import groups_of, latents_of
 from kvae.muon import Muon
 from kvae.recipe import OWNED, Recipe
 from kvae.training.choice import likelihood_for
@@ -44,7 +44,7 @@ def completed(recipe: Recipe, dataset: Dataset) -> Recipe:
         own = dataclasses.asdict(dataset.fitting)
         chosen |= {name: own[name] for name in own if getattr(recipe, name) is None}
     if not groups_of(recipe, dataset.image_shape):
-        chosen["latent_dim"] = recipe.latent_dim or LATENTS
+        chosen["latent_dim"] = latents_of(recipe, dataset.image_shape)
     return recipe.replaced(
         epochs=recipe.epochs or default_epochs(len(dataset.train), recipe),
         precision=recipe.precision or keras.config.dtype_policy().name,
