@@ -154,6 +154,12 @@ class Recipe:
         varies=True,
         shown="10, on small data sets as many as make 3,000 updates",
     )
+    least_epochs: int = setting(
+        10,
+        "Number of epochs that a run has at least, where their number is not given.",
+        least=1,
+        option=False,
+    )
     least_updates: int = setting(
         3_000,
         "Number of updates that a run has at least, where the number of epochs is not given.",

@@ -42,6 +42,7 @@ FRAMEWORKS = {"tensorflow", "jax", "torch", "tensorflow_datasets"}
 MAY_KNOW_A_FRAMEWORK = {
     "kvae/steps/tensorflow_step.py": {"tensorflow"},
     "kvae/steps/jax_step.py": {"jax"},
+    "kvae/steps/jax_convolutions.py": {"jax"},
     "kvae/steps/jax_transposed.py": {"jax"},
     "kvae/steps/torch_step.py": {"torch"},
     "kvae/steps/torch_adam.py": {"torch"},

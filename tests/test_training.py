@@ -385,6 +385,8 @@ def test_small_data_sets_get_more_epochs(images, batch_size, epochs):
     assert default_epochs(images, recipe) == epochs
     half = default_epochs(images, recipe.replaced(least_updates=1_500))
     assert half == max(10, -(-1_500 * epochs // 3_000))
+    fewer = default_epochs(images, recipe.replaced(least_epochs=7, least_updates=1))
+    assert fewer == 7
 
 
 @pytest.mark.parametrize("updates, highest", [(2_000, 100), (400, 60), (50, 25)])

@@ -19,6 +19,7 @@ from kvae.steps.executions import (
     logs_of_each,
     of_one_shape,
 )
+from kvae.steps.jax_convolutions import with_products
 
 # Keras's names for the parts of the state.
 STATE = (
@@ -97,17 +98,23 @@ class TrainStep(Executions):
         trainable, non_trainable, optimizer_state, metrics_state = state
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         # Keras's stateless wrapper of `call` and `compute_loss`, scaled for mixed_float16.
-        differentiate = jax.value_and_grad(self.compute_loss_and_updates, has_aux=True)
-        (_, (loss, outputs, non_trainable, metrics_state)), gradients = differentiate(
-            trainable,
-            non_trainable,
-            metrics_state,
-            x,
-            y,
-            sample_weight,
-            training=True,
-            optimizer_variables=optimizer_state,
-        )
+
+        def of_weights(trainable: Any) -> Any:
+            return self.compute_loss_and_updates(
+                trainable,
+                non_trainable,
+                metrics_state,
+                x,
+                y,
+                sample_weight,
+                training=True,
+                optimizer_variables=optimizer_state,
+            )
+
+        differentiate = jax.value_and_grad(of_weights, has_aux=True)
+        if self.jit_compile and keras.distribution.distribution() is None:
+            differentiate = with_products(differentiate)
+        (_, (loss, outputs, non_trainable, metrics_state)), gradients = differentiate(trainable)
         trainable, optimizer_state = self.optimizer.stateless_apply(
             optimizer_state, gradients, trainable
         )

@@ -53,8 +53,9 @@ def completed(recipe: Recipe, dataset: Dataset) -> Recipe:
 
 
 def default_epochs(images: int, recipe: Recipe) -> int:
-    """Ten, or as many as make the updates that a run has at least, where the data set is small."""
-    return max(10, math.ceil(recipe.least_updates / math.ceil(images / recipe.batch_size)))
+    """As many as a run has at least, or on a small data set as many as make its updates."""
+    updates_of_one = math.ceil(images / recipe.batch_size)
+    return max(recipe.least_epochs, math.ceil(recipe.least_updates / updates_of_one))
 
 
 def updates(recipe: Recipe, dataset: Dataset) -> int:
