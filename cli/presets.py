@@ -19,7 +19,11 @@ def presets() -> None:
         size = min(28, preset.largest or 28)
         vae = kvae.VAE.from_preset(name, (size, size, 1))
         groups = f" in {len(vae.groups)} groups" if len(vae.groups) > 1 else ""
-        epochs = f"{preset.epochs} epochs" if preset.epochs else "10 epochs or 3,000 updates"
+        epochs = (
+            f"{preset.epochs} epochs"
+            if preset.epochs
+            else f"{preset.least_epochs} epochs or {preset.least_updates:,} updates"
+        )
         click.echo(f"{name}: {preset.summary}")
         click.echo(
             f"    {vae.count_params():,} parameters at {size}×{size}, {vae.latent_dim} "

@@ -152,7 +152,7 @@ class Recipe:
         kind=int,
         least=1,
         varies=True,
-        shown="10, on small data sets as many as make 3,000 updates",
+        shown="5 or 10 by the preset, and more on small data sets",
     )
     least_epochs: int = setting(
         10,

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from marks import not_on_jax
 
 import kvae
 from kvae import Recipe
@@ -60,6 +61,7 @@ def test_what_belongs_to_a_likelihood_asks_for_it():
     assert likelihood_for(Recipe(scale="shared"), data(8, 8, 3))[0] == "gaussian"
 
 
+@not_on_jax
 def test_a_run_says_what_was_chosen_and_why_and_its_recipe_has_it(tmp_path, capsys):
     dataset = data(8, 8, 3)
     out = tmp_path / "vae.keras"
@@ -71,6 +73,7 @@ def test_a_run_says_what_was_chosen_and_why_and_its_recipe_has_it(tmp_path, caps
     assert isinstance(kvae.load(out).likelihood, kvae.LogisticMixture)
 
 
+@not_on_jax
 def test_what_the_user_names_is_taken(tmp_path):
     settings = {"epochs": 1, "latent_dim": 2, "batch_size": 4, "verbose": 0}
     out = tmp_path / "vae.keras"

@@ -176,6 +176,8 @@ def test_presets_lists_every_preset_with_its_settings():
         else:
             assert f" {preset.latent_dim or 40} latents, " in lines[at + 1]
         assert f"batch {preset.batch_size}, {preset.optimizer.capitalize()}, " in lines[at + 1]
+        if preset.epochs is None:
+            assert f"{preset.least_epochs} epochs or {preset.least_updates:,} upd" in lines[at + 1]
 
 
 @pytest.mark.parametrize("backend", ["theano", "openvino"])

@@ -3,6 +3,8 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
+import kvae
+
 pytestmark = [
     pytest.mark.every_backend,
     pytest.mark.skipif(keras.backend.backend() != "jax", reason="of JAX alone"),
@@ -83,46 +85,97 @@ def test_what_lies_within_a_loop_or_is_computed_again_stays_as_it_is():
     x = np.random.default_rng(0).normal(size=(2, 12, 12, 3)).astype("float32")
     loss, kernel = of_kernel(layers.Conv2D(3, 3, padding="same"), x)
 
-    def twice(kernel, x):
+    def thrice(kernel, x):
         def body(x, _):
             return jax.checkpoint(lambda k, x: loss(k, x)[1])(kernel, x), None
 
-        return (jax.lax.scan(body, x, length=2)[0] ** 2).sum()
+        return loss(kernel, jax.lax.scan(body, x, length=2)[0])[0]
 
-    usual = jax.value_and_grad(twice)
+    usual = jax.value_and_grad(thrice)
+    quick = with_products(usual)
     expected, gradient = usual(kernel, x)
-    found, same = with_products(usual)(kernel, x)
+    found, same = quick(kernel, x)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
-    np.testing.assert_allclose(same, gradient, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(same, gradient, rtol=1e-4, atol=1e-4)
+    counts = [
+        str(jax.make_jaxpr(one)(kernel, x)).count("conv_general_dilated[") for one in (usual, quick)
+    ]
+    assert counts[1] == counts[0] - 1, "that outside the loop alone"
 
 
-def test_a_step_of_a_model_takes_them(make_vae, monkeypatch):
-    """On a CPU, and not where arrays lie on several devices: with the same weights after it."""
+def test_layers_have_their_names_in_profiles():
     import jax
 
-    import kvae
-    from kvae.steps import jax_step
+    from kvae.steps.jax_convolutions import with_products
 
-    def trained():
-        keras.utils.set_random_seed(0)
-        vae = kvae.VAE(
-            kvae.build_encoder((16, 16, 1), 3, "spatial"),
-            kvae.build_decoder((16, 16, 1), 3, "spatial", 1),
-            kvae.Bernoulli(),
-            seed=0,
-        )
-        vae.compile(keras.optimizers.SGD(1e-3))
-        images = np.random.default_rng(0).random((8, 16, 16, 1)).astype("float32")
-        vae.fit(images, batch_size=4, epochs=1, verbose=0)
-        return [np.array(weight) for weight in vae.get_weights()]
+    x = np.zeros((2, 12, 12, 3), "float32")
+    loss, kernel = of_kernel(layers.Conv2D(3, 3, padding="same", name="mine"), x)
 
-    calls = []
-    quick = jax_step.with_products
+    def named(kernel, x):
+        with jax.named_scope("mine"):
+            return loss(kernel, x)
+
+    quick = with_products(jax.value_and_grad(named, has_aux=True))
+    lowered = jax.jit(quick).lower(kernel, x).as_text(debug_info=True)
+    assert "jvp(mine)/conv_general_dilated" in lowered
+    assert "transpose(jvp(mine))/while/body" in lowered, "those of the products, too"
+
+
+def test_where_there_is_none_the_function_itself_is_called():
+    import jax
+
+    from kvae.steps.jax_convolutions import with_products
+
+    tracers = []
+    quick = with_products(lambda x: (tracers.append(isinstance(x, jax.core.Tracer)), x * 2)[1])
+    np.testing.assert_array_equal(quick(np.ones(3)), 2 * np.ones(3))
+    assert tracers == [True, False]
+
+
+@pytest.fixture
+def products_made(monkeypatch):
+    """How many gradients of kernels were traced as products."""
+    from kvae.steps import jax_convolutions
+
+    made = []
+    product = jax_convolutions.kernel_gradient
     monkeypatch.setattr(
-        jax_step, "with_products", lambda function: calls.append(1) or quick(function)
+        jax_convolutions, "kernel_gradient", lambda *given: made.append(1) or product(*given)
     )
+    return made
+
+
+def trained(**compiled):
+    keras.utils.set_random_seed(0)
+    vae = kvae.VAE(
+        kvae.build_encoder((32, 32, 1), 4, "spatial", channels=4),
+        kvae.build_decoder((32, 32, 1), 4, "spatial", 1, channels=4),
+        kvae.Bernoulli(),
+        seed=0,
+    )
+    vae.compile(keras.optimizers.SGD(1e-4), **compiled)
+    images = np.random.default_rng(0).random((8, 32, 32, 1)).astype("float32")
+    vae.fit(images, batch_size=4, epochs=1, verbose=0)
+    return [np.array(weight) for weight in vae.get_weights()]
+
+
+def test_a_step_of_a_model_takes_them_on_a_cpu_and_learns_the_same(products_made, monkeypatch):
+    import jax
+
     found = trained()
-    assert calls
+    assert products_made
+    products_made.clear()
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     for one, other in zip(found, trained(), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+    assert not products_made
+
+
+@pytest.mark.parametrize("how", ["run_eagerly", "jit_compile", "disable_jit"])
+def test_a_step_that_is_not_compiled_is_left_as_it_is(products_made, how):
+    import jax
+
+    compiled = {"run_eagerly": {"run_eagerly": True}, "jit_compile": {"jit_compile": False}}
+    with jax.disable_jit(how == "disable_jit"):
+        trained(**compiled.get(how, {}))
+    assert not products_made

@@ -8,6 +8,7 @@ import pytest
 from commands import assert_refused, call
 from flows import flow
 from keras import ops
+from marks import not_on_jax, once
 
 import kvae
 from kvae.data.values import as_array
@@ -142,10 +143,9 @@ def test_what_does_not_fit_a_ladder_is_refused():
         ladder(objective=kvae.ELBO(mean_of_draws=2))
 
 
-def test_a_recipe_of_a_ladder_has_the_latents_of_its_groups(tmp_path, images):
-    recipe = kvae.Recipe(network="ladder", network_arguments=ARGUMENTS, epochs=1, batch_size=32)
-    data = kvae.data.from_arrays(images)
-    vae = kvae.train(data, recipe, out=tmp_path / "vae.keras", verbose=0)
+def test_a_recipe_of_a_ladder_has_the_latents_of_its_groups():
+    recipe = kvae.Recipe(network="ladder", network_arguments=ARGUMENTS)
+    vae = kvae.VAE.from_preset(recipe, (8, 8, 1))
     assert vae.groups == SIZES and vae.prior.latent_dim == 27
     with pytest.raises(ValueError, match="= 27 latents. Received: latent_dim=5"):
         kvae.VAE.from_preset(recipe.replaced(latent_dim=5), (8, 8, 1))
@@ -343,6 +343,7 @@ def test_a_group_that_is_yet_to_open_is_not_warned_of(images, monkeypatch, fine_
     assert [finding.name for finding in warnings.findings] == ["groups"] * warned
 
 
+@not_on_jax
 def test_a_preset_has_a_flow_over_its_first_group(tmp_path, images):
     less = {"groups": ((1, 8), (4, 1)), "channels": 4, "depth": 1, "patch": 2}
     slowly = {"fine_beta": 10, "fine_warmup": 0.5}
@@ -437,6 +438,7 @@ def test_groups_that_say_nothing_are_named():
     assert low.severity == "warning" and "--temperature 1,0.7,0.7" in low.remedy
 
 
+@not_on_jax
 def test_the_doctor_and_the_curves_show_groups(vae, images):
     data = kvae.data.from_arrays(images)
     diagnosis = kvae.diagnose(vae, data, count=32)
@@ -449,6 +451,7 @@ def test_the_doctor_and_the_curves_show_groups(vae, images):
     assert [line.get_label() for line in chart.axes[0].lines] == ["group 1", "group 2"]
 
 
+@once
 def test_commands_know_of_groups(vae, images, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.savez("bars.npz", x_train=images, x_test=images[:9])

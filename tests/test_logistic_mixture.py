@@ -227,7 +227,10 @@ def test_a_model_with_it_trains_and_opens_again(tmp_path):
         np.random.default_rng(0).integers(0, 256, (200, 8, 8, 3)).astype("uint8")
     )
     out = tmp_path / "vae.keras"
-    vae = kvae.train(data, "mlp", likelihood="logistic-mixture", epochs=1, out=out, verbose=0)
+    small = {"network_arguments": {"width": 16, "depth": 1}, "latent_dim": 4, "couplings": 2}
+    vae = kvae.train(
+        data, "mlp", likelihood="logistic-mixture", epochs=1, out=out, verbose=0, **small
+    )
     assert "bits_per_dimension" in vae.card["test"]
     assert float(ops.convert_to_numpy(vae.likelihood.raw_floor)) != 0
     again = kvae.load(out)

@@ -91,10 +91,7 @@ PARTS = {
     "own",
     [
         tuple(PARTS),
-        *(
-            pytest.param((name,), marks=(pytest.mark.slow, pytest.mark.every_backend))
-            for name in PARTS
-        ),
+        *(pytest.param((name,), marks=pytest.mark.slow) for name in PARTS),
     ],
     ids=" ".join,
 )

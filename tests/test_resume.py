@@ -102,11 +102,10 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(data, whole, tmp_path, monke
 @pytest.mark.parametrize(
     "settings",
     [
-        {"averaged": 0.2, "schedule": "plateau", "learning_rate": 0.05},
+        {"averaged": 0.2, "schedule": "plateau", "learning_rate": 0.05, "optimizer": "muon"},
         {"objective": "iwae", "samples": 3, "precision": "mixed_bfloat16"},
-        {"optimizer": "muon"},
     ],
-    ids=["average-plateau", "iwae-mixed", "muon"],
+    ids=["average-plateau-muon", "iwae-mixed"],
 )
 def test_every_kind_of_run_goes_on_bit_for_bit(data, tmp_path, monkeypatch, settings):
     one, other = tmp_path / "one", tmp_path / "other"
@@ -155,11 +154,11 @@ def test_a_plateau_is_watched_from_before_the_first_epoch_has_ended(data, tmp_pa
 
 def test_what_is_finished_says_so_and_more_epochs_go_on(data, whole, short, tmp_path, capsys):
     before = (whole / "vae.keras").stat().st_mtime_ns
-    vae = train(data, whole / "vae.keras", resume=True)
+    vae = train(data, whole / "vae.keras", resume=True, least_epochs=7)
     assert "is finished: 3 epochs" in capsys.readouterr().out and vae.card["epochs"] == 3
     assert (whole / "vae.keras").stat().st_mtime_ns == before
     shutil.copytree(short[0], tmp_path, dirs_exist_ok=True)
-    longer = train(data, tmp_path / "vae.keras", epochs=2, resume=True)
+    longer = train(data, tmp_path / "vae.keras", epochs=2, resume=True, least_updates=9)
     assert "goes on as in one of 2 epochs from here" in capsys.readouterr().out
     assert longer.card["epochs"] == 2 and int(ops.convert_to_numpy(longer.step)) == 2 * 6
 

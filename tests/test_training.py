@@ -392,8 +392,10 @@ def test_small_data_sets_get_more_epochs(images, batch_size, epochs):
 @pytest.mark.parametrize("updates, highest", [(2_000, 100), (400, 60), (50, 25)])
 def test_a_rate_rises_for_so_many_updates_or_half_of_a_short_run(updates, highest):
     adam = optimizer(kvae.Recipe(learning_rate=1.0, least_warmup=60), updates)
-    rates = [float(adam._learning_rate(step)) for step in range(updates)]
-    assert int(np.argmax(rates)) == highest
+    steps = [0, highest // 2, highest - 1, highest, highest + 1, updates // 2, updates - 1]
+    rates = [float(adam._learning_rate(step)) for step in steps]
+    assert steps[int(np.argmax(rates))] == highest
+    assert rates[0] < rates[1] < rates[2] and rates[4] > rates[6]
 
 
 @pytest.mark.parametrize("updates", [1, 2, 20, 10_000])

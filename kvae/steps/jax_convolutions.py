@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax.extend import core
+from jax.extend import core, source_info_util
 
 __all__ = ["with_products"]
 
@@ -21,13 +21,15 @@ def with_products(function: Callable) -> Callable:
     which takes a CPU two to five times as long as the convolution itself. It is also a product of
     two matrices for each place in the kernel, which takes about as long as the convolution.
 
-    On other devices than CPUs it is the function itself.
+    Where there are none, and on other devices than CPUs, it is the function itself.
     """
     if jax.default_backend() != "cpu":
         return function
 
     def computed(*arguments: Any) -> Any:
         traced, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
+        if not any(map(is_kernel_gradient, traced.jaxpr.eqns)):
+            return function(*arguments)
         leaves = jax.tree.leaves(arguments)
         return jax.tree.unflatten(jax.tree.structure(shapes), evaluated(traced, leaves))
 
@@ -44,15 +46,26 @@ def evaluated(traced: Any, arguments: list) -> list:
 
     for equation in traced.jaxpr.eqns:
         inputs = [value(name) for name in equation.invars]
-        if is_kernel_gradient(equation):
-            images, gradients = inputs
-            results = [kernel_gradient(images, gradients, equation.params["padding"])]
-        else:
-            parameters = equation.primitive.get_bind_params(equation.params)
-            results = equation.primitive.bind(*inputs, **parameters)
-            results = results if equation.primitive.multiple_results else [results]
+        source = equation.source_info  # what profiles and tracebacks name
+        names = source_info_util.current_name_stack() + source.name_stack
+        with (
+            source_info_util.user_context(source.traceback, name_stack=names),
+            equation.ctx.manager,
+        ):
+            results = computed_by(equation, inputs)
         found.update(zip(equation.outvars, results, strict=True))
     return [value(name) for name in traced.jaxpr.outvars]
+
+
+def computed_by(equation: Any, inputs: list) -> list:
+    """What one equation computes."""
+    if is_kernel_gradient(equation):
+        images, gradients = inputs
+        return [kernel_gradient(images, gradients, equation.params["padding"])]
+    given = equation.primitive.get_bind_params(equation.params)
+    functions, parameters = given if isinstance(given, tuple) else ((), given)  # by JAX's version
+    results = equation.primitive.bind(*functions, *inputs, **parameters)
+    return results if equation.primitive.multiple_results else [results]
 
 
 def is_kernel_gradient(equation: Any) -> bool:

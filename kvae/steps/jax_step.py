@@ -112,7 +112,7 @@ class TrainStep(Executions):
             )
 
         differentiate = jax.value_and_grad(of_weights, has_aux=True)
-        if self.jit_compile and keras.distribution.distribution() is None:
+        if self.is_compiled_here() and self.convolves():
             differentiate = with_products(differentiate)
         (_, (loss, outputs, non_trainable, metrics_state)), gradients = differentiate(trainable)
         trainable, optimizer_state = self.optimizer.stateless_apply(
@@ -123,13 +123,19 @@ class TrainStep(Executions):
         )
         return logs, (trainable, non_trainable, optimizer_state, metrics_state)
 
+    def is_compiled_here(self) -> bool:
+        """Whether a step is compiled, and for one device."""
+        settings: Any = jax.config
+        eager = self.run_eagerly or settings.jax_disable_jit
+        return self.jit_compile and not eager and keras.distribution.distribution() is None
+
     def settle(self) -> None:
         """Puts the state of a running `fit`, which JAX hands from step to step, into variables."""
         self.jax_state_sync()
 
     def several_steps_function(self, most: int) -> Any:
         """Several steps as one compiled loop, where Keras dispatches each from Python."""
-        if not self.jit_compile or keras.distribution.distribution() is not None:
+        if not self.is_compiled_here():
             return None
         several_steps = self.loop(most)
         ahead_of = ahead_of_each()

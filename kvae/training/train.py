@@ -147,7 +147,14 @@ def finished(run: Run, recipe: Recipe) -> VAE | None:
         return None
     vae = load(run.model)
     done = vae.card.get("epochs") == recipe.epochs and "test" in vae.card
-    return vae if done and Recipe.from_card(vae.card) == recipe else None
+    return vae if done and not changes(Recipe.from_card(vae.card), recipe) else None
+
+
+def changes(was: Recipe, recipe: Recipe) -> dict[str, tuple]:
+    """In what two recipes differ whose number of epochs is known, whatever it came from."""
+    chosen_by = ("least_epochs", "least_updates")
+    changed = was.differences(recipe)
+    return {name: pair for name, pair in changed.items() if name not in chosen_by}
 
 
 def stopped(run: Run, recipe: Recipe, dataset: Dataset) -> Checkpoint | None:
@@ -165,7 +172,7 @@ def stopped(run: Run, recipe: Recipe, dataset: Dataset) -> Checkpoint | None:
             )
         print(f"There is no run to go on with at {run.model}: a new one begins.")
         return None
-    changed = Recipe.from_card(former.facts).differences(recipe)
+    changed = changes(Recipe.from_card(former.facts), recipe)
     was, epochs = changed.pop("epochs", (recipe.epochs, recipe.epochs))
     if changed or epochs < was:
         changed |= {"epochs": (was, epochs)} if epochs < was else {}
