@@ -67,7 +67,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         # takes steps that wipe out what was learned.
         "clip_norm": 20_000.0,
         "beta_2": 0.9,
-        "least_updates": 720,  # 15 epochs of 3,000 pictures: ten minutes on two cores
+        "least_updates": 720,  # 15 epochs of 3,000 pictures
         # In a run of 100 updates of large pictures, whose rate rose within 6, the KL went to 10⁹.
         "least_warmup": 60,
     },

@@ -8,8 +8,7 @@ from jax.extend import core, source_info_util
 
 __all__ = ["with_products"]
 
-# As JAX writes them, of images and kernels whose channels are last: "x and the gradient of y, each
-# with its images where a convolution has channels".
+# JAX's numbers for axes, where channels are last: the sum is over images, as else over channels.
 KERNEL_GRADIENT = ((3, 0, 1, 2), (3, 0, 1, 2), (2, 3, 0, 1))
 LEAST_PLACES = 100  # of a grid: on fewer XLA's own way is as quick
 

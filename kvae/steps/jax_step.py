@@ -97,9 +97,9 @@ class TrainStep(Executions):
         """Maps the state and one batch to the running metrics and the new state."""
         trainable, non_trainable, optimizer_state, metrics_state = state
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        # Keras's stateless wrapper of `call` and `compute_loss`, scaled for mixed_float16.
 
         def of_weights(trainable: Any) -> Any:
+            # Keras's stateless wrapper of `call` and `compute_loss`, scaled for mixed_float16.
             return self.compute_loss_and_updates(
                 trainable,
                 non_trainable,
