@@ -15,6 +15,9 @@ from typing import Any
 import click
 
 OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|RESOURCE_EXHAUSTED", re.I)
+OTHERS_GONE = re.compile(
+    "closed by peer|connection reset|gloo|nccl|coordination service|clients joined", re.I
+)
 BACKENDS = ("tensorflow", "jax", "torch")
 LONGEST = 1_000  # characters of a message
 
@@ -39,6 +42,11 @@ class Command(click.Command):
             ) from error
         except (MemoryError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
+            if isinstance(error, RuntimeError) and OTHERS_GONE.search(reason):
+                raise click.ClickException(
+                    "Another process that trains with this one has stopped, so this one stops too. "
+                    f"With --resume the run goes on from what is kept. ({reason})"
+                ) from error
             if isinstance(error, RuntimeError) and not OUT_OF_MEMORY.search(reason):
                 raise
             raise click.ClickException(
@@ -47,7 +55,20 @@ class Command(click.Command):
         except (ValueError, OSError, ImportError, FloatingPointError) as error:
             from kvae.printable import printable
 
+            if ctx.meta.get("kvae.others") and not isinstance(error, OSError):
+                ctx.exit(1)  # the first process says it
+
             raise click.ClickException(printable(error, LONGEST)) from error
+
+
+class Count(click.ParamType):
+    """A number of at least 1, or the word auto."""
+
+    name = "auto|integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, or the word."""
+        return value if value == "auto" else click.IntRange(min=1).convert(value, param, ctx)
 
 
 class FiniteRange(click.FloatRange):
@@ -171,6 +192,15 @@ def keep_out(module: str) -> None:
 
     sys.meta_path.insert(0, finder)
     click.get_current_context().call_on_close(let_in)
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Prints nothing, as is right for all but the first of several processes."""
+    with open(os.devnull, "w") as nowhere, contextlib.ExitStack() as held:
+        held.enter_context(contextlib.redirect_stdout(nowhere))
+        held.enter_context(contextlib.redirect_stderr(nowhere))
+        yield
 
 
 @contextlib.contextmanager

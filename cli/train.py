@@ -1,5 +1,6 @@
 """`kvae train`."""
 
+import json
 import shlex
 from typing import Any
 
@@ -7,11 +8,13 @@ import click
 
 from .command import (
     Command,
+    Count,
     FiniteRange,
     backend_option,
     ends_in,
     import_quietly,
     progress,
+    silence,
 )
 from .settings import settings_options
 
@@ -34,6 +37,7 @@ PRESETS = (
 # Options that change nothing of the model.
 OF_THE_MOMENT = (
     *("backend", "data_dir", "cache_dir", "quiet", "out", "resume", "checkpoint_minutes"),
+    "devices",
 )
 # The settings of a recipe that have an option, in the order of help; --epochs comes first.
 SETTINGS = (
@@ -93,6 +97,14 @@ SETTINGS = (
 )
 @backend_option
 @click.option(
+    "--devices",
+    type=Count(),
+    default="auto",
+    show_default=True,
+    help="How many devices share each batch: auto, all that this machine has, or a number. On "
+    "PyTorch each has a process: torchrun --nproc-per-node 2 -m kvae train …",
+)
+@click.option(
     "--out",
     type=click.Path(dir_okay=False),
     default="saved_models/vae.keras",
@@ -130,6 +142,7 @@ def train(
     out: str,
     preset: str,
     resume: bool,
+    devices: str | int,
     **settings: Any,
 ) -> None:
     """Train a VAE; save the model, its history, and pictures of what it learns.
@@ -144,7 +157,12 @@ def train(
 
     import kvae
 
-    former = kvae.training.Run(out).facts() if resume else None
+    crew = ctx.with_resource(kvae.training.team(devices))
+    if crew.rank:
+        ctx.meta["kvae.others"] = True
+        ctx.with_resource(silence())
+    former = kvae.training.Run(out).facts() if resume and not crew.rank else None
+    former = json.loads(crew.told(json.dumps(former).encode()))
     recipe: Any = preset
     if former is not None:
         dataset = dataset or former["card"].get("origin") or former["card"].get("dataset")
@@ -168,6 +186,7 @@ def train(
             recipe,
             out=out,
             resume=resume,
+            devices=devices,
             verbose=0 if quiet else 1 if sys.stderr.isatty() else 2,  # a file has a line an epoch
             notes={"command": command},
             **settings,

@@ -6,13 +6,33 @@ from typing import Any
 import keras
 from keras import ops
 
-__all__ = ["StepSeeds", "normal", "uniform"]
+__all__ = ["Seeds", "StepSeeds", "normal", "uniform"]
 
 OF_STEPS = 0x2545F491  # tells the noise of training from that of all else
 MOST_DRAWS = 64  # of a step
 
 
-class StepSeeds(keras.random.SeedGenerator):
+class Seeds(keras.random.SeedGenerator):
+    """The seeds of a generator, for noise of a share of a batch.
+
+    A value's noise is a hash of its number in the whole batch: so it does not depend on how many
+    devices share one. It has no state of its own.
+
+    Args:
+        generator: Whose seeds these are.
+        share: The `kvae.share.Share` of this device; None where it has the whole batch.
+    """
+
+    def __init__(self, generator: keras.random.SeedGenerator, share: Any = None) -> None:
+        self.of = generator
+        self.share = share
+
+    def next(self, ordered: bool = True) -> Any:
+        """The generator's next."""
+        return self.of.next(ordered)
+
+
+class StepSeeds(Seeds):
     """The seeds of one training step: a function of a generator's seed, the step, and how many.
 
     So what a step draws does not depend on what else was drawn before, and a run that goes on draws
@@ -21,10 +41,11 @@ class StepSeeds(keras.random.SeedGenerator):
     Args:
         generator: Whose seed it takes; it stays as it is.
         step: The number of training steps made, a variable.
+        share: As of `Seeds`.
     """
 
-    def __init__(self, generator: keras.random.SeedGenerator, step: Any) -> None:
-        self.of = generator
+    def __init__(self, generator: keras.random.SeedGenerator, step: Any, share: Any = None) -> None:
+        super().__init__(generator, share)
         self.first = step
         self.drawn = 0
 
@@ -83,7 +104,11 @@ def words(shape: tuple, seed: Any) -> tuple:
     else:
         keys = ops.convert_to_tensor([int32(seed), 0], dtype="int32")
     size = math.prod(shape[1:])
-    rows = ops.reshape(ops.arange(shape[0], dtype="int32") * size, (-1, *[1] * len(shape[1:])))
+    row = ops.arange(shape[0], dtype="int32")
+    share = getattr(seed, "share", None)
+    if share is not None:  # with as many rows of each image, which follow each other
+        row = row + share.before * (shape[0] // ops.maximum(share.images, 1))
+    rows = ops.reshape(row * size, (-1, *[1] * len(shape[1:])))
     number = rows + ops.reshape(ops.arange(size, dtype="int32"), shape[1:])
     x, y, z = mixed(*(congruential(word) for word in (number, keys[0], keys[1])))
     x, y, z = (ops.bitwise_xor(word, shifted(word, 16)) for word in (x, y, z))

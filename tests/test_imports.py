@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # The floors of the house, from the ground up. A wing (a folder) or a room (a file) may import from
 # the floors below its own, and of its own floor only what stands beside it here.
 FLOORS = [
-    {"limits": set(), "printable": set()},
+    {"limits": set(), "printable": set(), "share": set()},
     {
         "data": set(),
         "files": set(),
@@ -44,6 +44,9 @@ MAY_KNOW_A_FRAMEWORK = {
     "kvae/steps/jax_step.py": {"jax"},
     "kvae/steps/jax_convolutions.py": {"jax"},
     "kvae/steps/jax_transposed.py": {"jax"},
+    "kvae/steps/jax_devices.py": {"jax"},
+    "kvae/steps/tensorflow_replicas.py": {"tensorflow"},
+    "kvae/steps/torch_ranks.py": {"torch"},
     "kvae/steps/torch_step.py": {"torch"},
     "kvae/steps/torch_adam.py": {"torch"},
     "kvae/steps/torch_recording.py": {"torch"},

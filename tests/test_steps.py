@@ -828,6 +828,23 @@ def test_what_cannot_be_recorded_is_eager(images, layer, recorded_soon):
 
 
 @on_torch
+def test_what_is_validated_in_between_is_recorded_once(make_vae, images, monkeypatch):
+    """Keras makes what it validates with anew in each epoch: that is no other step."""
+    monkeypatch.setattr("kvae.steps.torch_step.EAGER_STEPS", 5)
+    vae = make_vae()
+    vae.fit(images[:24], batch_size=8, epochs=4, verbose=0, validation_data=(images[:8],))
+    assert len(vae.graphs.made) == len(vae.graphs.fingerprints) == 1
+
+
+@on_torch
+def test_what_takes_long_is_recorded_early(make_vae, images, monkeypatch):
+    monkeypatch.setattr("kvae.steps.torch_step.EAGER_SECONDS", 0.0)
+    vae = make_vae()
+    vae.fit(images[:16], batch_size=8, epochs=1, verbose=0)
+    assert len(vae.graphs.made) == 1
+
+
+@on_torch
 def test_what_comes_seldom_is_not_recorded(make_vae, images, monkeypatch):
     monkeypatch.setattr("kvae.steps.torch_step.EAGER_STEPS", 6)
     vae = make_vae()

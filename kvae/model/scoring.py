@@ -239,7 +239,7 @@ class Scoring(Verbs):
             else:
                 z = mean[:, None] + np.exp(0.5 * log_variance)[:, None] * noise
                 z = z.reshape(-1, self.latent_dim)
-                parameters = ops.cast(self.decoder.predict_on_batch(z), "float32")
+                parameters = ops.cast(self.decoder.predict_on_batch(z)[: len(z)], "float32")
         pixels = ops.reshape(same, (-1, 1, 1, channels))
         each = self.likelihood.log_prob(
             pixels, ops.reshape(parameters, (-1, 1, 1, parameters.shape[-1]))

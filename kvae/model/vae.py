@@ -16,7 +16,7 @@ from kvae.model.hierarchy import hierarchy_of
 from kvae.model.match import check_encoder, check_parts
 from kvae.model.scoring import Scoring
 from kvae.model.start import start_at_mean
-from kvae.noise import StepSeeds, normal
+from kvae.noise import Seeds, StepSeeds, normal
 from kvae.objectives import ELBO, Objective, Terms
 from kvae.parts import Fixed, arguments_of, attributes_of_layers, with_nested
 from kvae.priors import Prior, StandardNormal
@@ -177,7 +177,9 @@ class VAE(Fixed, Scoring):
             samples, …) as the decoder gives them; an image's samples follow each other. Where
             latents come in groups, mean and log-variance are those of each sample.
         """
-        seeds = StepSeeds(self.seed_generator, self.step) if training else self.seed_generator
+        seeds = Seeds(self.seed_generator, self.share)
+        if training:
+            seeds = StepSeeds(self.seed_generator, self.step, self.share)
         observed = self.likelihood.observe(images, seeds)
         samples = self.objective.samples
         shape = (ops.shape(observed)[0] * samples, self.latent_dim)
@@ -215,14 +217,18 @@ class VAE(Fixed, Scoring):
         """
         terms = self.terms(y_pred, sample_weight, training)
         reconstruction, kl = terms.reconstruction, terms.kl
-        self.trackers["reconstruction"].update_state(terms.weight * reconstruction)
-        self.trackers["kl"].update_state(terms.weight * kl)
-        self.trackers["elbo"].update_state(-terms.weight * (reconstruction + kl))
+        shown = (terms.weight * reconstruction, terms.weight * kl)
+        if self.share is not None:  # all devices show the same, of all images
+            shown = tuple(map(self.share.mean, shown))
+        values = {"reconstruction": shown[0], "kl": shown[1], "elbo": -(shown[0] + shown[1])}
+        for name, value in values.items():
+            self.trackers[name].update_state(value, self.share and self.share.total)
         if training:
             self.step.assign_add(1.0)
         loss = self.objective.loss(terms, training)
         for penalty in self.losses:
-            loss = loss + ops.sum(ops.cast(penalty, "float32"))
+            penalty = ops.sum(ops.cast(penalty, "float32"))
+            loss = loss + (penalty if self.share is None else self.share.once(penalty))
         return loss
 
     def terms(self, outputs: Any, sample_weight: Any = None, training: bool = False) -> Terms:
@@ -241,7 +247,7 @@ class VAE(Fixed, Scoring):
             return ops.cast(self.decoder(z, training=training), "float32")
 
         parts = (self.likelihood, self.prior, decode, self.objective.samples)
-        return Terms(outputs, *parts, weight, self.groups)
+        return Terms(outputs, *parts, weight, self.groups, self.share)
 
     # Settings and files --------------------------------------------------------------------------
 

@@ -105,18 +105,17 @@ class ELBO(Objective):
             weight = 1.0 + (self.fine_beta - 1.0) * ops.maximum(0.0, 1.0 - done) if i else 1.0
             kl = terms.mean_of(kl)
             if self.free_bits:
-                kl = ops.maximum(kl, self.free_bits * size * ops.mean(terms.weight))
+                kl = ops.maximum(kl, self.free_bits * size * terms.mean_weight)
             total = total + weight * kl
         return total
 
     def beyond_free_bits(self, kl: Any, terms: Terms) -> Any:
         """The mean KL that counts, where so much of each latent is free: a scalar."""
         mean, log_variance = terms.outputs["mean"], terms.outputs["log_variance"]
-        free = self.free_bits * ops.mean(terms.weight)
+        free = self.free_bits * terms.mean_weight
         if not terms.prior.closed_form:
             return ops.maximum(kl, free * mean.shape[-1])
-        each = terms.prior.kl_per_latent(mean, log_variance)
-        each = ops.mean(ops.reshape(terms.weight, (-1, 1)) * each, axis=0)
+        each = terms.mean_of(terms.prior.kl_per_latent(mean, log_variance))
         return ops.sum(ops.maximum(each, free))
 
     def get_config(self) -> dict[str, Any]:

@@ -24,6 +24,7 @@ class Terms:
         groups: The number of latents in each group. Where there are several, each draw has a mean
             and a log-variance of its own: the draw of one group decides on the posterior of the
             next.
+        share: The `kvae.share.Share` of the batch that this device has; None where that is all.
 
     Attributes:
         observed: (batch · samples, height, width, channels), float32 in [0, 1]; an image's samples
@@ -43,6 +44,7 @@ class Terms:
         samples: int = 1,
         weight: Any = 1.0,
         groups: Sequence[int] = (),
+        share: Any = None,
     ) -> None:
         self.outputs = outputs
         self.likelihood = likelihood
@@ -51,6 +53,7 @@ class Terms:
         self.samples = samples
         self.weight = weight
         self.groups = tuple(groups)
+        self.share = share
         self.of_draws = len(self.groups) > 1
         self.observed = repeated(outputs["observed"], samples)
         self.mean, self.log_variance = (
@@ -78,8 +81,24 @@ class Terms:
         return [averaged(one, self.samples) for one in kl]
 
     def mean_of(self, values: Any) -> Any:
-        """The mean of (batch,) over the images, each with its weight: a scalar."""
-        return ops.mean(self.weight * values)
+        """The mean of (batch, …) over all images, each with its weight: (…).
+
+        Of all devices that share the batch: where a model is trained on several, an objective must
+        average over images by this alone.
+        """
+        shape = (-1, *[1] * (len(values.shape) - 1))
+        weighted = values * (self.weight if self.is_plain else ops.reshape(self.weight, shape))
+        return ops.mean(weighted, axis=0) if self.share is None else self.share.mean(weighted)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether no image has a weight."""
+        return isinstance(self.weight, float)
+
+    @functools.cached_property
+    def mean_weight(self) -> Any:
+        """The mean of the images' weights: a scalar."""
+        return 1.0 if self.is_plain else self.mean_of(ops.ones_like(self.weight))
 
     def log_weights(self, beta: Any, z: Any = None, parameters: Any = None) -> Any:
         r"""The log of each draw's importance weight: (batch, samples), float32.

@@ -1,18 +1,22 @@
 """The one place that knows a framework.
 
-`TrainStep` is the model class for the active backend, `transposed` its fastest transposition.
+`TrainStep` is the model class for the active backend, `transposed` its fastest transposition,
+`team` gives the devices that train together.
 """
 
 import keras
 
 match keras.backend.backend():
     case "tensorflow":
+        from kvae.steps.tensorflow_replicas import team
         from kvae.steps.tensorflow_step import TrainStep
         from kvae.steps.transposed import transposed
     case "jax":
+        from kvae.steps.jax_devices import team
         from kvae.steps.jax_step import TrainStep
         from kvae.steps.jax_transposed import transposed
     case "torch":
+        from kvae.steps.torch_ranks import team
         from kvae.steps.torch_step import TrainStep
         from kvae.steps.transposed import transposed
     case other:
@@ -21,4 +25,4 @@ match keras.backend.backend():
             "Set KERAS_BACKEND to one of the three before Keras is imported."
         )
 
-__all__ = ["TrainStep", "transposed"]
+__all__ = ["TrainStep", "team", "transposed"]

@@ -6,8 +6,10 @@ import contextlib
 import inspect
 import itertools
 import math
+import threading
 import types
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -15,6 +17,7 @@ import numpy as np
 from keras import tree
 
 from kvae.limits import is_mapped
+from kvae.share import Share
 from kvae.steps.feed import Feed, arrays_of, in_floatx
 from kvae.steps.fingerprint import KNOWN_PACKAGES
 from kvae.steps.stream import Look, Stream
@@ -32,7 +35,6 @@ class Executions(keras.Model):
     """
 
     most_steps = 1  # that pay where there are no convolutions
-    feeds_all = False  # whether to feed what is not shuffled too
     makes_several_steps = True  # whether Keras takes `steps_per_execution` above 1
     steps_per_execution: int  # as Keras has it
     train_function: Any
@@ -43,6 +45,7 @@ class Executions(keras.Model):
         self.executions = types.SimpleNamespace(
             ahead=1, undisturbed=False, functions={}, made=0, logs={}, batch_size=None
         )
+        self.executions.of_thread = threading.local()
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         """`keras.Model.fit`, with as many steps in one dispatch as pay."""
@@ -66,20 +69,20 @@ class Executions(keras.Model):
     def predict(self, *args: Any, **kwargs: Any) -> Any:
         """`keras.Model.predict`."""
         given = inspect.signature(super().predict).bind(*args, **kwargs).arguments
-        return super().predict(**self.fed(given))
+        return super().predict(**self.fed(given, whole=True))
 
     def order_key(self) -> list[int]:
         """What the order of images in the epoch that begins is a function of."""
         return [0]
 
-    def fed(self, given: dict, shuffle: bool = False) -> dict:
+    def fed(self, given: dict, shuffle: bool = False, whole: bool = False) -> dict:
         """Arguments of `fit`, `evaluate` or `predict`, with arrays in a feed of our own.
 
         Keras keeps what it has a way of its own with: `steps_per_epoch`, weights of classes, a
         shuffle within batches; and arrays that are not NumPy's.
         """
         given = dict(given)
-        if self.distributed() or "_use_cached_eval_dataset" in given:
+        if "_use_cached_eval_dataset" in given:
             return given
         given = with_validation_apart(given)
         batch_size = given.get("batch_size") or 32
@@ -100,22 +103,48 @@ class Executions(keras.Model):
         if arrays is None or left_to_keras or shuffle == "batch":
             return given
         if shuffle or self.feeds_all or not as_keras_has_them(arrays):
-            given["x"] = self.feed(arrays, batch_size, self.order_key if shuffle else None)
+            key = self.order_key if shuffle else None
+            given["x"] = self.feed(arrays, batch_size, key, whole)
             taken = ("y", "sample_weight", "batch_size")
             given = {name: value for name, value in given.items() if name not in taken}
         return given
 
-    def feed(self, arrays: tuple, batch_size: int, key: Any = None) -> Feed:
-        """Batches of arrays as the backend takes them."""
+    def feed(self, arrays: tuple, batch_size: int, key: Any = None, whole: bool = False) -> Feed:
+        """Batches of arrays as the backend takes them.
+
+        Args:
+            arrays: Of one length.
+            batch_size: Images in a batch, of all devices that share it.
+            key: What the order of an epoch is a function of; None: as they lie.
+            whole: Whether each process is to see all of each batch.
+        """
         return Feed(arrays, batch_size, key)
 
     def stream(self, data: Any, look: Look, shuffle: Any = False) -> Any:
         """What gives batches, looked at one by one, as the backend takes it."""
         return Stream(data, look, shuffle)
 
-    def distributed(self) -> bool:
-        """Whether Keras alone may feed, since several devices share a batch."""
+    @property
+    def feeds_all(self) -> bool:
+        """Whether to feed what is not shuffled too."""
         return False
+
+    @property
+    def share(self) -> Share | None:
+        """What this device has of the batch that is being computed; None: all of it."""
+        return getattr(self.executions.of_thread, "share", None)
+
+    @contextlib.contextmanager
+    def sharing(self, share: Share | None) -> Iterator[None]:
+        """While a batch of which this device has a share is computed.
+
+        A thread has a share of its own: TensorFlow has one for each device.
+        """
+        self.executions.of_thread.share = share
+        try:
+            yield
+        finally:
+            self.executions.of_thread.share = None
 
     def alone(self) -> contextlib.AbstractContextManager[Any]:
         """While one thread is in it, no other is, where the backend's predictions need that."""

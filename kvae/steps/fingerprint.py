@@ -44,6 +44,8 @@ IGNORED = {
     # A model's own.
     *("_compile_config", "_compile_loss", "optimizer", "card", "executions", "graphs", "history"),
     *("kept", "told", "train_function", "test_function", "predict_function"),
+    # Of `fit`: made anew in each epoch, and found when it is first asked for.
+    *("_eval_epoch_iterator", "_jit_compile"),
     *("stop_training", "stop_evaluating", "stop_predicting"),
 }
 PLAIN = {bool, int, float, complex, str, bytes, type(None), type(Ellipsis), slice, range}

@@ -20,6 +20,7 @@ from kvae.steps.executions import (
     of_one_shape,
 )
 from kvae.steps.jax_convolutions import with_products
+from kvae.steps.jax_devices import odd_batches, one_for_all, stacked_over_devices
 
 # Keras's names for the parts of the state.
 STATE = (
@@ -57,7 +58,7 @@ class TrainStep(Executions):
         Keras gives the model the averages themselves, and the next step would use up both.
         """
         try:
-            with self.whole():
+            with self.whole(), odd_batches():
                 return super().fit(*args, **kwargs)
         finally:
             optimizer: Any = getattr(self.optimizer, "inner_optimizer", self.optimizer)
@@ -67,13 +68,28 @@ class TrainStep(Executions):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """`keras.Model.evaluate`, after which the model is whole, however it ends."""
-        with self.whole():
+        with self.whole(), odd_batches():
             return super().evaluate(*args, **kwargs)
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
         """`keras.Model.predict`, after which the model is whole, however it ends."""
-        with self.whole():
+        with self.whole(), odd_batches(whole=True):
             return super().predict(*args, **kwargs)
+
+    def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """`keras.Model.train_on_batch`, of any number of images on any number of devices."""
+        with odd_batches():
+            return super().train_on_batch(*args, **kwargs)
+
+    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """`keras.Model.test_on_batch`, of any number of images on any number of devices."""
+        with odd_batches():
+            return super().test_on_batch(*args, **kwargs)
+
+    def predict_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """`keras.Model.predict_on_batch`, of any number of images on any number of devices."""
+        with odd_batches(whole=True):
+            return super().predict_on_batch(*args, **kwargs)
 
     @contextlib.contextmanager
     def whole(self) -> Iterator[None]:
@@ -112,7 +128,8 @@ class TrainStep(Executions):
             )
 
         differentiate = jax.value_and_grad(of_weights, has_aux=True)
-        if self.is_compiled_here() and self.convolves():
+        alone = keras.distribution.distribution() is None
+        if alone and self.is_compiled() and self.convolves():
             differentiate = with_products(differentiate)
         (_, (loss, outputs, non_trainable, metrics_state)), gradients = differentiate(trainable)
         trainable, optimizer_state = self.optimizer.stateless_apply(
@@ -123,11 +140,10 @@ class TrainStep(Executions):
         )
         return logs, (trainable, non_trainable, optimizer_state, metrics_state)
 
-    def is_compiled_here(self) -> bool:
-        """Whether a step is compiled, and for one device."""
+    def is_compiled(self) -> bool:
+        """Whether a step is compiled."""
         settings: Any = jax.config
-        eager = self.run_eagerly or settings.jax_disable_jit
-        return self.jit_compile and not eager and keras.distribution.distribution() is None
+        return self.jit_compile and not (self.run_eagerly or settings.jax_disable_jit)
 
     def settle(self) -> None:
         """Puts the state of a running `fit`, which JAX hands from step to step, into variables."""
@@ -135,7 +151,7 @@ class TrainStep(Executions):
 
     def several_steps_function(self, most: int) -> Any:
         """Several steps as one compiled loop, where Keras dispatches each from Python."""
-        if not self.is_compiled_here():
+        if not self.is_compiled():
             return None
         several_steps = self.loop(most)
         ahead_of = ahead_of_each()
@@ -182,8 +198,12 @@ class TrainStep(Executions):
 
         The former state is used up.
         """
+        # On several devices the state stays where it lies, and what is shown is on each.
+        places: dict = {}
+        if keras.distribution.distribution() is not None:
+            places["out_shardings"] = (one_for_all(), self._get_state_sharding_spec())
 
-        @functools.partial(jax.jit, donate_argnums=0)
+        @functools.partial(jax.jit, donate_argnums=0, **places)
         def several_steps(state: Any, batches: Any, count: Any) -> Any:
             def step(i: Any, carry: Any) -> Any:
                 stacks, state = carry
@@ -204,6 +224,8 @@ class TrainStep(Executions):
 
 def stacked(parts: Any, length: int) -> Any:
     """Arrays of one shape on top of each other, filled up to a length, so that one loop fits."""
+    if keras.distribution.distribution() is not None:
+        return stacked_over_devices([*parts, *parts[:1] * (length - len(parts))])
     if isinstance(parts[0], jax.Array):  # on the device already
         return jax.numpy.stack([*parts, *parts[:1] * (length - len(parts))])
     stack = np.empty((length, *parts[0].shape), parts[0].dtype)

@@ -26,6 +26,7 @@ from kvae.steps.executions import (
 )
 from kvae.steps.feed import Feed, in_floatx
 from kvae.steps.stream import EMPTY, Look, Stream
+from kvae.steps.tensorflow_replicas import share_of, summed_over_replicas, with_share
 
 MOST_COPIED = 2**30  # bytes of an array that TensorFlow may copy
 GONE: list[bool] = []  # an entry for each model that was dropped since kernels were
@@ -36,42 +37,55 @@ class TrainStep(Executions):
     """A model whose `train_step` differentiates `compute_loss` with TensorFlow."""
 
     most_steps = 16
-    feeds_all = True
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         forget_the_dropped()
         super().__init__(*args, **kwargs)
         weakref.finalize(self, GONE.append, True).atexit = False
 
+    @property
+    def feeds_all(self) -> bool:
+        """Whether to feed what is not shuffled too: Keras's data sets wait for a thread."""
+        return True
+
     def best_jit_compile(self) -> bool | str:
         """What to give `compile(jit_compile=...)`.
 
         On a CPU XLA trains dense layers faster, and convolutions more slowly.
         """
-        return "auto" if self.convolves() else True
+        # On several devices XLA does not find all variables.
+        return "auto" if self.convolves() or not self.alone_here() else True
 
     def train_step(self, data: Any) -> Any:
         """Updates the weights on one batch; returns the running metrics."""
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        batch, share = with_share(keras.utils.unpack_x_y_sample_weight(data))
+        x, y, sample_weight = batch
         # Else a graph would count a step whose batch never came.
         with nothing_registered(), tf.control_dependencies(tensors(data)):
-            with tf.GradientTape() as tape:
+            with tf.GradientTape() as tape, self.sharing(share):
                 outputs = self(x, training=True)
                 loss = self._compute_loss(x, y, outputs, sample_weight, training=True)
                 scaled_loss = self.optimizer.scale_loss(loss)  # for mixed_float16
             gradients = tape.gradient(scaled_loss, self.trainable_weights)
-            self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
-        self._loss_tracker.update_state(loss, sample_weight=tf.shape(x)[0])
+            with summed_over_replicas(self.optimizer, gradients) as gradients:
+                self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
+        self._loss_tracker.update_state(loss, share.total if share else tf.shape(x)[0])
         return self.compute_metrics(x, y, outputs, sample_weight)
 
     def test_step(self, data: Any) -> Any:
-        """As Keras's."""
-        with nothing_registered():
-            return super().test_step(data)
+        """As Keras's, whose loss would count for each device that has a share of a batch."""
+        batch, share = with_share(keras.utils.unpack_x_y_sample_weight(data))
+        x, y, sample_weight = batch
+        with nothing_registered(), self.sharing(share):
+            outputs = self(x, training=False)
+            loss = self._compute_loss(x, y, outputs, sample_weight, training=False)
+            self._loss_tracker.update_state(loss, share.total if share else tf.shape(x)[0])
+            return self.compute_metrics(x, y, outputs, sample_weight)
 
     def predict_step(self, data: Any) -> Any:
-        """As Keras's."""
-        with nothing_registered():
+        """As Keras's, of the share that a replica has of a batch."""
+        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        with nothing_registered(), self.sharing(share_of(x)):
             return super().predict_step(data)
 
     def make_train_function(self, force: bool = False) -> Any:
@@ -85,10 +99,34 @@ class TrainStep(Executions):
                 self.optimizer.build(self.trainable_variables)
         return super().make_train_function(force)
 
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        """As Keras's, of the share of one replica: Keras adds up shares, which may differ."""
+        if iterator is not None and self._distribute_strategy is not None:
+            locally = self.distribute_strategy.experimental_local_results
+            _, _, batches = next(iter(iterator))
+            data_batch = tree.map_structure(lambda part: locally(part)[0], next(batches))
+        super()._maybe_symbolic_build(data_batch=data_batch)
+
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         """`keras.Model.fit`, out of which comes what a stream of batches raises."""
+        if self._distribute_strategy is not None:
+            self.check_replicas()
         with as_streams_say(*args, *kwargs.values()):
             return super().fit(*args, **kwargs)
+
+    def check_replicas(self) -> None:
+        """Raises a ValueError where Keras would fail on several devices, with a page of errors."""
+        optimizer: Any = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        given = {
+            "gradient_accumulation_steps": getattr(optimizer, "gradient_accumulation_steps", None),
+            "steps_per_execution": self.steps_per_execution,
+        }
+        for name, value in given.items():
+            if (value or 1) > 1 and not self.alone_here():
+                raise ValueError(
+                    f"On several devices TensorFlow takes no `{name}`: choose a larger batch, or "
+                    f"one device. Received: {name}={value}"
+                )
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """`keras.Model.evaluate`, out of which comes what a stream of batches raises."""
@@ -100,14 +138,14 @@ class TrainStep(Executions):
         with as_streams_say(*args, *kwargs.values()):
             return super().predict(*args, **kwargs)
 
-    def feed(self, arrays: tuple, batch_size: int, key: Any = None) -> Feed:
+    def feed(self, arrays: tuple, batch_size: int, key: Any = None, whole: bool = False) -> Feed:
         """Batches of arrays as data sets of our own."""
         return TensorFlowFeed(arrays, batch_size, key)
 
-    def fed(self, given: dict, shuffle: bool = False) -> dict:
+    def fed(self, given: dict, shuffle: bool = False, whole: bool = False) -> dict:
         """As for every backend; what is left to Keras is not copied where it is large."""
-        given = super().fed(given, shuffle)
-        if "_use_cached_eval_dataset" in given or self.distributed():
+        given = super().fed(given, shuffle, whole)
+        if "_use_cached_eval_dataset" in given:
             return given
         names = ("x", "y", "sample_weight")
         if stays(given.get("x")):
@@ -121,6 +159,39 @@ class TrainStep(Executions):
             size, steps = given.get("validation_batch_size"), given.get("validation_steps")
             given["validation_data"] = TensorFlowArrays(*parts, batch_size=size, steps=steps)
         return given
+
+    def train_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, *given: Any, **named: Any
+    ) -> Any:
+        """`keras.Model.train_on_batch`, also of a batch that several devices share."""
+        if self.alone_here():
+            return super().train_on_batch(x, y, sample_weight, *given, **named)
+        named |= dict(zip(("class_weight", "return_dict"), given, strict=False))
+        weights = {name: named.get(name) for name in ("class_weight",)}
+        weights["sample_weight"] = sample_weight
+        history = self.fit(x, y, len(x), verbose=0, shuffle=False, **weights)
+        logs = {name: values[-1] for name, values in history.history.items()}
+        return logs if named.get("return_dict") else self._flatten_metrics_in_order(logs)
+
+    def test_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
+    ) -> Any:
+        """`keras.Model.test_on_batch`, also of a batch that several devices share."""
+        if self.alone_here():
+            return super().test_on_batch(x, y, sample_weight, return_dict)
+        given = {"batch_size": len(x), "verbose": 0, "return_dict": return_dict}
+        return self.evaluate(x, y, sample_weight=sample_weight, **given)
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """`keras.Model.predict_on_batch`; Keras has each device do all of it, and returns all."""
+        found = super().predict_on_batch(x)
+        return (
+            found if self.alone_here() else tree.map_structure(lambda part: part[: len(x)], found)
+        )
+
+    def alone_here(self) -> bool:
+        """Whether one device has each batch."""
+        return self.distribute_strategy.num_replicas_in_sync == 1
 
     def stream(self, data: Any, look: Look, shuffle: Any = False) -> Any:
         """What gives batches, looked at one by one, as data sets."""
@@ -302,6 +373,8 @@ class TensorFlowFeed(Feed):
 
     def get_tf_dataset(self) -> tf.data.Dataset:
         """The data set, whose order is anew in each epoch."""
+        if tf.distribute.has_strategy():
+            return generated(self.get_numpy_iterator, self.taken(self.rows[:1]), 2)
         size = self.batch_size
         starts = tf.data.Dataset.range(0, len(self.arrays[0]), size)
         rows = starts.map(lambda start: self.order[start : start + size])

@@ -1,6 +1,7 @@
 """The training step on PyTorch."""
 
 import collections
+import time
 import types
 from typing import Any
 
@@ -10,12 +11,25 @@ from keras import ops, tree
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from kvae.steps.executions import Executions
+from kvae.steps.feed import Feed, arrays_of
 from kvae.steps.fingerprint import fingerprint
 from kvae.steps.torch_adam import quicken
+from kvae.steps.torch_ranks import (
+    RankedFeed,
+    averaged,
+    check_ranks,
+    ranks,
+    share_of,
+    summed,
+    with_share,
+    with_that_of_the_first,
+)
 
-# Eager steps with batches of one shape before it is recorded: what they lose is about what
-# recording takes, so that neither a short nor a long run is much worse than if it had known.
+# Eager steps with batches of one shape before it is recorded, or seconds of them: what they lose is
+# about what recording takes, so that neither a short nor a long run is much worse than if it had
+# known.
 EAGER_STEPS = 64
+EAGER_SECONDS = 10.0
 MOST_FINGERPRINTS = 32
 
 
@@ -35,12 +49,55 @@ class TrainStep(Executions):
         super().__init__(*args, **kwargs)
         # Out of sight of Keras, which would take them for parts of the model.
         self.graphs = types.SimpleNamespace(
-            made={}, seen=collections.Counter(), fingerprints={}, now=None, looked=False
+            made={},
+            seen=collections.Counter(),
+            fingerprints={},
+            now=None,
+            looked=False,
+            seconds=collections.Counter(),
         )
 
     def best_jit_compile(self) -> bool | str:
         """What to give `compile(jit_compile=...)`: Keras chooses well here."""
         return "auto"
+
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        """`keras.Model.fit`; processes that share batches begin as the first of them is."""
+        check_ranks()
+        if self.optimizer is not None and ranks()[1] > 1:
+            self.optimizer.build(self.trainable_variables)
+            with_that_of_the_first([*self.variables, *self.optimizer.variables])
+        return super().fit(*args, **kwargs)
+
+    @property
+    def feeds_all(self) -> bool:
+        """Whether to feed what is not shuffled too: of several processes each has its share."""
+        return ranks()[1] > 1
+
+    def fed(self, given: dict, shuffle: bool = False, whole: bool = False) -> dict:
+        """As for every backend; raises a ValueError where processes would all see the same."""
+        given = super().fed(given, shuffle, whole)
+        if ranks()[1] > 1 and not whole and arrays_of(given.get("x")) is not None:
+            raise ValueError(
+                "Where several processes share each batch, `steps_per_epoch`, `steps`, "
+                '`class_weight` and shuffle="batch" are not for arrays: give a loader of batches, '
+                "in each process of its share."
+            )
+        return given
+
+    def feed(self, arrays: tuple, batch_size: int, key: Any = None, whole: bool = False) -> Feed:
+        """Batches of arrays; of several processes each has its share."""
+        kind = Feed if whole or ranks()[1] == 1 else RankedFeed
+        return kind(arrays, batch_size, key)
+
+    def seen_by_batch_norm(self) -> list:
+        """The variables in which batch norm keeps what it has seen."""
+        return [
+            variable
+            for layer in self._flatten_layers(include_self=False)
+            if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+            for variable in layer.non_trainable_variables
+        ]
 
     def make_train_function(self, force: bool = False) -> Any:
         """As Keras's; forgets what was recorded for another optimizer."""
@@ -56,21 +113,44 @@ class TrainStep(Executions):
             lambda array: None if array is None else ops.convert_to_tensor(array),
             keras.utils.unpack_x_y_sample_weight(data),
         )
-        gradients, logs = self.recorded(data) or self.eager(*data)
+        images = len(data[0])
+        data = with_share(data)
+        key = self.recording_key(data)
+        made = None if key is None else self.recorded(key, data)
+        gradients, logs = self.timed(key, data) if made is None else made
         with torch.no_grad():
-            self.optimizer.apply(gradients, self.trainable_weights)
+            self.optimizer.apply(summed(gradients), self.trainable_weights)
+            averaged(self.seen_by_batch_norm(), images)
         return logs
 
-    def eager(self, x: Any, y: Any, sample_weight: Any) -> tuple[list, dict]:
-        """The gradients and the running metrics, layer by layer."""
+    def test_step(self, data: Any) -> Any:
+        """As Keras's, of the share that this process has of a batch."""
+        x, y, sample_weight, share = with_share(keras.utils.unpack_x_y_sample_weight(data))
+        with self.sharing(share_of(share)):
+            outputs = self(x, training=False)
+            loss = self._compute_loss(x, y, outputs, sample_weight, training=False)
+        self._loss_tracker.update_state(loss, sample_weight=share[2] if share else x.shape[0])
+        return self.compute_metrics(x, y, outputs, sample_weight)
+
+    def eager(self, x: Any, y: Any, sample_weight: Any, share: Any) -> tuple[list, dict]:
+        """The gradients and the running metrics, layer by layer; `share` is of `with_share`."""
         weights = [weight.value for weight in self.trainable_weights]
-        outputs = self(x, training=True)
-        loss = self._compute_loss(x, y, outputs, sample_weight, training=True)
+        with self.sharing(share_of(share)):
+            outputs = self(x, training=True)
+            loss = self._compute_loss(x, y, outputs, sample_weight, training=True)
         scaled = self.optimizer.scale_loss(loss)  # for mixed_float16
         gradients = torch.autograd.grad(scaled, weights, allow_unused=True)
         with torch.no_grad():
-            self._loss_tracker.update_state(loss, sample_weight=x.shape[0])
+            self._loss_tracker.update_state(loss, sample_weight=share[2] if share else x.shape[0])
             return list(gradients), self.compute_metrics(x, y, outputs, sample_weight)
+
+    def timed(self, key: tuple | None, data: tuple) -> tuple[list, dict]:
+        """As `eager`, counted under a key."""
+        begun = time.perf_counter()
+        made = self.eager(*data)
+        self.graphs.seen[key] += 1
+        self.graphs.seconds[key] += time.perf_counter() - begun
+        return made
 
     def can_be_recorded(self) -> bool:
         """Whether a step may be: not where somebody else compiles or looks, or the scale moves."""
@@ -81,6 +161,7 @@ class TrainStep(Executions):
         """Forgets what was recorded."""
         self.graphs.made, self.graphs.fingerprints = {}, {}
         self.graphs.seen.clear()
+        self.graphs.seconds.clear()
         self.graphs.looked = False
 
     def reset_metrics(self) -> None:
@@ -104,17 +185,20 @@ class TrainStep(Executions):
             graphs.looked = True
         return graphs.now
 
-    def recorded(self, data: tuple) -> tuple[list, dict] | None:
-        """As `eager`, replayed; None where it cannot be recorded, or is not yet worth it."""
+    def recording_key(self, data: tuple) -> tuple | None:
+        """What a recording of a step on such a batch is known by; None where there can be none."""
         if not self.can_be_recorded() or self.attributes() is None:
             return None
-        key = (self.graphs.now, *(described(part) for part in tree.flatten(data)))
-        if key not in self.graphs.made:
-            self.graphs.seen[key] += 1
-            if self.graphs.seen[key] <= EAGER_STEPS:
+        return (self.graphs.now, *(described(part) for part in tree.flatten(data)))
+
+    def recorded(self, key: tuple, data: tuple) -> tuple[list, dict] | None:
+        """As `eager`, replayed; None where it cannot be recorded, or is not yet worth it."""
+        graphs = self.graphs
+        if key not in graphs.made:
+            if graphs.seen[key] < EAGER_STEPS and graphs.seconds[key] < EAGER_SECONDS:
                 return None
-            self.graphs.made[key] = self.record(data)
-        graph, state, changed = self.graphs.made[key]
+            graphs.made[key] = self.record(data)
+        graph, state, changed = graphs.made[key]
         if graph is None:
             return None
         with torch.no_grad():

@@ -1,5 +1,6 @@
 """Training: a recipe carried out on a data set, with what looks on and what it leaves."""
 
+from kvae.steps import team
 from kvae.training.callbacks import LatentKL, ReconstructionGrid, SampleGrid
 from kvae.training.run import Run
 from kvae.training.settings import default_epochs, optimizer, prepared
@@ -13,5 +14,6 @@ __all__ = [
     "default_epochs",
     "optimizer",
     "prepared",
+    "team",
     "train",
 ]

@@ -1,9 +1,14 @@
 """Training: from a data set to a trained, saved model with its history and pictures."""
 
+import contextlib
+import io
 import os
+import pathlib
 import platform
+import tempfile
 import time
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from kvae import presets
@@ -11,6 +16,8 @@ from kvae.data import Dataset
 from kvae.evaluation import device, test_figures, train_figures
 from kvae.model import VAE, load
 from kvae.recipe import Recipe
+from kvae.steps import team
+from kvae.steps.team import Team
 from kvae.training.checkpoint import Checkpoint, fingerprint
 from kvae.training.choice import likelihood_for, preset_for
 from kvae.training.run import Run
@@ -28,6 +35,7 @@ def train(
     keep_optimizer: bool = True,
     resume: bool = False,
     checkpoint_minutes: float = 5.0,
+    devices: str | int = "auto",
     notes: dict[str, Any] | None = None,
     verbose: str | int = "auto",
     **settings: Any,
@@ -53,6 +61,10 @@ def train(
             had, schedules go on as in a run of so many from where they now are.
         checkpoint_minutes: Minutes between two checkpoints in an epoch; there is one after each
             epoch too, unless that would take more than a fiftieth of the time.
+        devices: How many devices share each batch: "auto", all that this machine has, or a number.
+            Where a launcher, such as torchrun or Slurm, has started several processes, all of them;
+            then the first writes the files and prints. The result is that of one device, but for
+            rounding and for batch norm.
         notes: What else the model's card should say; plain values, as JSON has them.
         verbose: As for `keras.Model.fit`.
         **settings: Fields of `kvae.Recipe` to replace, such as `epochs=10, beta=4`; None leaves one
@@ -87,8 +99,15 @@ def train(
     recipe, why = chosen(dataset, preset, settings)
     dataset = prepared(dataset, recipe)
     recipe = completed(recipe, dataset)
-    vae = built(recipe, dataset)
-    with Run(out, optimizer=keep_optimizer) as run:
+    with contextlib.ExitStack() as held:
+        crew = held.enter_context(team(devices))
+        if crew.rank:
+            verbose = 0
+            held.enter_context(contextlib.redirect_stdout(io.StringIO()))
+            held.enter_context(contextlib.redirect_stderr(io.StringIO()))
+        out = held.enter_context(place_of(crew, out, resume))
+        vae = built(recipe, dataset)
+        run = held.enter_context(Run(out, optimizer=keep_optimizer))
         if resume and (done := finished(run, recipe)) is not None:
             print(f"{run.model} is finished: {recipe.epochs} epochs. More epochs train it on.")
             return done
@@ -98,7 +117,7 @@ def train(
         run.begin(needs=size, anew=former is None)
         watch = Watch(vae, recipe, dataset, run, checkpoint_minutes)
         if verbose:
-            print(opening(dataset, vae, recipe, why))
+            print(opening(dataset, vae, recipe, why, crew))
         if former is not None:
             print(watch.go_on(former))
         with watch.keep:
@@ -110,7 +129,7 @@ def train(
                     raise
             finally:
                 watch.end()
-    watch.say_what_stopped_it()
+        watch.say_what_stopped_it()
     return vae
 
 
@@ -221,7 +240,9 @@ def card(dataset: Dataset, recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def opening(dataset: Dataset, vae: VAE, recipe: Recipe, why: Sequence[str] = ()) -> str:
+def opening(
+    dataset: Dataset, vae: VAE, recipe: Recipe, why: Sequence[str] = (), crew: Team | None = None
+) -> str:
     """What a user should know before the first epoch."""
     parts = ", ".join(f"{count:,} {part}" for part, count in vae.card["images"].items())
     size = "×".join(map(str, dataset.image_shape))
@@ -235,6 +256,46 @@ def opening(dataset: Dataset, vae: VAE, recipe: Recipe, why: Sequence[str] = ())
         f"Model: preset {recipe.preset}, {vae.latent_dim} latents, "
         f"{vae.count_params():,} parameters, {recipe.precision}, prior "
         f"{type(vae.prior).__name__}, {vae.likelihood.protocol}{draws}\n"
-        f"Training: {epochs} on {vae.card['backend']} ({vae.card['device']}); Ctrl-C "
-        "keeps the last finished epoch"
+        f"Training: {epochs} on {vae.card['backend']} ({vae.card['device']}"
+        f"{shared(recipe, crew)}); Ctrl-C keeps the last finished epoch"
     )
+
+
+def shared(recipe: Recipe, crew: Team | None) -> str:
+    """How many devices share a batch, where there are several."""
+    if crew is not None and crew.devices > 1:
+        processes = f" in {crew.processes} processes" if crew.processes > 1 else ""
+        return f", {crew.devices} devices{processes} for each batch of {recipe.batch_size}"
+    if crew is not None and crew.idle:
+        return f", 1 of {crew.idle + 1}: torchrun --nproc-per-node starts a process for each"
+    return ""
+
+
+@contextlib.contextmanager
+def place_of(crew: Team, out: str | os.PathLike, resume: bool) -> Iterator[pathlib.Path]:
+    """Where a process writes: the first where it is told to, others where nothing stays.
+
+    They do all that the first does, so that none waits for another; what a run goes on from they
+    get from it.
+    """
+    if crew.processes == 1:
+        yield pathlib.Path(out)
+        return
+    run = Run(out)
+    kept = [run.model, *(folder / run.checkpoint.name for folder in (run.hidden, run.place))]
+    names = [path.relative_to(run.model.parent) for path in kept]
+    for_all = io.BytesIO()
+    if not crew.rank and resume:
+        with zipfile.ZipFile(for_all, "w") as parcel:
+            for path, name in zip(kept, names, strict=True):
+                if path.is_file():
+                    parcel.write(path, name)
+    said = crew.told(for_all.getvalue())
+    if not crew.rank:
+        yield run.model
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        if said:
+            with zipfile.ZipFile(io.BytesIO(said)) as parcel:
+                parcel.extractall(folder)
+        yield pathlib.Path(folder) / run.model.name

@@ -1,0 +1,157 @@
+"""Batches over the devices of a `keras.distribution`, whatever their size."""
+
+import contextlib
+import functools
+import math
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import keras
+import numpy as np
+from jax.experimental import multihost_utils
+from keras import tree
+from keras.src.backend.jax import trainer
+
+from kvae.steps.team import Team, wanted
+
+__all__ = ["JaxTeam", "odd_batches", "one_for_all", "stacked_over_devices", "team"]
+
+
+class JaxTeam(Team):
+    """Devices of a `keras.distribution`, of one process or of several."""
+
+    def told(self, words: bytes) -> bytes:
+        """What the first process says to all."""
+        if self.processes == 1:
+            return words
+        mine = np.frombuffer(words if self.rank == 0 else b"", "uint8")
+        length = int(multihost_utils.broadcast_one_to_all(np.int32(len(mine))))
+        said = np.resize(mine, length) if len(mine) else np.zeros(length, "uint8")
+        return np.asarray(multihost_utils.broadcast_one_to_all(said)).astype("uint8").tobytes()
+
+
+def team(devices: Any = "auto") -> JaxTeam:
+    """All devices there are, or so many, also those of other processes of this job.
+
+    A `keras.distribution` that is set already stays. Of a job of several processes (Slurm, Open
+    MPI, TPU pods, or what `KERAS_DISTRIBUTION_JOB_ADDRESSES` says) each finds the others.
+
+    Raises:
+        ValueError: If there are not so many.
+    """
+    begin_job()
+    mine = {"rank": jax.process_index(), "processes": jax.process_count()}
+    there = keras.distribution.list_devices()
+    former: Any = keras.distribution.distribution()
+    if former is not None:
+        return JaxTeam(math.prod(former.device_mesh.shape), **mine)
+    count = wanted(devices, there)
+    if mine["processes"] > 1 and count < len(there):
+        raise ValueError(
+            f"Where several processes train together they take all {len(there)} devices. "
+            f"Received: devices={devices}"
+        )
+    if count == 1:
+        return JaxTeam(1, **mine)
+    shared = keras.distribution.DataParallel(devices=there[:count], auto_shard_dataset=False)
+    return JaxTeam(count, **mine, scope=shared.scope())
+
+
+def begin_job() -> None:
+    """Has this process find the others of its job, where something says that there are any."""
+    told = os.environ.get("KERAS_DISTRIBUTION_JOB_ADDRESSES")
+    names = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+    started = max(int(os.environ.get(name, "1")) for name in names)
+    if (told or started > 1) and not jax.distributed.is_initialized():
+        try:
+            keras.distribution.initialize()
+        except RuntimeError as error:
+            raise ValueError(
+                "This process cannot find the others of its job: call "
+                f"keras.distribution.initialize() before all else. ({error})"
+            ) from error
+
+
+@contextlib.contextmanager
+def odd_batches(whole: bool = False) -> Iterator[None]:
+    """While batches may be of any size.
+
+    Keras lays out all batches of an epoch as the first one, by images, and fails at the last
+    (`IndivisibleError`) where its images cannot be divided evenly.
+
+    Args:
+        whole: Whether each device gets all of each batch where several processes share it, since
+            what a process has no part of it cannot return.
+    """
+    if keras.distribution.distribution() is None:
+        yield
+        return
+    kerass = trainer._distribute_data
+    everywhere = whole and jax.process_count() > 1
+    trainer._distribute_data = functools.partial(placed, everywhere=everywhere)
+    try:
+        yield
+    finally:
+        trainer._distribute_data = kerass
+
+
+def placed(batch: Any, layouts: Any = None, everywhere: bool = False) -> Any:
+    """A batch on all devices: to each its share, or where it cannot be divided evenly, all of it.
+
+    Args:
+        batch: Arrays, and None where there is none.
+        layouts: Keras's, of the first batch of the epoch: not looked at.
+        everywhere: Whether each device gets all of it.
+    """
+
+    def part_placed(part: Any) -> Any:
+        if part is None:
+            return None
+        return on_devices(part, one_for_all() if everywhere else sharding_of(part.shape))
+
+    return tree.map_structure(part_placed, batch)
+
+
+def stacked_over_devices(parts: list) -> Any:
+    """Batches of one shape on top of each other, each over all devices."""
+    sharding = sharding_of(parts[0].shape)
+    spec = jax.sharding.PartitionSpec(None, *sharding.spec)
+    return stacker(jax.sharding.NamedSharding(sharding.mesh, spec))(parts)
+
+
+@functools.cache
+def stacker(sharding: Any) -> Any:
+    """Puts arrays on top of each other, so that the stack lies on the devices in this way."""
+    return jax.jit(jax.numpy.stack, out_shardings=sharding)
+
+
+def on_devices(array: Any, sharding: Any) -> Any:
+    """An array that this process has whole, over all devices."""
+    if isinstance(array, jax.Array):
+        return jax.device_put(array, sharding)
+    array = np.asarray(array)
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def sharding_of(shape: tuple) -> Any:
+    """How an array of this shape lies on the devices: by images, where they can be divided."""
+    layout = data_layout(shape)
+    mesh, spec = layout.mesh, layout.spec
+    axis = spec[0] if len(spec) else None
+    names = () if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    if shape[0] % math.prod(mesh.shape[name] for name in names):
+        spec = jax.sharding.PartitionSpec()
+    return jax.sharding.NamedSharding(mesh, spec)
+
+
+def one_for_all() -> Any:
+    """How an array lies of which each device has all."""
+    return jax.sharding.NamedSharding(data_layout((1,)).mesh, jax.sharding.PartitionSpec())
+
+
+def data_layout(shape: tuple) -> Any:
+    """How Keras would have an array of a batch lie."""
+    distribution: Any = keras.distribution.distribution()
+    return distribution.get_data_layout(shape).backend_layout

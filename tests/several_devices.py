@@ -1,0 +1,157 @@
+"""Trains small models alone and on several devices, in a fresh process; prints what came of it.
+
+`python tests/several_devices.py DEVICES CASE…`: as JSON, by case, the histories of both. On PyTorch
+a launcher starts it once for each device.
+"""
+
+import contextlib
+import json
+import os
+import sys
+
+DEVICES = int(sys.argv[1])
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + f" --xla_force_host_platform_device_count={DEVICES}"
+)
+os.environ["NPROC"] = "32"  # with fewer cores than devices XLA would wait for ever
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+
+BACKEND = keras.backend.backend()
+if BACKEND == "tensorflow":
+    import tensorflow as tf
+
+    virtual = [tf.config.LogicalDeviceConfiguration() for _ in range(DEVICES)]
+    tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], virtual)
+if BACKEND == "torch":
+    import torch
+
+    torch.set_num_threads(1)
+
+import kvae  # noqa: E402
+
+if BACKEND == "torch":
+    from kvae.steps import torch_step
+
+    torch_step.EAGER_STEPS = 2  # most steps are recorded ones
+
+RNG = np.random.default_rng(0)
+IMAGES = (RNG.random((73, 8, 8, 1)) * 255).astype("uint8")
+IMAGES[:, :4] //= 4
+WEIGHTS = RNG.random(73).astype("float32")
+
+
+def recipe(case):
+    """A small network of the kind that the case is about."""
+    if "conv" in case:
+        small = {"channels": 4, "depth": 1, "width": 16}
+        return kvae.presets.get("conv-large").replaced(network_arguments=small)
+    if "ladder" in case:
+        groups = {"groups": ((1, 4), (2, 2)), "channels": 4, "depth": 1, "patch": 4}
+        return kvae.presets.get("ladder").replaced(network_arguments=groups)
+    if "batch_norm" in case:
+        small = {"channels": (4, 4), "last_channels": 4, "widths": (8,), "dropout": 0.0}
+        return kvae.presets.get("conv-pooled").replaced(network_arguments=small)
+    return kvae.presets.get("mlp").replaced(network_arguments={"width": 16, "depth": 1})
+
+
+def objective(case):
+    """The objective of a case."""
+    if "iwae" in case:
+        return kvae.ImportanceWeighted(samples=3)
+    if "free_bits" in case:
+        return kvae.ELBO(free_bits=0.3)
+    return kvae.ELBO(beta=2.0, warmup_steps=5, samples=2) if "warmup" in case else kvae.ELBO()
+
+
+def optimizer(case):
+    """The optimizer of a case."""
+    if "muon" in case:
+        return kvae.Muon(1e-2)
+    settings = {}
+    if "clip" in case:
+        settings["global_clipnorm"] = 0.5
+    if "accumulation" in case:
+        settings["gradient_accumulation_steps"] = 2
+    if "average" in case:
+        settings |= {"use_ema": True, "ema_momentum": 0.9}
+    return keras.optimizers.Adam(1e-2, **settings)
+
+
+def built(case):
+    """The untrained model of a case."""
+    keras.utils.set_random_seed(3)
+    keras.config.set_dtype_policy("mixed_bfloat16" if "bfloat16" in case else "float32")
+    settings = {"objective": objective(case), "seed": 5}
+    if "ladder" not in case:
+        settings["latent_dim"] = 4
+    vae = kvae.VAE.from_preset(recipe(case), (8, 8, 1), **settings)
+    if "penalty" in case:
+        dense = next(one for one in vae.encoder._flatten_layers() if type(one).__name__ == "Dense")
+        dense.kernel.regularizer = keras.regularizers.L2(0.1)
+        dense.kernel_regularizer = dense.kernel.regularizer
+    several = {"steps_per_execution": 3} if "executions" in case else {}
+    vae.compile(optimizer(case), **several)
+    return vae
+
+
+def trained(case):
+    """What comes of a case: losses, what verbs say of the model, and its weights."""
+    vae = built(case)
+    history = vae.fit(
+        IMAGES,
+        batch_size=24,  # the last batch has one image
+        epochs=2,
+        verbose=0,
+        shuffle="in_order" not in case,
+        sample_weight=WEIGHTS if "weights" in case else None,
+        validation_data=(IMAGES[:31],),
+    ).history
+    said = {
+        **{name: history[name] for name in ("loss", "kl", "reconstruction", "val_loss", "val_kl")},
+        "evaluate": vae.evaluate(IMAGES[:37], batch_size=16, verbose=0),
+        "weights": [float(np.abs(np.asarray(weight)).sum()) for weight in vae.get_weights()],
+        "seen": [float(np.asarray(one).sum()) for one in vae.non_trainable_weights],
+    }
+    if "verbs" in case:
+        said |= {
+            "predict": vae.predict(IMAGES[:5], verbose=0)["mean"].sum(axis=0).tolist(),
+            "encode": np.asarray(vae.encode(IMAGES[:7])[0]).sum(axis=0).tolist(),
+            "generate": [float(np.asarray(vae.generate(3, seed=0)).sum())],
+            "score": vae.score(IMAGES[:3], draws=2).log_prob.tolist(),
+        }
+    if "verbs" in case and BACKEND != "torch":  # where each process gives its own share
+        logs = vae.train_on_batch(IMAGES[:7], return_dict=True)
+        said["batch"] = list(logs.values())
+    return {name: [float(value) for value in values] for name, values in said.items()}
+
+
+def main(cases):
+    """Each case alone, and then shared."""
+    launched = os.environ.pop("WORLD_SIZE", None)
+    alone = {case: trained(case) for case in cases}
+    if launched:
+        os.environ["WORLD_SIZE"] = launched
+    with kvae.training.team() as team:
+        assert team.devices == DEVICES, team.devices
+        shared = {}
+        for case in cases:
+            with columns_apart().scope() if "model_parallel" in case else contextlib.nullcontext():
+                shared[case] = trained(case)
+        if not team.rank:
+            print(json.dumps({case: [alone[case], shared[case]] for case in cases}))
+
+
+def columns_apart():
+    """Kernels of dense layers in two halves, each batch in as many parts as are left."""
+    mesh = keras.distribution.DeviceMesh(
+        (DEVICES // 2, 2), ["batch", "model"], keras.distribution.list_devices()
+    )
+    layout = keras.distribution.LayoutMap(mesh)
+    layout[".*dense.*kernel"] = (None, "model")
+    return keras.distribution.ModelParallel(layout_map=layout, batch_dim_name="batch")
+
+
+if __name__ == "__main__":
+    main(sys.argv[2:])
