@@ -11,7 +11,7 @@ import click
 import keras
 import numpy as np
 import pytest
-from commands import COMMAND, call
+from commands import COMMAND, assert_refused, call
 from marks import not_on_jax
 from matplotlib.image import imread
 from test_training import interrupt_in_epoch
@@ -119,11 +119,33 @@ def test_train_then_generate(trained, model):
     np.testing.assert_array_equal(picture, kvae.plots.grid(vae.generate(6, seed=1), columns=3))
 
 
+@pytest.mark.parametrize("devices", [0, "some", 1.5])
+def test_devices_are_a_number_or_auto(in_folder, devices):
+    assert_refused(["train", "--dataset", "digits", "--devices", devices], 2, "--devices")
+
+
+def test_devices_that_are_not_there_are_refused(in_folder):
+    assert_refused(["train", "--dataset", "digits", "--devices", 7], 1, "7")
+
+
+@pytest.mark.parametrize("devices", ["auto", 1])
+def test_the_number_of_devices_is_that_of_training(in_folder, monkeypatch, devices):
+    told = {}
+
+    def train(*given, **settings):
+        told.update(settings)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(kvae, "train", train)
+    call("train", "--dataset", "digits", "--devices", devices, code=1)
+    assert told["devices"] == devices
+
+
 def test_the_options_of_train_are_the_fields_of_the_recipe():
     """Each setting that has an option, once, with its default, its range and its line of help."""
     options = {option.name: option for option in COMMAND.commands["train"].params}
     others = {"dataset", "data_dir", "preset", "backend", "out", "keep_optimizer", "quiet"}
-    others |= {"resume", "checkpoint_minutes", "cache_dir"}
+    others |= {"resume", "checkpoint_minutes", "cache_dir", "devices"}
     fields = {field.name: field for field in dataclasses.fields(kvae.Recipe)}
     wanted = {name for name, field in fields.items() if field.metadata["option"]}
     given = COMMAND.commands["train"].make_context("train", [], resilient_parsing=True).params
