@@ -16,7 +16,7 @@ from keras.src.backend.jax import trainer
 
 from kvae.steps.team import Team, wanted
 
-__all__ = ["JaxTeam", "odd_batches", "one_for_all", "stacked_over_devices", "team"]
+__all__ = ["odd_batches", "one_for_all", "stacked_over_devices", "team"]
 
 
 class JaxTeam(Team):

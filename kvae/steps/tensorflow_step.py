@@ -167,8 +167,7 @@ class TrainStep(Executions):
         if self.alone_here():
             return super().train_on_batch(x, y, sample_weight, *given, **named)
         named |= dict(zip(("class_weight", "return_dict"), given, strict=False))
-        weights = {name: named.get(name) for name in ("class_weight",)}
-        weights["sample_weight"] = sample_weight
+        weights = {"sample_weight": sample_weight, "class_weight": named.get("class_weight")}
         history = self.fit(x, y, len(x), verbose=0, shuffle=False, **weights)
         logs = {name: values[-1] for name, values in history.history.items()}
         return logs if named.get("return_dict") else self._flatten_metrics_in_order(logs)

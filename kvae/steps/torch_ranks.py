@@ -164,7 +164,7 @@ def summed(gradients: list) -> list:
 def averaged(variables: Iterable[Any], images: int) -> None:
     """Sets variables to their mean over the processes that had images: what batch norm has seen."""
     variables = list(variables)
-    if ranks()[1] > 1 and variables:
+    if variables:
         had = torch.ones if images else torch.zeros
         values = [variable.value for variable in variables]
         values = [value if images else torch.zeros_like(value) for value in values]

@@ -120,7 +120,8 @@ class TrainStep(Executions):
         gradients, logs = self.timed(key, data) if made is None else made
         with torch.no_grad():
             self.optimizer.apply(summed(gradients), self.trainable_weights)
-            averaged(self.seen_by_batch_norm(), images)
+            if ranks()[1] > 1:  # to look for them takes time at every step
+                averaged(self.seen_by_batch_norm(), images)
         return logs
 
     def test_step(self, data: Any) -> Any:
