@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from .command import Command, FiniteRange, backend_option, ends_in
-from .inputs import MODEL, Images, data_options, model_option, open_model
+from .inputs import MODEL, Images, data_options, model_option, numbers_of_classes, open_model
 
 SHIPPED = "mnist"  # where nothing was trained yet
 
@@ -72,8 +72,14 @@ class Temperature(FiniteRange):
     "--class",
     "class_names",
     multiple=True,
-    help="Draw around the average posterior of a class of the split; can be given several times, "
-    "a row of the grid for each, or as all.  [default: of none]",
+    help="Draw of a class; can be given several times, a row of the grid for each, or as all. A "
+    "model that was not trained with --conditional draws around the average posterior of that "
+    "class in the split.  [default: of none, or of a conditional model each class in turn]",
+)
+@click.option(
+    "--same-style",
+    is_flag=True,
+    help="Of a conditional model, with --class: each column is one style, drawn as each class.",
 )
 @click.option(
     "--separate",
@@ -93,6 +99,7 @@ def generate(
     temperature: float | list[float],
     like: str | None,
     class_names: tuple[str, ...],
+    same_style: bool,
     separate: bool,
     dataset: str | None,
     data_dir: str | None,
@@ -101,6 +108,8 @@ def generate(
     """Draw new images from a trained model: any, or like an image, or of a class.
 
     Example: kvae generate --rows 4 --columns 8 --out grid.png
+
+    Of a class: kvae generate --class 7 --class 3
     """
     path = pathlib.Path(out)
     if like is not None and class_names:
@@ -109,6 +118,8 @@ def generate(
         raise click.UsageError(f"--separate writes .png files. Received: --out {out}")
     if beside and (like is not None or class_names or separate or path.suffix != ".png"):
         raise click.UsageError("--beside is for a .png of draws from the prior.")
+    if same_style and not class_names:
+        raise click.UsageError("--same-style goes with --class, such as --class all.")
     if len(class_names) > 1 or "all" in class_names:
         if rows:
             raise click.UsageError(
@@ -124,11 +135,25 @@ def generate(
 
     import kvae
 
+    of_classes = vae.condition is not None and bool(vae.condition.classes)
+    if same_style and not of_classes:
+        raise click.UsageError(
+            f"--same-style is for a conditional model, as kvae train --conditional makes: {model}"
+        )
     seed = random.randrange(2**31) if seed is None else seed
     source, what = Images(vae, dataset, data_dir, split), "new images"
     if like is not None:
         images = kvae.like(vae, source.image(like), count, seed, temperature)
         what += f" like {like}"
+    elif class_names and of_classes:
+        numbers = numbers_of_classes(vae, class_names)
+        if same_style:
+            images = kvae.styles(vae, numbers, count, seed, temperature)
+            images = images.reshape(-1, *vae.image_shape)
+        else:
+            rows_of = np.repeat(numbers, count)
+            images = vae.generate(len(rows_of), seed, temperature, classes=rows_of)
+        what += f" of class {', '.join(class_names)}{', each column one style' * same_style}"
     elif class_names:
         names = source.classes(class_names)
         of_class = (kvae.like(vae, source.of_class(n), count, seed, temperature) for n in names)

@@ -88,6 +88,20 @@ def folder_of(path: str) -> pathlib.Path:
     return pathlib.Path(path).with_suffix("")
 
 
+def numbers_of_classes(vae: Any, names: tuple[str, ...]) -> list[int]:
+    """The classes of a conditional model by their names, or their numbers; all of them as "all"."""
+    count = vae.condition.classes
+    known = list(vae.card.get("class_names") or [])
+    known = known if len(known) == count else [str(number) for number in range(count)]
+    if "all" in names and "all" not in known:
+        return list(range(count))
+    for name in names:
+        if name not in known:
+            shown = ", ".join(known[:20]) + (", …" if count > 20 else "")
+            raise click.ClickException(f"The model knows no class {name}; it knows {shown}.")
+    return [known.index(name) for name in names]
+
+
 class Images:
     """The images of a split, and single ones that a user names, all fitted to a model.
 

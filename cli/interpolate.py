@@ -47,6 +47,12 @@ from .inputs import Images, data_options, model_option, open_model, out_option, 
     help="So many groups of latents, from the first, go the way, of a model that has several; "
     "those after are at the mean of their prior.  [default: all]",
 )
+@click.option(
+    "--hold",
+    type=click.Choice(["class", "style"]),
+    help="Of a conditional model: a path keeps the class of its start, or its style.  [default: "
+    "neither]",
+)
 @out_option("interpolation.png", ".png", ".gif")
 @model_option
 @data_options
@@ -59,6 +65,7 @@ def interpolate(
     steps: int,
     path: str,
     groups: int | None,
+    hold: str | None,
     out: str,
     model: str,
     dataset: str | None,
@@ -79,6 +86,8 @@ def interpolate(
 
     if groups is not None and groups > len(vae.groups):
         raise click.UsageError(f"--groups is at most {len(vae.groups)} for this model.")
+    if hold is not None and vae.condition is None:
+        raise click.UsageError(f"--hold is for a conditional model, and {model} is none.")
     source = Images(vae, dataset, data_dir, split)
     if start:
         ends = [source.end(name) for name in start], [source.end(name) for name in end]
@@ -94,7 +103,9 @@ def interpolate(
             )
         ends = pairs(images, labels, rows)
         what = f"{len(ends[0])} {path} paths between {source.what}"
-    images = kvae.interpolate(vae, ends[0], ends[1], steps, path, groups)
+    images = kvae.interpolate(vae, ends[0], ends[1], steps, path, groups, hold)
+    if hold:
+        what += f", each of the {hold} of its start"
     if out.endswith(".gif"):
         there = [kvae.plots.grid(images[:, step]) for step in range(steps)]
         back = there[-2:0:-1]

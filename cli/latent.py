@@ -3,7 +3,15 @@
 import click
 
 from .command import Command, backend_option
-from .inputs import Images, data_options, model_option, open_model, out_option, seed_option
+from .inputs import (
+    Images,
+    data_options,
+    model_option,
+    numbers_of_classes,
+    open_model,
+    out_option,
+    seed_option,
+)
 
 
 @click.command(cls=Command)
@@ -36,6 +44,11 @@ from .inputs import Images, data_options, model_option, open_model, out_option, 
     show_default=True,
     help="Rows of the traversals.",
 )
+@click.option(
+    "--class",
+    "class_name",
+    help="Of a conditional model, the class of the manifold.  [default: that of most images]",
+)
 @out_option("latent.png", ".png")
 @model_option
 @data_options
@@ -46,6 +59,7 @@ def latent(
     count: int,
     size: int,
     latents: int,
+    class_name: str | None,
     out: str,
     model: str,
     dataset: str | None,
@@ -58,12 +72,17 @@ def latent(
     Example: kvae latent --show tsne --count 3000
     """
     vae = open_model(model)
+    of_class = None
+    if class_name is not None:
+        if show != "manifold" or vae.condition is None or not vae.condition.classes:
+            raise click.UsageError("--class is for the manifold of a conditional model.")
+        (of_class,) = numbers_of_classes(vae, (class_name,))[:1]
     import kvae
 
     source = Images(vae, dataset, data_dir, split)
     images, labels = source.sample(count, seed)
     if show == "manifold":
-        figure = kvae.manifold(vae, images, size, what=source.what)
+        figure = kvae.manifold(vae, images, size, source.what, of_class)
     elif show == "traversals":
         figure = kvae.traversals(vae, images, latents, what=source.what)
     else:

@@ -95,6 +95,7 @@ def outliers(
             "unit": "nats per image",
             "measure": found.scores.measure,
             "observation": vae.likelihood.protocol,
+            "classes": vae.classes and "all, taken for equally likely",
             "draws": draws,
             "seed": seed,
             "ordered_by": "score" if complexity else "log_prob",

@@ -55,14 +55,18 @@ def reconstruct(
     import kvae
 
     source = Images(vae, dataset, data_dir, split)
+    classes = None
     if images:
         inputs, what = np.stack([as_float(source.image(name)) for name in images]), "images"
     else:
-        inputs, what = source.sample(count, seed)[0], source.what
+        (inputs, labels), what = source.sample(count, seed), source.what
+        classes = vae.known(labels)
     if by_group:
-        figure, how = kvae.by_group(vae, inputs, what), "beside their reconstructions by group"
+        figure = kvae.by_group(vae, inputs, what, classes)
+        how = "beside their reconstructions by group"
     else:
-        figure, how = kvae.reconstruct(vae, inputs, columns, what), "over their reconstructions"
+        figure = kvae.reconstruct(vae, inputs, columns, what, classes)
+        how = "over their reconstructions"
     kvae.plots.save_picture(figure, out)
     click.echo(f"{out}: {len(inputs):,} {what} {how}, by {model}")
 

@@ -80,6 +80,7 @@ def score(
         "unit": "nats per image",
         "measure": scores.measure,
         "observation": vae.likelihood.protocol,
+        "classes": vae.classes and "all, taken for equally likely",
         "draws": draws,
         "seed": seed,
         "training_images": None if known is None else len(known[0]),
@@ -154,6 +155,7 @@ def as_text(names: tuple[str, ...], table: dict[str, Any], protocol: dict[str, A
     lines.append(
         f"nats per image; −log p(x) at most, by {protocol['draws']:,} draws of z; "
         f"{protocol['observation']}; seed {protocol['seed']}"
+        + (f"; over classes: {protocol['classes']}" if protocol["classes"] else "")
     )
     if protocol["training_images"]:
         lines.append(

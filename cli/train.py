@@ -50,6 +50,7 @@ SETTINGS = (
     "binarize",
     "scale",
     "prior",
+    "conditional",
     "samples",
     "objective",
     "free_bits",

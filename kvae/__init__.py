@@ -15,6 +15,7 @@ from kvae.drawing import (
     manifold,
     plots,
     reconstruct,
+    styles,
     surprise,
     traversals,
 )
@@ -79,6 +80,7 @@ __all__ = [
     "plots",
     "presets",
     "reconstruct",
+    "styles",
     "surprise",
     "train",
     "traversals",

@@ -111,6 +111,10 @@ class Recipe:
         10, "Number of couplings of a RealNVP prior.", least=1, option=False
     )
 
+    conditional: bool = setting(
+        False, "Tell the model the class of each image, so that it can draw of a class."
+    )
+
     # The objective
     objective: str = setting(
         "elbo",

@@ -64,6 +64,8 @@ def classifier(bars, with_graphs):
 class Copies:
     """A model that has learned its training images by heart."""
 
+    condition = None
+
     def __init__(self, images):
         self.images, self.image_shape = images, images.shape[1:]
 

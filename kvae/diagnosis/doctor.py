@@ -35,6 +35,7 @@ from kvae.priors import StandardNormal
 __all__ = ["Diagnosis", "diagnose"]
 
 WIDTH = 100  # of a line of text, in letters
+Sampled = tuple[np.ndarray, np.ndarray | None]  # images, and of a conditional model their classes
 FEW = "With a learned prior it takes 2 validation images to see which latents are in use."
 
 
@@ -151,8 +152,9 @@ def diagnose(
     """
     count = checked_integer("count", count)
     check_seed(seed)
-    train, validation = (
-        sampled(images, count, seed, vae) for images in (dataset.train, dataset.validation)
+    (train, train_classes), (validation, classes) = (
+        sampled(getattr(dataset, part), getattr(dataset, f"{part}_labels"), count, seed, vae)
+        for part in ("train", "validation")
     )
     history, latents = dict(history or {}), dict(latents or {})
     facts = pixel_facts(validation)
@@ -171,7 +173,7 @@ def diagnose(
     if broken:
         found += [check_gradients({}, broken), check_overfitting(val_loss)]
     else:
-        more = examined(vae, train, validation, val_loss, seed)
+        more = examined(vae, (train, train_classes), (validation, classes), val_loss, seed)
         found, numbers, drawings = found + more[0], numbers | more[1], drawings | more[2]
     found.sort(key=rank)
     plural = "s" * (len(validation) != 1)
@@ -193,17 +195,30 @@ def not_finite(vae: VAE) -> list[str]:
 
 def examined(
     vae: VAE,
-    train: np.ndarray,
-    validation: np.ndarray,
+    of_training: Sampled,
+    of_validation: Sampled,
     val_loss: Sequence[float],
     seed: int,
 ) -> tuple[list[Finding], dict[str, float], dict[str, Any]]:
-    """Findings, numbers and drawings of a pass over images and of gradients."""
+    """Findings, numbers and drawings of a pass over images and of gradients.
+
+    Args:
+        vae: The model.
+        of_training: Training images, and their classes where the model is conditional.
+        of_validation: The same of validation images.
+        val_loss: After each epoch.
+        seed: Of all that is drawn.
+    """
+    (train, train_classes), (validation, classes) = of_training, of_validation
     batch = min(BATCH, len(train), len(validation))  # of one size, so compiled once
-    of_train, own = (looked_at(vae, images, seed, batch) for images in (train, validation))
+    of_train, own = (
+        looked_at(vae, images, seed, batch, known)
+        for images, known in ((train, train_classes), (validation, classes))
+    )
     posterior = (ops.convert_to_tensor(own[name]) for name in ("mean", "log_variance"))
     own["kl_per_latent"] = ops.convert_to_numpy(vae.prior.kl_per_latent(*posterior))
-    gradients = gradients_of(vae, train[:BATCH])
+    first = None if train_classes is None else train_classes[:BATCH]
+    gradients = gradients_of(vae, train[:BATCH], first)
     if not float(ops.convert_to_numpy(vae.step)):
         # A flow begins as the identity, which hides its first layers.
         gradients = {n: g for n, g in gradients.items() if not n.startswith("prior/")}
@@ -256,7 +271,8 @@ def pictured(
     """What the panels show of one pass over validation images."""
     gap = None
     if len(vae.groups) == 1:
-        gap = prior_gap_at_least(vae.prior, own["mean"], own["log_variance"], seed)
+        parts = (own["mean"], own["log_variance"], seed, own.get("context"))
+        gap = prior_gap_at_least(vae.prior, *parts)
     noise = ops.convert_to_numpy(vae.prior.noise(len(own["noise"]), seed))
     drawings: dict[str, Any] = {
         "prior": {

@@ -32,10 +32,15 @@ BATCH = 200
 PIXELS = 200_000  # so many values make a histogram
 
 
-def sampled(images: np.ndarray, count: int, seed: int, vae: VAE) -> np.ndarray:
-    """So many images at random, of the model's size."""
+def sampled(
+    images: np.ndarray, labels: np.ndarray | None, count: int, seed: int, vae: VAE
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """So many images at random, of the model's size; and of a conditional one their classes."""
     chosen = np.random.default_rng(seed).permutation(len(images))[:count]
-    return fitted(read_rows(images, chosen), vae.image_shape)
+    classes = vae.known(labels)
+    if classes is not None:
+        classes = vae.condition.checked(classes, len(images))[chosen] if vae.condition else None
+    return fitted(read_rows(images, chosen), vae.image_shape), classes
 
 
 def white(images: np.ndarray) -> float:
@@ -51,32 +56,38 @@ def some(values: np.ndarray, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).choice(values, PIXELS)
 
 
-def looked_at(vae: VAE, images: np.ndarray, seed: int, batch: int = BATCH) -> dict[str, np.ndarray]:
+def looked_at(
+    vae: VAE, images: np.ndarray, seed: int, batch: int = BATCH, classes: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     """One pass over images, with one draw of z for each, or `samples`; the draws start from `seed`.
 
     Returns:
         (count, …) arrays: `mean`, `log_variance`, `kl`; `noise`, what the prior makes z of; `loss`,
-        −ELBO; `draws`, an image drawn from p(x|z) for each; `scale`, in [0, 1], where the
-        likelihood learns one; and `kl_of_group_1` and so on, where latents come in groups.
+        −ELBO; `context` of a conditional model; `draws`, an image drawn from p(x|z) for each;
+        `scale`, in [0, 1], where the likelihood learns one; and `kl_of_group_1` and so on, where latents come in groups.
     """
     images = vae.taken(images)
     copy = vae.uncompiled(ELBO(samples=vae.objective.samples))
     copy.seed_generator.state.assign([seed, 0])
-    return in_batches(functools.partial(look, copy, seed), images, batch)
+    return in_batches(functools.partial(look, copy, seed), images, batch, classes)
 
 
-def look(vae: VAE, seed: int, images: np.ndarray) -> dict[str, np.ndarray]:
+def look(
+    vae: VAE, seed: int, images: np.ndarray, classes: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     """What `looked_at` returns, of one batch."""
-    outputs = {name: ops.convert_to_tensor(v) for name, v in vae.predict_on_batch(images).items()}
+    given = images if classes is None else (images, classes)
+    outputs = {name: ops.convert_to_tensor(v) for name, v in vae.predict_on_batch(given).items()}
     terms = vae.terms(outputs)
     first = slice(None, None, vae.objective.samples)
     parameters = outputs["parameters"][first]
     values = {
         "mean": terms.mean[first],
         "log_variance": terms.log_variance[first],
-        "noise": vae.prior.to_noise(outputs["z"][first]),
+        "noise": vae.prior.to_noise(terms.z, **terms.given)[first],
         "kl": terms.kl,
         "loss": terms.reconstruction + terms.kl,
+        **({"context": outputs["context"]} if terms.given else {}),
         "draws": vae.likelihood.sample(parameters, seed),
     }
     if len(vae.groups) > 1:
@@ -104,7 +115,8 @@ def measured(vae: VAE, own: Mapping[str, np.ndarray], seed: int) -> dict[str, fl
     }
     if len(vae.groups) == 1:
         found["information"] = mutual_information(mean, log_variance, seed)
-        found["moment_gap"] = prior_gap_at_least(vae.prior, mean, log_variance, seed)
+        rows = own.get("context")
+        found["moment_gap"] = prior_gap_at_least(vae.prior, mean, log_variance, seed, rows)
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -120,7 +132,9 @@ def weights_of(vae: VAE) -> dict[str, keras.Variable]:
     return found
 
 
-def gradients_of(vae: VAE, images: np.ndarray) -> dict[str, np.ndarray]:
+def gradients_of(
+    vae: VAE, images: np.ndarray, classes: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     """The gradient of each weight on one batch, by the name of the variable.
 
     A copy of the model takes one step of plain gradient descent, on whatever backend; how far each
@@ -132,7 +146,7 @@ def gradients_of(vae: VAE, images: np.ndarray) -> dict[str, np.ndarray]:
     copy.compile(keras.optimizers.SGD(rate), auto_scale_loss=False, jit_compile=False)
     weights = {name: v for name, v in weights_of(copy).items() if v.trainable}
     before = [np.array(ops.convert_to_numpy(v), "float64") for v in weights.values()]
-    copy.train_on_batch(images)
+    copy.train_on_batch(images, classes)
     return {
         name: (start - np.array(ops.convert_to_numpy(weights[name]), "float64")) / rate
         for name, start in zip(weights, before, strict=True)

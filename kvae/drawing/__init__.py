@@ -9,6 +9,7 @@ from kvae.drawing.pictures import (
     like,
     manifold,
     reconstruct,
+    styles,
     traversals,
 )
 from kvae.drawing.surprise import surprise
@@ -23,6 +24,7 @@ __all__ = [
     "manifold",
     "plots",
     "reconstruct",
+    "styles",
     "surprise",
     "traversals",
 ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from keras import ops
@@ -11,7 +12,7 @@ from kvae.data.values import as_array, paths_of
 from kvae.drawing import charts, plots
 from kvae.model import VAE
 from kvae.parts import check_seed, checked_integer, positive_integer
-from kvae.priors import StandardNormal
+from kvae.priors import StandardNormal, given
 
 __all__ = [
     "by_group",
@@ -20,6 +21,7 @@ __all__ = [
     "like",
     "manifold",
     "reconstruct",
+    "styles",
     "traversals",
 ]
 
@@ -27,7 +29,11 @@ PATHS = ("linear", "spherical")
 
 
 def reconstruct(
-    vae: VAE, images: np.ndarray, columns: int | None = None, what: str = "images"
+    vae: VAE,
+    images: np.ndarray,
+    columns: int | None = None,
+    what: str = "images",
+    classes: np.ndarray | None = None,
 ) -> Figure:
     """Images over their reconstructions from the posterior mean.
 
@@ -36,13 +42,17 @@ def reconstruct(
         images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
         columns: Images in a row; such that the picture is near to a square where it is not given.
         what: What the title calls the images.
+        classes: Of a conditional model, the class of each image, or its numbers; None: the class
+            that is the most likely.
     """
     images = vae.taken(images)
-    picture = plots.stacked_pairs(images, vae.reconstruct(images), columns)
+    picture = plots.stacked_pairs(images, vae.reconstruct(images, classes=classes), columns)
     return plots.framed(picture, f"{len(images):,} {what}, each over its reconstruction")
 
 
-def by_group(vae: VAE, images: np.ndarray, what: str = "images") -> Figure:
+def by_group(
+    vae: VAE, images: np.ndarray, what: str = "images", classes: np.ndarray | None = None
+) -> Figure:
     """What each group of latents holds: images, and what is made of ever more of their groups.
 
     Latents of the groups that are left out are at the mean of their prior. A model whose latents
@@ -52,11 +62,17 @@ def by_group(vae: VAE, images: np.ndarray, what: str = "images") -> Figure:
         vae: A trained model.
         images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1]; a row each.
         what: What the title calls the images.
+        classes: Of a conditional model, the class of each image, or its numbers; None: the class
+            that is the most likely.
     """
     images = vae.taken(images)
     vae.check_room(len(images) * (2 + len(vae.groups)))
-    means, _ = vae.encode(images)
-    made = [vae.decode(vae.of_groups(means, count)) for count in range(len(vae.groups) + 1)]
+    rows = vae.rows_or_likeliest(classes, images)
+    means, _ = vae.encode_told(images, rows)
+    made = [
+        vae.decode_told(vae.of_groups(means, count, rows), rows)
+        for count in range(len(vae.groups) + 1)
+    ]
     shown = [plots.unit(images), *made]
     picture = plots.grid(np.stack(shown, axis=1).reshape(-1, *vae.image_shape), len(shown))
     title = f"{len(images):,} {what}; what is made of no latents, and of one group more at a time"
@@ -72,6 +88,7 @@ def interpolate(
     steps: int = 15,
     path: str = "linear",
     groups: int | None = None,
+    hold: str | None = None,
 ) -> np.ndarray:
     r"""Decodes paths between the posterior means of images, or of classes.
 
@@ -81,7 +98,8 @@ def interpolate(
     where u are the directions of the ends and ω is the angle between them; t runs from 0 to 1. The
     spherical path keeps the length between those of the ends, where standard normal noise has its
     mass; with a learned prior it is a path of the noise that latents are made of. Ends on one line
-    through the origin are joined by that line.
+    through the origin are joined by that line. Of a conditional model what it is told goes the way
+    too, in a straight line.
 
     Args:
         vae: A trained model.
@@ -93,6 +111,8 @@ def interpolate(
         path: "linear" or "spherical".
         groups: So many groups of latents, from the first, go the way; those after are at the mean
             of their prior, so that what changes is the whole and no detail. None: all.
+        hold: Of a conditional model: "class", and all of a path is of the class of its start; or
+            "style", and its latents stay those of the start. None: both go the way.
 
     Returns:
         (pairs, steps, height, width, channels), float32 in [0, 1].
@@ -113,21 +133,81 @@ def interpolate(
         )
     if not positive_integer(steps) or steps < 2:
         raise ValueError(f"`steps` must be at least 2, for the two ends. Received: {steps!r}")
+    if hold not in (None, "class", "style") or (hold and vae.condition is None):
+        raise ValueError(
+            '`hold` must be None, or of a conditional model "class" or "style". '
+            f"Received: hold={hold!r}"
+        )
     vae.check_room(len(start) * steps)
-    first, last = (
-        vae.of_groups(np.stack([posterior(vae, one)[0] for one in ends]), groups)
-        for ends in (start, end)
-    )
-    shares = np.linspace(0, 1, steps, dtype="float32")
+    (first, told), (last, other) = (ends_of(vae, ends, groups) for ends in (start, end))
+    if hold == "class":
+        other = told
     if path == "spherical":
-        first, last = (ops.convert_to_numpy(vae.prior.to_noise(end)) for end in (first, last))
+        first, last = (
+            ops.convert_to_numpy(vae.prior.to_noise(end, **given(rows)))
+            for end, rows in ((first, told), (last, other))
+        )
+    if hold == "style":
+        last = first
     way = spherical if path == "spherical" else straight
-    latents = np.concatenate([way(first, last, share)[:, np.newaxis] for share in shares], axis=1)
-    latents = latents.reshape(-1, vae.latent_dim)
+    latents = along(way, first, last, steps)
+    rows = None if told is None or other is None else along(straight, told, other, steps)
     if path == "spherical":
-        latents = ops.convert_to_numpy(vae.prior.from_noise(latents))
-    images = vae.decode(latents)
+        latents = ops.convert_to_numpy(vae.prior.from_noise(latents, **given(rows)))
+    images = vae.decode_told(latents, rows)
     return images.reshape(len(first), steps, *vae.image_shape)
+
+
+def ends_of(
+    vae: VAE, ends: Sequence[np.ndarray] | np.ndarray, groups: int | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Latents of the ends of paths, (paths, latent), and what a conditional model is told."""
+    found = [posterior(vae, one) for one in ends]
+    told = [row for _, _, row in found if row is not None]
+    rows = np.stack(told) if told else None
+    return vae.of_groups(np.stack([mean for mean, _, _ in found]), groups, rows), rows
+
+
+def along(way: Any, first: np.ndarray, last: np.ndarray, steps: int) -> np.ndarray:
+    """Points on each path from a row of `first` to that of `last`: (paths · steps, …)."""
+    shares = np.linspace(0, 1, steps, dtype="float32")
+    points = np.concatenate([way(first, last, share)[:, np.newaxis] for share in shares], axis=1)
+    return points.reshape(-1, first.shape[-1])
+
+
+def styles(
+    vae: VAE,
+    classes: Sequence[int] | None = None,
+    count: int = 10,
+    seed: int = 0,
+    temperature: float | Sequence[float] = 1.0,
+) -> np.ndarray:
+    """New images of each class in the same styles: what is drawn is the same for all classes.
+
+    Args:
+        vae: A trained conditional model of classes.
+        classes: Which; all where they are not given.
+        count: How many styles.
+        seed: The same seed, the same images, on the same backend.
+        temperature: As for `VAE.generate`.
+
+    Returns:
+        (classes, count, height, width, channels), float32 in [0, 1].
+
+    Raises:
+        ValueError: If the model is not one of classes, or an argument is not what it should be.
+    """
+    if vae.condition is None or not vae.condition.classes:
+        raise ValueError("Styles are drawn by a conditional model of classes.")
+    check_seed(seed)
+    count = checked_integer("count", count)
+    chosen = np.arange(vae.condition.classes) if classes is None else np.asarray(classes)
+    rows = vae.condition.rows(chosen, len(chosen)).repeat(count, axis=0)
+    vae.check_room(len(rows))
+    noise = vae.temperatures(temperature) * ops.convert_to_numpy(vae.prior.noise(count, seed))
+    noise = np.tile(noise.astype("float32"), (len(chosen), 1))
+    latents = ops.convert_to_numpy(vae.prior.from_noise(noise, **given(rows)))
+    return vae.decode_told(latents, rows).reshape(len(chosen), count, *vae.image_shape)
 
 
 def straight(first: np.ndarray, last: np.ndarray, share: float) -> np.ndarray:
@@ -183,17 +263,27 @@ def like(
     if seed is not None:
         check_seed(seed)
     vae.check_room(count)
-    mean, deviation = posterior(vae, images)
+    mean, deviation, told = posterior(vae, images)
     noise = np.random.default_rng(seed).standard_normal((count, vae.latent_dim), dtype="float32")
-    return vae.decode(mean + warmth * deviation * noise)
+    latents = (mean + warmth * deviation * noise).astype("float32")
+    return vae.decode_told(latents, None if told is None else np.tile(told, (count, 1)))
 
 
-def posterior(vae: VAE, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation, each (latent,), of an image's posterior or of the average of several."""
+def posterior(vae: VAE, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Mean and deviation, each (latent,), of an image's posterior or of the average of several.
+
+    And what a conditional model is told of them, (context,): the likeliest class of most.
+    """
     images = vae.taken(images) if paths_of(images) else as_array(images)
     alone = images.shape in (vae.image_shape, vae.image_shape[:2])
-    mean, log_variance = vae.encode(images[np.newaxis] if alone else images)
-    return mean.mean(axis=0), np.sqrt(np.exp(log_variance).mean(axis=0))
+    images = vae.taken(images[np.newaxis] if alone else images)
+    rows = vae.rows_or_likeliest(None, images)
+    told = None
+    if rows is not None:
+        told = np.eye(rows.shape[1], dtype="float32")[rows.sum(axis=0).argmax()]
+        rows = np.tile(told, (len(images), 1))
+    mean, log_variance = vae.encode_told(images, rows)
+    return mean.mean(axis=0), np.sqrt(np.exp(log_variance).mean(axis=0)), told
 
 
 def latent(
@@ -213,7 +303,7 @@ def latent(
         vae: A trained model.
         images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1]. t-SNE takes
             some ten seconds for 3,000.
-        labels: (count,), integers from 0 on.
+        labels: (count,), integers from 0 on; of a conditional model they are its classes too.
         class_names: The name of label 0, of label 1, ….
         method: "tsne", which keeps neighbours together, and whose distances mean little; "pca", the
             two directions of greatest variance; or "plane", the latents themselves, where there are
@@ -236,7 +326,7 @@ def latent(
         )
     if len(images) < 3:
         raise ValueError(f"A scatter needs at least 3 images. Received: {len(images)}")
-    means = vae.encode(images)[0][:, : vae.groups[0]]
+    means = vae.encode(images, classes=vae.known(labels))[0][:, : vae.groups[0]]
     points, axis_names = METHODS[method](means, seed)
     title = f"{NAMES[method]} of the {of_first(vae)} of {len(images):,} {what}"
     return charts.scatter(points, labels, class_names, title, axis_names)
@@ -291,7 +381,9 @@ def principal(means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return directions, centred @ directions.T
 
 
-def manifold(vae: VAE, images: np.ndarray, size: int = 20, what: str = "images") -> Figure:
+def manifold(
+    vae: VAE, images: np.ndarray, size: int = 20, what: str = "images", of_class: int | None = None
+) -> Figure:
     """Decoded points of a plane, at the quantiles of a normal distribution.
 
     Of two latents it is the plane of the prior. Of more it is the plane of the two principal
@@ -303,14 +395,22 @@ def manifold(vae: VAE, images: np.ndarray, size: int = 20, what: str = "images")
         images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
         size: Images along each side.
         what: What the title calls the images.
+        of_class: Of a conditional model, the class that all points are of; that of most images
+            where it is not given.
     """
     size = checked_integer("size", size)
     vae.check_room(size * size)
     quantiles = [NormalDist().inv_cdf((i + 0.5) / size) for i in range(size)]
     points = np.array([(x, y) for y in reversed(quantiles) for x in quantiles], "float32")
     where = "the plane of the 2 latents, at the quantiles of the prior"
+    told = None
+    if vae.condition is not None and of_class is None:
+        told = posterior(vae, images)[2]
+    elif (rows := vae.spread(of_class, 1)) is not None:
+        told = rows[0]
+    rows = None if told is None else np.tile(told, (len(points), 1))
     if vae.latent_dim == 2:
-        points = ops.convert_to_numpy(vae.prior.from_noise(points))
+        points = ops.convert_to_numpy(vae.prior.from_noise(points, **given(rows)))
     else:
         if len(images) < 3:
             raise ValueError(
@@ -322,9 +422,11 @@ def manifold(vae: VAE, images: np.ndarray, size: int = 20, what: str = "images")
         moved = (points * coordinates[:, :2].std(axis=0)) @ directions[:2]
         points = np.tile(means.mean(axis=0), (len(points), 1))
         points[:, :first] += moved
-        points = vae.of_groups(points, 1 if first < vae.latent_dim else None)
+        points = vae.of_groups(points, 1 if first < vae.latent_dim else None, rows)
         where = f"the plane of two principal components of {len(images):,} {what}, at its quantiles"
-    picture = plots.grid(vae.decode(points), size)
+    if told is not None:
+        where += f", as class {int(told.argmax())}"
+    picture = plots.grid(vae.decode_told(points.astype("float32"), rows), size)
     return plots.framed(picture, f"{size} × {size} points of {where}")
 
 
@@ -358,7 +460,7 @@ def traversals(
     kl = vae.kl_per_latent(images)
     rows = np.argsort(-kl, kind="stable")[:latents]
     values = np.linspace(-3, 3, steps, dtype="float32")
-    mean, _ = posterior(vae, images[0])
+    mean, _, told = posterior(vae, images[0])
     points = np.tile(mean, (len(rows), steps, 1))
     standard = isinstance(vae.prior, StandardNormal)
     if standard:
@@ -368,7 +470,9 @@ def traversals(
         spread = np.sqrt(means.var(axis=0) + np.exp(log_variances).mean(axis=0))
         moved = means.mean(axis=0) + np.outer(values, spread)
         points[np.arange(len(rows)), :, rows] = moved.T[rows]
-    picture = plots.grid(vae.decode(points.reshape(-1, vae.latent_dim)), steps)
+    points = points.reshape(-1, vae.latent_dim)
+    told = None if told is None else np.tile(told, (len(points), 1))
+    picture = plots.grid(vae.decode_told(points, told), steps)
     unit = "" if standard else " of its deviations"
     share = "KL in nats" if vae.prior.closed_form else "KL from a Gaussian fitted to each, in nats"
     if len(vae.groups) > 1 and not vae.prior.closed_form:

@@ -12,7 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from kvae.priors import Prior, StandardNormal
+from kvae.priors import Prior, StandardNormal, given
 
 __all__ = [
     "ACTIVE",
@@ -138,7 +138,11 @@ def moment_gap(mean: np.ndarray, log_variance: np.ndarray) -> float:
 
 
 def prior_gap_at_least(
-    prior: Prior, mean: np.ndarray, log_variance: np.ndarray, seed: int = 0
+    prior: Prior,
+    mean: np.ndarray,
+    log_variance: np.ndarray,
+    seed: int = 0,
+    rows: np.ndarray | None = None,
 ) -> float | None:
     """`moment_gap` where the prior is standard normal: in the noise that it makes latents of.
 
@@ -150,6 +154,7 @@ def prior_gap_at_least(
         mean: (count, latent).
         log_variance: (count, latent), the natural log of a variance.
         seed: Of the draws.
+        rows: (count, context), of a conditional prior; see `VAE.rows`.
 
     Returns:
         Nats; None under another prior where there are not more than 2 images for each latent: of so
@@ -160,7 +165,7 @@ def prior_gap_at_least(
     if len(mean) <= 2 * mean.shape[1]:
         return None
     z, _ = drawn(mean, log_variance, seed)
-    noise = ops.convert_to_numpy(prior.to_noise(z.astype("float32")))
+    noise = ops.convert_to_numpy(prior.to_noise(z.astype("float32"), **given(rows)))
     return moment_gap(noise, np.full_like(noise, -np.inf))
 
 

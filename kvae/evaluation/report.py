@@ -40,6 +40,7 @@ __all__ = ["Evaluation", "bound_figures", "evaluate"]
 
 CURVE = (1, 10, 100, 1000, 5000)
 NEIGHBOURS = 5
+DRAWS_TO_CLASSIFY = 10
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -120,7 +121,9 @@ def evaluate(
     shape_of_data = dataset.image_shape
     dataset = resized_to(dataset, vae.image_shape)
     chosen = getattr(dataset, split)[:images]
-    of = posterior(vae, chosen, seed)
+    labels = getattr(dataset, f"{split}_labels")
+    labels = None if labels is None else labels[:images]
+    of = posterior(vae, chosen, seed, vae.known(labels))
     bound, per_image = of_terms(vae, terms(vae, of))
     curve = [*(k for k in CURVE if k < importance_samples), importance_samples]
     nll = importance_weighted(vae, of, curve, verbose)
@@ -129,12 +132,14 @@ def evaluate(
         "nll": {str(k): mean_and_error(values) for k, values in nll.items()},
         "latents": latent_figures(vae, of, bound["kl"], seed),
     }
-    labels = getattr(dataset, f"{split}_labels")
     known = dataset.train_labels
     others = split != "train"
-    if others and labels is not None and known is not None and len(np.unique(known)) > 1:
+    if vae.condition is not None:
+        if vae.condition.classes:
+            figures["classification"] = classification(vae, chosen, labels, seed)
+    elif others and labels is not None and known is not None and len(np.unique(known)) > 1:
         means = (vae.encode(part)[0] for part in (dataset.train, chosen))
-        figures["representation"] = representation(next(means), known, next(means), labels[:images])
+        figures["representation"] = representation(next(means), known, next(means), labels)
     if samples and others:
         figures["samples"] = sample_quality(vae, dataset, samples, seed, split=split)
     protocol = {
@@ -158,16 +163,19 @@ def resized_to(dataset: Dataset, image_shape: tuple[int, int, int]) -> Dataset:
     )
 
 
-def bound_figures(vae: VAE, images: np.ndarray, seed: int = 0) -> dict[str, Any]:
+def bound_figures(
+    vae: VAE, images: np.ndarray, seed: int = 0, classes: np.ndarray | None = None
+) -> dict[str, Any]:
     """The bound, its two terms, and how they were measured: what a model's card keeps.
 
     Args:
         vae: The model.
         images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
         seed: Of the pixels and of z, one draw of each for an image.
+        classes: Of a conditional model, the class of each image, or its numbers.
     """
     observed, found = hashlib.sha256(), []
-    for of in posteriors(vae, images, seed):
+    for of in posteriors(vae, images, seed, classes):
         found.append(terms(vae, of, part_of=len(images)))
         observed.update(of.observed.data)
     whole = Terms(
@@ -217,7 +225,9 @@ def latent_figures(vae: VAE, of: Posterior, kl: float, seed: int) -> dict[str, A
     if several or vae.prior.closed_form:
         each = ops.convert_to_numpy(vae.prior.kl_per_latent(*posterior)).mean(axis=0)
     one = len(vae.groups) == 1
-    least = prior_gap_at_least(vae.prior, of.mean, of.log_variance, seed) if one else None
+    least = None
+    if one:
+        least = prior_gap_at_least(vae.prior, of.mean, of.log_variance, seed, of.rows)
     information = mutual_information(of.mean, of.log_variance, seed) if one else None
     whose = "the prior" if vae.prior.closed_form else "a Gaussian fitted to each"
     if not one and not vae.prior.closed_form:
@@ -265,6 +275,18 @@ def representation(
     }
 
 
+def classification(vae: VAE, images: np.ndarray, labels: Any, seed: int) -> dict[str, Any]:
+    """How often the class that a conditional model finds the most likely is the right one."""
+    found = vae.classify(images, DRAWS_TO_CLASSIFY, seed)
+    share = float((found == np.asarray(labels)).mean())
+    error = math.sqrt(share * (1 - share) / len(images)) if len(images) > 1 else None
+    return {
+        "most_likely": round(share, 4),
+        "standard_error": None if error is None else round(error, 4),
+        "draws_of_z": DRAWS_TO_CLASSIFY,
+    }
+
+
 def described(vae: VAE, images: np.ndarray, seed: int, observed_hash: str) -> dict[str, Any]:
     """What figures of these images depend on, besides the model."""
     return {
@@ -272,6 +294,7 @@ def described(vae: VAE, images: np.ndarray, seed: int, observed_hash: str) -> di
         "image_shape": list(vae.image_shape),
         "data_hash": digest(images),
         "observation": vae.likelihood.protocol,
+        **({} if vae.condition is None else {"given": given(vae)}),
         "observed_hash": observed_hash,
         "measure": vae.likelihood.measure,
         "unit": "nats per image",
@@ -287,6 +310,12 @@ def described(vae: VAE, images: np.ndarray, seed: int, observed_hash: str) -> di
             "numpy": np.__version__,
         },
     }
+
+
+def given(vae: VAE) -> str:
+    """What a conditional model is told of each image, in words."""
+    classes = vae.condition and vae.condition.classes
+    return "given the class" if classes else "given the numbers of each image"
 
 
 def precision(model: keras.Model) -> str:

@@ -50,7 +50,9 @@ def sample_quality(
     Returns:
         `classifier_frechet_distance`, `classifier_kernel_distance`, `precision`, `recall`,
         `density`, `coverage` and `class_histogram` (the share of each class) of the generated
-        images; `floor`, the same of training images, and the class histogram of test images;
+        images, and of a model of classes `asked_class`, the share in which the classifier finds the
+        class that was asked for, which is each as often as in training; `floor`, the same of
+        training images, and class histogram and share of test images;
         `memorisation`, see there; `images` of each kind; `classifier`, what is known of it;
         `protocol`, in words. Where there is no classifier, `left_out` says why.
 
@@ -66,7 +68,11 @@ def sample_quality(
     unseen = getattr(dataset, split)
     count = min(count, len(unseen), len(dataset.train))
     real, others = (picked(images, count, rng) for images in (unseen, dataset.train))
-    generated = vae.generate(count, seed=seed)
+    asked = None
+    if vae.condition is not None and dataset.train_labels is not None:  # as often as in training
+        asked = np.random.default_rng([seed, 1]).permutation(dataset.train_labels)[:count]
+    told: dict[str, Any] = {} if asked is None else {"classes": asked}
+    generated = vae.generate(count, seed=seed, **told)
     copies = memorisation(generated, dataset, seed=seed, split=split)
     figures = {"images": count, "memorisation": copies}
     if count <= NEIGHBOURS:
@@ -79,11 +85,19 @@ def sample_quality(
         if classifier is None:
             return figures | {"left_out": why}
     features = classifier.features(real)
+    found_again, right = {}, {}
+    labels = getattr(dataset, f"{split}_labels")
+    if asked is not None and labels is not None:
+        own = picked(labels, count, np.random.default_rng(seed))  # of the images in `real`
+        found_again = {"asked_class": share_found(classifier, generated, asked)}
+        right = {"asked_class": share_found(classifier, real, own)}
     return {
         **compared(features, classifier.features(generated)),
+        **found_again,
         "class_histogram": histogram(classifier, generated),
         "floor": {
             **compared(features, classifier.features(others)),
+            **right,
             "class_histogram": histogram(classifier, real),
         },
         **figures,
@@ -104,6 +118,11 @@ def compared(real: np.ndarray, generated: np.ndarray) -> dict[str, float]:
         **precision_recall_density_coverage(real, generated),
     }
     return {name: float(f"{value:.4g}") for name, value in figures.items()}
+
+
+def share_found(classifier: Classifier, images: np.ndarray, labels: np.ndarray) -> float:
+    """The share of the images that the classifier puts into the class that they are of."""
+    return round(float((classifier.predicted(images) == labels).mean()), 4)
 
 
 def histogram(classifier: Classifier, images: np.ndarray) -> dict[str, float]:

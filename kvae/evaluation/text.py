@@ -45,6 +45,10 @@ def rows_of(figures: dict[str, Any]) -> list[str]:
                 ("linear_probe", "linear probe"),
             )
         ]
+    if "classification" in figures:
+        found = figures["classification"]
+        share = with_error(found["most_likely"], found["standard_error"], 100)
+        lines.append(row("the likeliest class", f"{share} % right, by log p(x|class)"))
     return [*lines, *sample_rows(figures.get("samples", {}))]
 
 
@@ -81,6 +85,10 @@ def sample_rows(samples: dict[str, Any]) -> list[str]:
             )
             lines.append(row(title, f"{found}   (training images in their place: {least})"))
         shares = samples["class_histogram"].items()
+        if "asked_class" in samples:
+            asked, real = (100 * part["asked_class"] for part in (samples, floor))
+            text = f"{asked:.2f} % found by the classifier   (of test images: {real:.2f})"
+            lines.append(row("class asked for", text))
         lines.append(row("classes", ", ".join(f"{n} {100 * share:.0f} %" for n, share in shares)))
     if "left_out" in samples:
         lines.append(row("sample quality", f"left out. {samples['left_out']}"))
@@ -119,6 +127,7 @@ def protocol_line(protocol: dict[str, Any]) -> str:
         f"{protocol['data']} {protocol['split']}, {protocol['images']:,} "
         f"image{'s' * (protocol['images'] != 1)}{resized} "
         f"(sha256 {protocol['data_hash'][:8]})",
+        *([protocol["given"]] if "given" in protocol else []),
         f"{protocol['observation']} (sha256 {protocol['observed_hash'][:8]})",
         "one draw of z for the bound",
         f"seed {protocol['seed']}",

@@ -13,17 +13,22 @@ from kvae.model import VAE
 __all__ = ["test_figures", "train_figures"]
 
 
-def test_figures(vae: VAE, images: np.ndarray, seed: int) -> dict[str, Any]:
+def test_figures(
+    vae: VAE, images: np.ndarray, seed: int, classes: np.ndarray | None = None
+) -> dict[str, Any]:
     """The terms of the bound on these images, in nats, with their protocol.
 
     A model trained with `mean_of_draws` has its own, looser estimate beside the bound.
     """
-    figures = bound_figures(vae, images, seed)
+    figures = bound_figures(vae, images, seed, classes)
     figures |= squared_error(vae, figures)
     draws = vae.objective.mean_of_draws
     if draws == 1:
         return figures
-    loose = {**evaluated(vae, images, seed), "protocol": f"z the mean of {draws} draws: no bound"}
+    loose = {
+        **evaluated(vae, images, seed, classes),
+        "protocol": f"z the mean of {draws} draws: no bound",
+    }
     return {**figures, "mean_of_draws": loose}
 
 
@@ -40,11 +45,11 @@ def train_figures(vae: VAE, history: dict[str, list[float]]) -> dict[str, Any]:
     return figures | squared_error(vae, figures)
 
 
-def evaluated(vae: VAE, images: np.ndarray, seed: int) -> dict[str, float]:
+def evaluated(vae: VAE, images: np.ndarray, seed: int, classes: Any = None) -> dict[str, float]:
     """What `vae.evaluate` says, with draws that start from `seed`; its own stream stays."""
     stream = keras.ops.convert_to_numpy(vae.seed_generator.state)
     vae.seed_generator.state.assign([seed, 0])
-    figures = vae.evaluate(images, batch_size=500, verbose=0, return_dict=True)
+    figures = vae.evaluate(images, classes, batch_size=500, verbose=0, return_dict=True)
     vae.seed_generator.state.assign(stream)
     return {name: round(float(value), 4) for name, value in figures.items()}
 

@@ -12,17 +12,32 @@ from kvae.parts import checked_integer
 __all__ = ["in_batches"]
 
 
-def in_batches(function: Callable[[Any], Any], array: np.ndarray, batch_size: int) -> Any:
-    """Applies a function batch by batch, the last one padded, so that one shape is compiled."""
+def in_batches(
+    function: Callable[..., Any], array: np.ndarray, batch_size: int, *beside: np.ndarray | None
+) -> Any:
+    """Applies a function batch by batch, the last one padded, so that one shape is compiled.
+
+    Args:
+        function: Of a batch of `array`, and of those of `beside`.
+        array: (count, …).
+        batch_size: Rows in a batch.
+        *beside: (count, …) each, or None, which is handed on.
+    """
     size = min(checked_integer("batch_size", batch_size), len(array))
+
+    def batch_of(whole: np.ndarray | None, start: int) -> np.ndarray | None:
+        if whole is None:
+            return None
+        # Of a file it may be read only, or in another machine's order of bytes.
+        batch = np.require(whole[start : start + size], whole.dtype.newbyteorder("="), "W")
+        if len(batch) < size:
+            batch = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
+        return batch
+
     results = None
     for start in range(0, len(array), size):
-        # Of a file it may be read only, or in another machine's order of bytes.
-        batch = np.require(array[start : start + size], array.dtype.newbyteorder("="), "W")
-        count = len(batch)
-        if count < size:
-            batch = np.concatenate([batch, np.repeat(batch[-1:], size - count, axis=0)])
-        parts = function(batch)
+        count = min(size, len(array) - start)
+        parts = function(*(batch_of(whole, start) for whole in (array, *beside)))
         if results is None:  # one array from the start, so that nothing is held twice
             results = tree.map_structure(
                 lambda part: np.empty((len(array), *part.shape[1:]), part.dtype), parts

@@ -14,6 +14,8 @@ from keras import ops
 
 from kvae.limits import check_memory, pieces, release
 from kvae.model.verbs import Verbs
+from kvae.objectives import repeated
+from kvae.priors import given
 
 __all__ = [
     "Posterior",
@@ -49,6 +51,7 @@ class Posterior:
         seed: Of the observation, and of the draws of z that are to come.
         keys: The words that, with the seed, the draws of each image come from; its place where they
             are None.
+        rows: (count, context), float32, of a conditional model; see `VAE.rows`.
     """
 
     observed: np.ndarray
@@ -56,6 +59,7 @@ class Posterior:
     log_variance: np.ndarray
     seed: int
     keys: Sequence[Sequence[int]] | None = None
+    rows: np.ndarray | None = None
 
     @functools.cached_property
     def observed_hash(self) -> str:
@@ -93,20 +97,27 @@ class Terms:
         return -self.reconstruction - self.kl
 
 
-def posterior(vae: Verbs, images: np.ndarray, seed: int = 0) -> Posterior:
+def posterior(
+    vae: Verbs, images: np.ndarray, seed: int = 0, classes: np.ndarray | None = None
+) -> Posterior:
     """Observes and encodes images.
 
     Args:
         vae: The model.
         images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
         seed: Of the one draw of pixels, where the likelihood draws them.
+        classes: Of a conditional model, the class of each image, or its numbers.
     """
-    (whole,) = posteriors(vae, images, seed, sys.maxsize)
+    (whole,) = posteriors(vae, images, seed, classes, sys.maxsize)
     return whole
 
 
 def posteriors(
-    vae: Verbs, images: np.ndarray, seed: int = 0, count: int | None = None
+    vae: Verbs,
+    images: np.ndarray,
+    seed: int = 0,
+    classes: np.ndarray | None = None,
+    count: int | None = None,
 ) -> Iterator[Posterior]:
     """As `posterior`, of some images after the others, so that memory stays bounded.
 
@@ -114,9 +125,11 @@ def posteriors(
         vae: The model.
         images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
         seed: Of the one draw of pixels, where the likelihood draws them.
+        classes: Of a conditional model, the class of each image, or its numbers.
         count: How many are in one posterior; as many as have some 17 million values.
     """
     images = vae.taken(images)
+    rows = vae.rows(classes, len(images))
     generator = np.random.Generator(np.random.SFC64(seed))
     size = min(IMAGES_AT_A_TIME, len(images))
     count = count or max(1, OBSERVED_AT_A_TIME // math.prod(images.shape[1:]))
@@ -127,9 +140,10 @@ def posteriors(
             batch = some[start : start + size]
             observed[start : start + size] = vae.likelihood.observe_once(batch, generator)
             release(images)
-        mean, log_variance = vae.encode_observed(observed, size)
+        own = None if rows is None else rows[first : first + count]
+        mean, log_variance = vae.encode_observed(observed, size, own)
         keys = [(index,) for index in range(first, first + len(some))]
-        yield Posterior(observed, mean, log_variance, seed, keys)
+        yield Posterior(observed, mean, log_variance, seed, keys, own)
 
 
 def digest(array: np.ndarray) -> str:
@@ -162,9 +176,9 @@ def terms(vae: Verbs, of: Posterior, verbose: bool = False, part_of: int | None 
             continue
         mean, log_variance = of.mean[start:stop], of.log_variance[start:stop]
         z = mean + np.exp(0.5 * log_variance) * noise[:, 0]
-        kl.append(
-            ops.convert_to_numpy(vae.prior.kl(*map(ops.convert_to_tensor, (mean, log_variance, z))))
-        )
+        found = map(ops.convert_to_tensor, (mean, log_variance, z))
+        known = given(None if of.rows is None else of.rows[start:stop])
+        kl.append(ops.convert_to_numpy(vae.prior.kl(*found, **known)))
     return Terms(
         np.concatenate(reconstruction).astype("float64"), np.concatenate(kl).astype("float64")
     )
@@ -247,32 +261,36 @@ class Draws(keras.Model):
 
         Args:
             inputs: `observed` (batch, height, width, channels), `mean` and `log_variance` (batch,
-                latent), `noise` (batch, draws, latent); float32.
+                latent), `noise` (batch, draws, latent), and of a conditional model `rows` (batch,
+                context); float32.
 
         Returns:
             A dict of (batch, draws), float32, nats: `log_likelihood`, log p(x|z); `log_prior`,
             log p(z); `log_posterior`, log q(z|x); and `kl`, where latents come in groups.
         """
-        observed, mean, log_variance, noise = inputs
+        observed, mean, log_variance, noise, *rows = inputs
+        context = repeated(rows[0], self.draws) if rows else None
+        known = given(context)
         kl = {}
         if self.vae.hierarchy:
-            rows = ops.reshape(noise, (-1, self.vae.latent_dim))
-            mean, log_variance, z, parameters = self.vae.infer(observed, rows, self.draws)
+            flat = ops.reshape(noise, (-1, self.vae.latent_dim))
+            found = self.vae.infer(observed, flat, self.draws, context=rows[0] if rows else None)
+            mean, log_variance, z, parameters = found
             log_variance = ops.reshape(log_variance, (-1, self.draws, self.vae.latent_dim))
-            nats = self.vae.prior.kl(mean, ops.reshape(log_variance, ops.shape(mean)), z)
+            nats = self.vae.prior.kl(mean, ops.reshape(log_variance, ops.shape(mean)), z, **known)
             kl = {"kl": ops.reshape(nats, (-1, self.draws))}
         else:
             log_variance = log_variance[:, None]
             z = mean[:, None] + ops.exp(0.5 * log_variance) * noise
             z = ops.reshape(z, (-1, self.vae.latent_dim))
-            parameters = ops.cast(self.vae.decoder(z), "float32")
+            parameters = self.vae.decoded(z, context)
         spread = ops.square(noise) + log_variance + math.log(2 * math.pi)
         return {
             **kl,
             "log_likelihood": self.vae.likelihood.log_prob_of_draws(
                 observed, parameters, self.draws
             ),
-            "log_prior": ops.reshape(self.vae.prior.log_prob(z), (-1, self.draws)),
+            "log_prior": ops.reshape(self.vae.prior.log_prob(z, **known), (-1, self.draws)),
             "log_posterior": -0.5 * ops.sum(spread, axis=-1),
         }
 
@@ -298,14 +316,15 @@ def drawn(
     for start in range(0, count, images):
         stop = min(start + images, count)
         noise = of.noise(start, stop, draws)
-        known = (of.observed, of.mean, of.log_variance)
+        known = [of.observed, of.mean, of.log_variance]
         inputs = [padded(array[start:stop], images) for array in known]
+        own = [] if of.rows is None else [padded(of.rows[start:stop], images)]
         parts = []
         for first in range(0, draws, at_a_time):
             chunk = padded(noise[:, first : first + at_a_time].swapaxes(0, 1), at_a_time)
             chunk = padded(np.ascontiguousarray(chunk.swapaxes(0, 1)), images)
             with vae.alone():
-                found = model.predict_on_batch((*inputs, chunk))
+                found = model.predict_on_batch((*inputs, chunk, *own))
             parts.append({name: ops.convert_to_numpy(part) for name, part in found.items()})
         yield (
             start,

@@ -26,10 +26,17 @@ def from_recipe(
     likelihood: Likelihood | None = None,
     prior: Prior | None = None,
     objective: Objective | None = None,
+    classes: int | None = None,
+    context_dim: int | None = None,
     **arguments: Any,
 ) -> dict[str, Any]:
-    """The arguments of `VAE`, each part as the recipe has it where none is given."""
+    """The arguments of `VAE`, each part as the recipe has it where none is given.
+
+    A model of classes has a context of as many numbers; any other one of `context_dim`, if that is
+    given.
+    """
     recipe = presets.get(preset)
+    context_dim = classes if context_dim is None else context_dim
     shape = check_image_shape(image_shape)
     latent_dim = latents_of(recipe, shape) if latent_dim is None else latent_dim
     latent_dim = checked_integer("latent_dim", latent_dim)
@@ -39,19 +46,20 @@ def from_recipe(
         own = {"coupled": shape[2] > 1} if kind == "logistic-mixture" else {}
         likelihood = likelihoods.get(kind, **own, **recipe.likelihood_arguments)
     if prior is None:
-        prior = prior_of(recipe, shape, latent_dim)
+        prior = prior_of(recipe, shape, latent_dim, context_dim)
     if objective is None:
         objective = objectives.get(recipe.objective, **recipe.objective_arguments)
     network = recipe.network_arguments
     each = likelihood.parameters_per_value
     card = {"preset": recipe.preset, **(arguments.pop("card", None) or {})}
     return {
-        "encoder": build_encoder(shape, latent_dim, recipe.network, **network),
-        "decoder": build_decoder(shape, latent_dim, recipe.network, each, **network),
+        "encoder": build_encoder(shape, latent_dim, recipe.network, context_dim, **network),
+        "decoder": build_decoder(shape, latent_dim, recipe.network, each, context_dim, **network),
         "likelihood": likelihood,
         "prior": prior,
         "objective": objective,
         "card": card,
+        "classes": classes,
         **arguments,
     }
 
@@ -66,15 +74,20 @@ def groups_of(recipe: Recipe, shape: tuple[int, int, int]) -> tuple[int, ...]:
     return NETWORKS[recipe.network].groups(shape, **recipe.network_arguments)
 
 
-def prior_of(recipe: Recipe, shape: tuple[int, int, int], latent_dim: int) -> Prior:
+def prior_of(
+    recipe: Recipe, shape: tuple[int, int, int], latent_dim: int, context_dim: int | None = None
+) -> Prior:
     """The prior of a recipe; where latents come in groups, a learned one is that of the first.
 
     The others depend on those before them by the decoder.
     """
+    arguments = dict(recipe.prior_arguments)
+    if context_dim is not None and recipe.prior != "standard-normal":
+        arguments["context_dim"] = context_dim
     first, *rest = groups_of(recipe, shape) or (latent_dim,)
     if recipe.prior == "standard-normal" or not rest or first >= latent_dim:
-        return priors.get(recipe.prior, latent_dim, **recipe.prior_arguments)
-    learned = priors.get(recipe.prior, first, **recipe.prior_arguments)
+        return priors.get(recipe.prior, latent_dim, **arguments)
+    learned = priors.get(recipe.prior, first, **arguments)
     return priors.Blockwise([learned, priors.StandardNormal(latent_dim - first)])
 
 

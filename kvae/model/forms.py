@@ -14,6 +14,7 @@ import numpy as np
 from keras import ops, tree
 
 from kvae.data.values import as_array, is_picture
+from kvae.model.condition import Condition
 
 __all__ = ["Border", "Look", "array_like", "native", "parts_of", "refusal", "trailing"]
 
@@ -83,6 +84,7 @@ class Border:
         takes_labels: Whether labels are handed on; else they are dropped, whatever they are.
         reads_bytes: Whether `check` may refuse an image for the values of its bytes.
         unit_floats: Whether `check` takes all floats in [0, 1], and no others.
+        condition: What a conditional model is told of each image, as labels; else None.
     """
 
     check: Callable[[Any], np.ndarray]
@@ -90,6 +92,7 @@ class Border:
     takes_labels: bool
     reads_bytes: bool
     unit_floats: bool
+    condition: Condition | None = None
 
     def unwrapped(self, x: Any) -> Any:
         """A list of one batch as that batch, as Keras unwraps the inputs of a model with one."""
@@ -114,6 +117,8 @@ class Border:
         count = len(array)
         dropped = class_weight is None and not self.takes_labels
         check_classes(class_weight, y, sample_weight)
+        if self.condition is not None:
+            return images, self.condition.checked(y, count), checked_weights(sample_weight, count)
         y = None if dropped and y is x else checked_labels(y, count)
         return images, None if dropped else y, checked_weights(sample_weight, count)
 
@@ -194,6 +199,8 @@ class Look:
         except ValueError:
             return False
         rank = getattr(getattr(images, "shape", None), "rank", None)
+        if self.border.condition is not None:  # whose labels are looked at
+            return False
         if rank is None or weights is not None or self.class_weight is not None:
             return False
         shape = tuple(images.shape[1:])

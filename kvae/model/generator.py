@@ -3,6 +3,7 @@
 import keras
 
 from kvae.likelihoods import Likelihood
+from kvae.model.condition import context_dim_of
 from kvae.priors import Prior
 
 __all__ = ["build_generator"]
@@ -18,7 +19,8 @@ def build_generator(prior: Prior, decoder: keras.Model, likelihood: Likelihood) 
 
     Returns:
         A Functional model: (batch, latent), standard normal noise, to the expected images, (batch,
-        height, width, channels), float32 in [0, 1]. It opens where kvae is not installed.
+        height, width, channels), float32 in [0, 1]. It opens where kvae is not installed. Where the
+        decoder takes a context, (batch, context), that is its second input.
 
     Raises:
         ValueError: If the prior has weights that are in no layer, which a model of stock layers
@@ -32,8 +34,13 @@ def build_generator(prior: Prior, decoder: keras.Model, likelihood: Likelihood) 
         (None, 28, 28, 1)
     """
     noise = keras.Input((prior.latent_dim,), name="noise", dtype="float32")
-    images = likelihood.mean(decoder(prior.from_noise(noise)))
-    generator = keras.Model(noise, images, name="generator")
+    inputs = [noise]
+    context_dim = context_dim_of(decoder)
+    if context_dim is not None:
+        inputs.append(keras.Input((context_dim,), name="context", dtype="float32"))
+    latents = prior.from_noise(noise, *inputs[1:])
+    images = likelihood.mean(decoder([latents, *inputs[1:]] if inputs[1:] else latents))
+    generator = keras.Model(inputs if inputs[1:] else noise, images, name="generator")
     held = {id(weight) for weight in generator.weights}
     for weight in prior.weights:
         if id(weight) not in held:

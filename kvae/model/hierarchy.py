@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from kvae.model.condition import context_dim_of
 from kvae.objectives import ELBO, Objective, repeated
 from kvae.priors import Prior
 
@@ -25,7 +26,7 @@ class Hierarchy:
     """
 
     def __init__(self, encoder: keras.Model, decoder: keras.Model) -> None:
-        count = len(encoder.inputs)
+        count = len(encoder.inputs) - (context_dim_of(encoder) is not None)
         self.bottom_up = encoder.get_layer("bottom_up")
         self.posteriors = [encoder.get_layer(f"posterior_{i + 1}") for i in range(count)]
         self.stages = [decoder.get_layer(f"stage_{i + 1}") for i in range(count)]
@@ -36,7 +37,14 @@ class Hierarchy:
         """The number of latents in each group."""
         return tuple(posterior.outputs[0].shape[-1] for posterior in self.posteriors)
 
-    def infer(self, observed: Any, noise: Any, samples: int = 1, training: bool = False) -> Any:
+    def infer(
+        self,
+        observed: Any,
+        noise: Any,
+        samples: int = 1,
+        training: bool = False,
+        context: Any = None,
+    ) -> Any:
         """Draws latents from the posterior, group by group, and decodes them on the way.
 
         Args:
@@ -44,12 +52,15 @@ class Hierarchy:
             noise: (batch · samples, latent), standard normal, or zeros for the means.
             samples: Draws for each image; an image's follow each other.
             training: Passed to the parts.
+            context: (batch, context), float32, of a conditional model, or None.
 
         Returns:
             Mean and log-variance of the posteriors, given the groups before, and the draws: each
             (batch · samples, latent); and the parameters, (batch · samples, …). float32.
         """
-        features = self.bottom_up(observed, training=training)
+        given = [] if context is None else [context]
+        features = self.bottom_up([observed, *given] if given else observed, training=training)
+        given = [repeated(one, samples) for one in given]  # the first stage hands it on
         features = [repeated(one, samples) for one in keras.tree.flatten(features)]
         parts: list[list[Any]] = [[], [], []]
         state: list[Any] = []
@@ -61,7 +72,8 @@ class Hierarchy:
             mean, log_variance = ops.cast(mean, "float32"), ops.cast(log_variance, "float32")
             z = mean + ops.exp(0.5 * log_variance) * noise[:, start : start + size]
             start += size
-            state = [stage([*state, z], training=training)]
+            state = [stage([*state, z, *given], training=training)]
+            given = []
             for found, part in zip(parts, (mean, log_variance, z), strict=True):
                 found.append(part)
         parameters = ops.cast(self.output(state[0], training=training), "float32")
@@ -77,7 +89,7 @@ def hierarchy_of(
         ValueError: If the encoder sees states of a decoder, and they are not made as a ladder; or
             if the objective cannot be had of groups.
     """
-    if len(encoder.inputs) == 1:
+    if len(encoder.inputs) - (context_dim_of(encoder) is not None) == 1:
         return None
     if objective.mean_of_draws > 1:
         raise ValueError("`mean_of_draws` is for latents in one group, and this model has several.")

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from kvae.data.values import as_array
 from kvae.likelihoods import Likelihood
 from kvae.limits import check_memory
 from kvae.model.forms import Border, refusal
@@ -29,6 +30,7 @@ class KerasModel(TrainStep):
     encoder: keras.Model
     decoder: keras.Model
     samples: Any
+    kept: types.SimpleNamespace
     likelihood: Likelihood
     seed_generator: keras.random.SeedGenerator
     step: Any
@@ -106,8 +108,9 @@ class KerasModel(TrainStep):
                 batches of them, alone, in such a dict or with labels and weights, (images, labels,
                 weights): a `tf.data.Dataset`, a `keras.utils.PyDataset`, a `DataLoader` of
                 PyTorch's, a generator, or any other iterable.
-            y: Labels, which `class_weight` needs; else they are ignored, so that `fit(x, x)` is
-                `fit(x)`. A subclass of your own gets them.
+            y: Labels, which `class_weight` needs, and a conditional model, whose classes or numbers
+                they are; else they are ignored, so that `fit(x, x)` is `fit(x)`. A subclass of your
+                own gets them.
             *args: Of `keras.Model.fit`.
             **kwargs: Of `keras.Model.fit`; `validation_data` is of any form that `x` is of.
 
@@ -131,10 +134,17 @@ class KerasModel(TrainStep):
         return Border(
             self.check,
             self.image_shape,
-            takes_labels=type(self).__module__.split(".")[0] != "kvae",
+            takes_labels=self.kept.condition is not None
+            or type(self).__module__.split(".")[0] != "kvae",
             reads_bytes=check.__module__.split(".")[0] != "kvae",
             unit_floats=check is Likelihood.check,
+            condition=self.kept.condition,
         )
+
+    def inputs_of(self, images: Any, labels: Any) -> Any:
+        """What `call` takes of a batch: images, or of a conditional model (images, labels)."""
+        given = isinstance(images, (tuple, list))
+        return images if self.kept.condition is None or given else (images, labels)
 
     def check_step(self, images: Any, batch_size: Any) -> None:
         """Raises a ValueError if one step would not fit into memory; a GPU has its own.
@@ -202,11 +212,23 @@ class KerasModel(TrainStep):
         return super().evaluate(**{**given, "x": x, "y": y, "sample_weight": sample_weight})
 
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
-        """`keras.Model.predict`, after a look at the images; `x` is as `fit` takes it."""
+        """`keras.Model.predict`, after a look at the images; `x` is as `fit` takes it.
+
+        Of a conditional model it is (images, labels), a dict of both, or what gives batches so.
+        """
         given = checked(bound(keras.Model.predict, self, x, *args, **kwargs))
         with self.alone():
-            images, *_ = prepared(self.border(), self.stream, x)
+            images, labels, _ = prepared(self.border(), self.stream, *self.with_labels(x))
+            if labels is not None and self.kept.condition is not None:
+                size = given.pop("batch_size", None) or 32
+                arrays = tuple(map(as_array, (images, labels)))
+                images = self.feed(arrays, size, whole=True)
             return super().predict(**{**given, "x": images})
+
+    def with_labels(self, x: Any) -> tuple[Any, Any]:
+        """Images and labels of what a prediction is to be of; without a condition x and None."""
+        pair = isinstance(x, (tuple, list)) and len(x) == 2
+        return (x[0], x[1]) if pair and self.kept.condition is not None else (x, None)
 
     def train_on_batch(
         self,
@@ -232,7 +254,8 @@ class KerasModel(TrainStep):
     def predict_on_batch(self, x: Any) -> Any:
         """`keras.Model.predict_on_batch`, after a look at the images."""
         with self.alone():
-            return super().predict_on_batch(prepared_batch(self.border(), x)[0])
+            images, labels, _ = prepared_batch(self.border(), *self.with_labels(x))
+            return super().predict_on_batch(self.inputs_of(images, labels))
 
     def save(
         self, filepath: Any, overwrite: bool = True, zipped: bool | None = None, **kwargs: Any
@@ -247,11 +270,11 @@ class KerasModel(TrainStep):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         """A copy with the optimizer; classes of your own need not be registered."""
-        with keras.saving.custom_object_scope(self.classes()):
+        with keras.saving.custom_object_scope(self.custom_objects()):
             reduced: Any = self.__reduce__()
             return reduced[0](*reduced[1])
 
-    def classes(self) -> dict[str, type]:
+    def custom_objects(self) -> dict[str, type]:
         """The classes that the model is made of and that Keras cannot find, by name.
 
         Raises:

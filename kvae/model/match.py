@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from kvae.likelihoods import Likelihood
+from kvae.model.condition import context_dim_of
 from kvae.objectives import Objective
 from kvae.parts import positive_integer
 from kvae.priors import Prior
@@ -96,13 +97,22 @@ def check_encoder(encoder: keras.Model) -> int:
 
 
 def images_of(encoder: keras.Model) -> Any:
-    """The shape of the images that an encoder takes; of a ladder's, whose other inputs are states.
+    """The shape of the images that an encoder takes.
 
-    The images come first there.
+    They come first where there is a context too, or, of a ladder's, states.
     """
     shapes = encoder.input_shape
-    named = isinstance(shapes, list) and "bottom_up" in {layer.name for layer in encoder.layers}
-    return shapes[0] if named else shapes
+    if not isinstance(shapes, list):
+        return shapes
+    named = "bottom_up" in {layer.name for layer in encoder.layers}
+    return shapes[0] if named or is_conditional(encoder) else shapes
+
+
+def is_conditional(model: keras.Model) -> bool:
+    """Whether a model's inputs are a first one and a context, (batch, numbers)."""
+    last = model.inputs[-1]
+    known = context_dim_of(model) is not None and len(last.shape) == 2
+    return known and len(model.inputs) == 2 and last.name.split(":")[0] == "context"
 
 
 def check_inputs(name: str, model: keras.Model) -> None:
@@ -136,10 +146,12 @@ def check_decoder(
 ) -> None:
     """Raises a ValueError unless the decoder leads from latents to parameters of these shapes."""
     check_inputs("decoder", decoder)
-    if decoder.input_shape != latents:
+    taken = decoder.input_shape
+    if (taken[0] if isinstance(taken, list) and is_conditional(decoder) else taken) != latents:
+        second = " and `context` as its second input" * isinstance(taken, list)
         raise ValueError(
-            f"`decoder` must take what the encoder gives, of shape {latents}. "
-            f"Received: {decoder.input_shape}"
+            f"`decoder` must take what the encoder gives, of shape {latents}{second}. "
+            f"Received: {taken}"
         )
     kind = type(likelihood).__name__
     if not keras.backend.is_keras_tensor(output_of(decoder)):

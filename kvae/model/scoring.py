@@ -23,6 +23,7 @@ from kvae.model.bounds import (
 )
 from kvae.model.verbs import Verbs
 from kvae.parts import check_seed, checked_integer
+from kvae.priors import given
 
 __all__ = ["Scores", "Scoring"]
 
@@ -86,6 +87,7 @@ class Scoring(Verbs):
         draws: int = 100,
         seed: int = 0,
         progress: Callable[[int, int], None] | None = None,
+        classes: Any = None,
     ) -> Scores:
         r"""How likely each image is, by itself.
 
@@ -102,6 +104,9 @@ class Scoring(Verbs):
             draws: k, the draws of z for each image.
             seed: Of the draws.
             progress: Called with how many images are done and how many there are.
+            classes: Of a conditional model: the class of each image, (count,), or its numbers; then
+                all figures are those of log p(x|class). None: of log p(x), over all classes, which
+                are taken for equally likely.
 
         Raises:
             ValueError: If the images do not fit the model, or `draws` or `seed` is not what it
@@ -112,9 +117,12 @@ class Scoring(Verbs):
             arXiv:1509.00519, equation 8.
         """
         images, draws = self.checked_scoring(images, draws, seed)
+        if classes is None and self.condition is not None and self.condition.classes:
+            return over_classes(self.score_of_each(images, draws, seed, progress))
+        rows = self.rows(classes, len(images))
         found: dict[str, list[np.ndarray]] = {"reconstruction": [], "kl": [], "log_prob": []}
         done = 0
-        for of in self.posteriors(images, draws, seed):
+        for of in self.posteriors(images, draws, seed, rows):
             for start, stop, _, parts in drawn(self, of, draws, part_of=len(images)):
                 cost = parts["log_posterior"] - parts["log_prior"]
                 kl = cost.astype("float64").mean(axis=1)
@@ -122,8 +130,9 @@ class Scoring(Verbs):
                     kl = parts["kl"].astype("float64").mean(axis=1)
                 elif self.prior.closed_form:
                     mean, log_variance = of.mean[start:stop], of.log_variance[start:stop]
-                    given = map(ops.convert_to_tensor, (mean, log_variance, mean))
-                    kl = ops.convert_to_numpy(self.prior.kl(*given)).astype("float64")
+                    posterior = map(ops.convert_to_tensor, (mean, log_variance, mean))
+                    known = given(None if of.rows is None else of.rows[start:stop])
+                    kl = ops.convert_to_numpy(self.prior.kl(*posterior, **known)).astype("float64")
                 likelihood = parts["log_likelihood"].astype("float64")
                 found["reconstruction"].append(-likelihood.mean(axis=1))
                 found["kl"].append(kl)
@@ -140,7 +149,53 @@ class Scoring(Verbs):
             image_shape=self.image_shape,
         )
 
-    def surprise(self, images: Any, draws: int = 100, seed: int = 0) -> np.ndarray:
+    def score_of_each(
+        self,
+        images: np.ndarray,
+        draws: int,
+        seed: int,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[Scores]:
+        """The scores of images as if all were of one class, for each class."""
+        count = (self.condition.classes or 0) if self.condition else 0
+        found = []
+        for one in range(count):
+
+            def told(done: int, of: int, before: int = one * len(images)) -> None:
+                if progress is not None:
+                    progress(before + done, count * of)
+
+            found.append(self.score(images, draws, seed, told, np.full(len(images), one)))
+        return found
+
+    def classify(self, images: Any, draws: int = 1, seed: int = 0) -> np.ndarray:
+        r"""The most likely class of each image, by a model of classes.
+
+        $$\operatorname{argmax}_c \log p(x|c)$$
+
+        estimated as `score` does, all classes with the same draws. Classes are taken for equally
+        likely.
+
+        Args:
+            images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
+            draws: Of z, for each image and class.
+            seed: Of the draws.
+
+        Returns:
+            (count,), int64.
+
+        Raises:
+            ValueError: If the model is not one of classes, or an argument is not what it should be.
+        """
+        if self.condition is None or not self.condition.classes:
+            raise ValueError("Only a model of classes can classify: see `classes` of kvae.VAE.")
+        images, draws = self.checked_scoring(images, draws, seed)
+        scores = self.score_of_each(images, draws, seed)
+        return np.stack([one.log_prob for one in scores]).argmax(axis=0)
+
+    def surprise(
+        self, images: Any, draws: int = 100, seed: int = 0, classes: Any = None
+    ) -> np.ndarray:
         """Where in each image the surprise lies: −log p(x|z) pixel by pixel.
 
         Summed over channels, and averaged over the draws of z from the posterior that `score`
@@ -151,6 +206,8 @@ class Scoring(Verbs):
             images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
             draws: Of z, for each image.
             seed: Of the draws.
+            classes: Of a conditional model: the class of each image, (count,), or its numbers;
+                None: the class that is the most likely, see `classify`.
 
         Returns:
             (count, height, width), float32, nats.
@@ -160,18 +217,20 @@ class Scoring(Verbs):
                 not score each pixel by itself.
         """
         images, draws = self.checked_scoring(images, draws, seed)
+        rows = self.rows_or_likeliest(classes, images)
         maps = np.zeros((len(images), *self.image_shape[:2]), "float32")
         at_a_time, draws_at_a_time = cut(self, len(images), draws)
         done = 0
-        for of in self.posteriors(images, draws, seed):
+        for of in self.posteriors(images, draws, seed, rows):
             for start in range(0, len(of.mean), at_a_time):
                 stop = min(start + at_a_time, len(of.mean))
                 part = slice(start, stop)
                 noise = of.noise(start, stop, draws)
                 for first in range(0, draws, draws_at_a_time):
                     some = noise[:, first : first + draws_at_a_time]
+                    own = None if of.rows is None else of.rows[part]
                     nats = self.pixel_nats(
-                        of.observed[part], of.mean[part], of.log_variance[part], some
+                        of.observed[part], of.mean[part], of.log_variance[part], some, own
                     )
                     maps[done : done + stop - start] += nats / draws
                 done += stop - start
@@ -184,7 +243,9 @@ class Scoring(Verbs):
         check_draws(self, draws)
         return self.taken(images), draws
 
-    def posteriors(self, images: np.ndarray, draws: int, seed: int) -> Iterator[Posterior]:
+    def posteriors(
+        self, images: np.ndarray, draws: int, seed: int, rows: np.ndarray | None = None
+    ) -> Iterator[Posterior]:
         """Observes and encodes the images, some at a time.
 
         So many that whole calls decode them, of so many draws, and that memory stays bounded.
@@ -195,10 +256,11 @@ class Scoring(Verbs):
         for start in range(0, len(images), size):
             keys = keys_of(images[start : start + size])
             observed = self.observed_alone(images[start : start + size], seed)
-            mean, log_variance = (
-                array[: len(observed)] for array in self.encode_observed(padded(observed, size))
-            )
-            yield Posterior(observed, mean, log_variance, seed, keys)
+            own = None if rows is None else rows[start : start + size]
+            filled = None if own is None else padded(own, size)
+            found = self.encode_observed(padded(observed, size), None, filled)
+            mean, log_variance = (array[: len(observed)] for array in found)
+            yield Posterior(observed, mean, log_variance, seed, keys, own)
             release(images)
 
     def observed_alone(self, images: np.ndarray, seed: int) -> np.ndarray:
@@ -213,7 +275,12 @@ class Scoring(Verbs):
         return observed
 
     def pixel_nats(
-        self, observed: np.ndarray, mean: np.ndarray, log_variance: np.ndarray, noise: np.ndarray
+        self,
+        observed: np.ndarray,
+        mean: np.ndarray,
+        log_variance: np.ndarray,
+        noise: np.ndarray,
+        rows: np.ndarray | None = None,
     ) -> np.ndarray:
         """−log p(x|z) of each pixel, summed over channels and over the draws of z.
 
@@ -225,6 +292,7 @@ class Scoring(Verbs):
             mean: (batch, latent), float32.
             log_variance: (batch, latent), float32.
             noise: (batch, draws, latent), float32, standard normal.
+            rows: (batch, context), float32, of a conditional model.
 
         Returns:
             (batch, height, width), float32, nats.
@@ -234,12 +302,14 @@ class Scoring(Verbs):
         same = ops.convert_to_tensor(observed.repeat(draws, axis=0))
         with self.alone():
             if self.hierarchy:
-                rows = noise.reshape(-1, self.latent_dim)
-                parameters = self.infer(observed, ops.convert_to_tensor(rows), draws)[3]
+                flat = ops.convert_to_tensor(noise.reshape(-1, self.latent_dim))
+                known = None if rows is None else ops.convert_to_tensor(rows)
+                parameters = self.infer(observed, flat, draws, context=known)[3]
             else:
                 z = mean[:, None] + np.exp(0.5 * log_variance)[:, None] * noise
                 z = z.reshape(-1, self.latent_dim)
-                parameters = ops.cast(self.decoder.predict_on_batch(z)[: len(z)], "float32")
+                inputs = z if rows is None else [z, rows.repeat(draws, axis=0)]
+                parameters = ops.cast(self.decoder.predict_on_batch(inputs)[: len(z)], "float32")
         pixels = ops.reshape(same, (-1, 1, 1, channels))
         each = self.likelihood.log_prob(
             pixels, ops.reshape(parameters, (-1, 1, 1, parameters.shape[-1]))
@@ -254,6 +324,31 @@ class Scoring(Verbs):
                 "no map of its surprise."
             )
         return nats.reshape(count, draws, height, width).sum(axis=1)
+
+
+def over_classes(scores: Sequence[Scores]) -> Scores:
+    r"""The scores of images whose class is not known, of their scores by class.
+
+    $$\log p(x) = \log \frac1C \sum_c p(x|c), \qquad
+    -\text{ELBO} = -\log \frac1C \sum_c e^{\text{ELBO}_c}$$
+
+    which is the bound with the best posterior over classes; the divergence of that from all classes
+    alike is a part of `kl`.
+
+    References:
+        Kingma et al. (2014), "Semi-supervised learning with deep generative models",
+        arXiv:1406.5298, equation 7.
+    """
+    elbo = np.stack([one.elbo for one in scores], axis=1)
+    log_share = elbo - log_mean_exp(elbo)[:, np.newaxis] - math.log(len(scores))
+    share = np.exp(log_share)
+    costs = {
+        name: (share * np.stack([getattr(one, name) for one in scores], axis=1)).sum(axis=1)
+        for name in ("reconstruction", "kl")
+    }
+    costs["kl"] += (share * (log_share + math.log(len(scores)))).sum(axis=1)
+    log_prob = log_mean_exp(np.stack([one.log_prob for one in scores], axis=1))
+    return dataclasses.replace(scores[0], **costs, log_prob=log_prob)
 
 
 def keys_of(images: np.ndarray) -> Sequence[Sequence[int]]:

@@ -11,13 +11,14 @@ from keras import ops
 from kvae.likelihoods import Bernoulli, Likelihood
 from kvae.model.build import from_recipe
 from kvae.model.card import checked_card
+from kvae.model.condition import condition_of
 from kvae.model.format import FORMAT, upgraded
 from kvae.model.hierarchy import hierarchy_of
 from kvae.model.match import check_encoder, check_parts
 from kvae.model.scoring import Scoring
 from kvae.model.start import start_at_mean
 from kvae.noise import Seeds, StepSeeds, normal
-from kvae.objectives import ELBO, Objective, Terms
+from kvae.objectives import ELBO, Objective, Terms, repeated
 from kvae.parts import Fixed, arguments_of, attributes_of_layers, with_nested
 from kvae.priors import Prior, StandardNormal
 from kvae.recipe import Recipe
@@ -36,7 +37,13 @@ class VAE(Fixed, Scoring):
 
     summed over pixels, channels and latents, averaged over the batch: nats per image. It is a
     `keras.Model`: `compile` (with an optimizer and no loss), `fit`, `evaluate`, `predict` and
-    `save` work as ever. `fit` takes images alone; labels are ignored.
+    `save` work as ever. `fit` takes images alone; labels are ignored, unless the model is
+    conditional.
+
+    **Conditional.** Where encoder and decoder have a second input, `context`, the model is one of
+    p(x|c): with `classes` c is the class of each image, without it a row of numbers. `fit` takes
+    (images, c) then, and every verb an argument `classes`. A `RealNVP` with `context_dim` is
+    p(z|c).
 
     Metrics, each a mean over images, in nats: `reconstruction` (−log p(x|z)), `kl`, `elbo`
     (−reconstruction − kl), and `loss`, which is `reconstruction + beta · kl` at every step, unless
@@ -54,6 +61,8 @@ class VAE(Fixed, Scoring):
         likelihood: p(x|z); `Bernoulli()` where none is given.
         prior: p(z); `StandardNormal(latent_dim)` where none is given.
         objective: What training minimises; `ELBO()` where none is given.
+        classes: Of a conditional model, the number of classes, as many as the parts' context has
+            numbers; None where images have numbers of their own.
         seed: For the draws of z and of binarised pixels.
         card: What is known of the model (data set, figures, versions); saved with it.
 
@@ -61,7 +70,9 @@ class VAE(Fixed, Scoring):
         ValueError: If the parts do not fit each other.
 
     References:
-        Kingma and Welling (2014), "Auto-encoding variational Bayes", arXiv:1312.6114.
+        Kingma and Welling (2014), "Auto-encoding variational Bayes", arXiv:1312.6114. Sohn, Lee and
+        Yan (2015), "Learning structured output representation using deep conditional generative
+        models", NeurIPS.
 
     Example:
         >>> import numpy as np
@@ -87,6 +98,7 @@ class VAE(Fixed, Scoring):
         objective: Objective | None = None,
         seed: int | None = None,
         card: dict[str, Any] | None = None,
+        classes: int | None = None,
         **kwargs: Any,
     ) -> None:
         for name in arguments_of(ELBO) & kwargs.keys():
@@ -102,6 +114,7 @@ class VAE(Fixed, Scoring):
         self.likelihood = likelihood
         self.prior = prior
         self.objective = objective
+        self.classes = classes
         self.seed = seed
 
         self.seed_generator = keras.random.SeedGenerator(seed)
@@ -113,7 +126,10 @@ class VAE(Fixed, Scoring):
                 part.owners.add(self)
         # Out of sight of Keras, which would save it with the model.
         ladder = hierarchy_of(encoder, decoder, prior, objective)
-        self.kept = types.SimpleNamespace(generator=None, means=None, hierarchy=ladder)
+        condition = condition_of(encoder, decoder, prior, classes)
+        self.kept = types.SimpleNamespace(
+            generator=None, means=None, hierarchy=ladder, condition=condition
+        )
 
         self.card = {
             "backend": keras.backend.backend(),
@@ -135,7 +151,8 @@ class VAE(Fixed, Scoring):
             preset: A key of `kvae.presets.PRESETS`, such as "mlp" or "conv", or a recipe.
             image_shape: (height, width, channels), of any size.
             **arguments: `latent_dim`, `likelihood`, `prior`, `objective`: the preset's where they
-                are not given; others of `VAE`.
+                are not given; `classes` or `context_dim` for a conditional model, of classes or of
+                rows of so many numbers; others of `VAE`.
 
         Raises:
             ValueError: If there is no such preset, or the shape or number of latents is not one.
@@ -168,15 +185,18 @@ class VAE(Fixed, Scoring):
         """One pass: observe, encode, draw z, decode.
 
         Args:
-            images: (batch, height, width, channels), uint8 in 0…255 or float in [0, 1].
+            images: (batch, height, width, channels), uint8 in 0…255 or float in [0, 1]. Of a
+                conditional model a pair: images, and the class of each, (batch,), or its numbers.
             training: Passed to encoder and decoder.
 
         Returns:
             A dict of float32 tensors: `observed` (batch, height, width, channels), `mean` and
             `log_variance` (batch, latent), `z` (batch · samples, latent) and `parameters` (batch ·
             samples, …) as the decoder gives them; an image's samples follow each other. Where
-            latents come in groups, mean and log-variance are those of each sample.
+            latents come in groups, mean and log-variance are those of each sample. A conditional
+            model's have `context` too, (batch, context).
         """
+        images, context = self.told_apart(images)
         seeds = Seeds(self.seed_generator, self.share)
         if training:
             seeds = StepSeeds(self.seed_generator, self.step, self.share)
@@ -186,8 +206,10 @@ class VAE(Fixed, Scoring):
         noise = normal(shape, seeds)
         if self.objective.mean_of_draws > 1:
             noise = noise / math.sqrt(self.objective.mean_of_draws)
-        mean, log_variance, z, parameters = self.infer(observed, noise, samples, training)
+        found = self.infer(observed, noise, samples, training, context)
+        mean, log_variance, z, parameters = found
         return {
+            **({} if context is None else {"context": context}),
             "observed": observed,
             "mean": mean,
             "log_variance": log_variance,
@@ -243,11 +265,23 @@ class VAE(Fixed, Scoring):
         if sample_weight is not None:
             weight = ops.reshape(ops.cast(sample_weight, "float32"), (-1,))
 
-        def decode(z: Any) -> Any:
-            return ops.cast(self.decoder(z, training=training), "float32")
+        samples = self.objective.samples
 
-        parts = (self.likelihood, self.prior, decode, self.objective.samples)
+        def decode(z: Any) -> Any:
+            context = outputs.get("context")
+            context = None if context is None else repeated(context, samples)
+            return self.decoded(z, context, training)
+
+        parts = (self.likelihood, self.prior, decode, samples)
         return Terms(outputs, *parts, weight, self.groups, self.share)
+
+    def told_apart(self, images: Any) -> tuple[Any, Any]:
+        """What `call` was given, as images and their context, (batch, context), or None."""
+        if self.condition is None:
+            return images, None
+        if not isinstance(images, (tuple, list)) or len(images) != 2:
+            self.condition.checked(None, 0)  # which says what is missing
+        return images[0], self.condition.context(images[1])
 
     # Settings and files --------------------------------------------------------------------------
 
@@ -286,7 +320,7 @@ class VAE(Fixed, Scoring):
         config = self.get_config()
         if objective is not None:
             config["objective"] = objective
-        copy = type(self).from_config(config, custom_objects=self.classes())
+        copy = type(self).from_config(config, custom_objects=self.custom_objects())
         for name in PARTS if objective is None else PARTS[:-1]:
             pairs = zip(getattr(copy, name).variables, getattr(self, name).variables, strict=True)
             for variable, value in pairs:
@@ -314,6 +348,7 @@ class VAE(Fixed, Scoring):
             "trainable": self.trainable,
             "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
             **parts,
+            **({} if self.classes is None else {"classes": self.classes}),
             "seed": self.seed,
             "card": dict(self.card),
         }

@@ -16,12 +16,13 @@ from kvae.data.pictures import read_pictures
 from kvae.data.values import as_array, paths_of
 from kvae.limits import check_memory
 from kvae.model.batches import in_batches
+from kvae.model.condition import Condition, context_dim_of
 from kvae.model.generator import build_generator
 from kvae.model.hierarchy import Hierarchy
 from kvae.model.keras_model import KerasModel
 from kvae.objectives import repeated
 from kvae.parts import check_seed, check_temperature, checked_integer, is_integer
-from kvae.priors import Prior
+from kvae.priors import Prior, given
 from kvae.recipe import Recipe
 
 __all__ = ["Verbs"]
@@ -39,12 +40,17 @@ class Verbs(KerasModel):
     @property
     def latent_dim(self) -> int:
         """The number of latents."""
-        return self.decoder.input_shape[-1]
+        return self.decoder.inputs[0].shape[-1]
 
     @property
     def hierarchy(self) -> Hierarchy | None:
         """How encoder and decoder work together where latents come in groups."""
         return self.kept.hierarchy
+
+    @property
+    def condition(self) -> Condition | None:
+        """What the parts of a conditional model are told of each image."""
+        return self.kept.condition
 
     @property
     def groups(self) -> tuple[int, ...]:
@@ -56,7 +62,14 @@ class Verbs(KerasModel):
         starts = np.cumsum([0, *self.groups[:-1]])
         return np.add.reduceat(np.asarray(as_array(per_latent)), starts, axis=-1)
 
-    def infer(self, observed: Any, noise: Any, samples: int = 1, training: bool = False) -> Any:
+    def infer(
+        self,
+        observed: Any,
+        noise: Any,
+        samples: int = 1,
+        training: bool = False,
+        context: Any = None,
+    ) -> Any:
         """Encodes, draws z and decodes: what `call` does with images as they were observed.
 
         Args:
@@ -64,6 +77,7 @@ class Verbs(KerasModel):
             noise: (batch · samples, latent), standard normal; zeros give the means.
             samples: Draws for each image; an image's follow each other.
             training: Passed to encoder and decoder.
+            context: (batch, context), float32, of a conditional model, or None.
 
         Returns:
             Mean and log-variance of the posterior, (batch, latent), or where latents come in
@@ -72,12 +86,28 @@ class Verbs(KerasModel):
         """
         noise = ops.convert_to_tensor(noise)
         if self.hierarchy:
-            return self.hierarchy.infer(observed, noise, samples, training)
-        mean, log_variance = self.encoder(observed, training=training)
+            return self.hierarchy.infer(observed, noise, samples, training, context)
+        mean, log_variance = self.encoder(self.seen(observed, context), training=training)
         mean, log_variance = ops.cast(mean, "float32"), ops.cast(log_variance, "float32")
         z = repeated(mean, samples) + ops.exp(0.5 * repeated(log_variance, samples)) * noise
-        parameters = ops.cast(self.decoder(z, training=training), "float32")
-        return mean, log_variance, z, parameters
+        context = None if context is None else repeated(context, samples)
+        return mean, log_variance, z, self.decoded(z, context, training)
+
+    def seen(self, observed: Any, context: Any) -> Any:
+        """What the encoder takes: images as they were observed, and their context if it does."""
+        told = context is not None and context_dim_of(self.encoder) is not None
+        return [observed, context] if told else observed
+
+    def decoded(self, z: Any, context: Any = None, training: bool = False) -> Any:
+        """The likelihood's parameters for draws of z, float32.
+
+        Args:
+            z: (batch, latent).
+            context: (batch, context), of a conditional model, or None.
+            training: Passed to the decoder.
+        """
+        inputs = z if context is None else [z, context]
+        return ops.cast(self.decoder(inputs, training=training), "float32")
 
     @property
     def fitting(self) -> Fitting:
@@ -134,7 +164,39 @@ class Verbs(KerasModel):
             return batch_size
         return max(1, min(most, VALUES_DECODED // math.prod(self.decoder.output_shape[1:])))
 
-    def encode(self, images: Any, batch_size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def rows(self, classes: Any, count: int) -> np.ndarray | None:
+        """What a conditional model is told of so many images: (count, context), float32.
+
+        None where the model is not conditional.
+
+        Raises:
+            ValueError: If they are not what they should be, or the model knows of none.
+        """
+        if self.condition is not None:
+            return self.condition.rows(classes, count)
+        if classes is not None:
+            raise ValueError(
+                "`classes` is for a conditional model, and this one was trained without them."
+            )
+        return None
+
+    def known(self, labels: Any) -> Any:
+        """Labels of a data set as the `classes` of verbs: None where the model is of no classes."""
+        return None if self.condition is None else labels
+
+    def rows_or_likeliest(self, classes: Any, images: np.ndarray) -> np.ndarray | None:
+        """The same; where no classes are given, of the most likely one of each image."""
+        if classes is None and self.condition is not None and self.condition.classes:
+            classes = self.classify(images)
+        return self.rows(classes, len(images))
+
+    def classify(self, images: Any, draws: int = 1, seed: int = 0) -> np.ndarray:
+        """The most likely class of each image: see `Scoring.classify`."""
+        raise NotImplementedError
+
+    def encode(
+        self, images: Any, batch_size: int | None = None, classes: Any = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The posterior of each image.
 
         Nothing is drawn: under dynamic binarisation pixels are thresholded at one half here.
@@ -144,35 +206,53 @@ class Verbs(KerasModel):
                 may be (count, height, width). An array, a tensor of any framework, or a list; or
                 paths of picture files, see `taken`.
             batch_size: How many are held on the device at a time; None: see `at_a_time`.
+            classes: Of a conditional model: the class of each image, (count,), or its numbers;
+                None: the class that is the most likely, see `classify`.
 
         Returns:
             `mean` and `log_variance`, each (count, latent), float32.
         """
         images = self.taken(images)
-        return tuple(in_batches(self._encode_batch, images, self.at_a_time(batch_size)))
+        return self.encode_told(images, self.rows_or_likeliest(classes, images), batch_size)
+
+    def encode_told(
+        self, images: np.ndarray, rows: np.ndarray | None, batch_size: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As `encode`, of images as `taken` gives them, and of what a model is told of them.
+
+        Args:
+            images: (count, height, width, channels).
+            rows: (count, context), float32; None where the model is not conditional.
+            batch_size: How many are held on the device at a time; None: see `at_a_time`.
+        """
+        return tuple(in_batches(self._encode_batch, images, self.at_a_time(batch_size), rows))
 
     def encode_observed(
-        self, observed: np.ndarray, batch_size: int | None = None
+        self, observed: np.ndarray, batch_size: int | None = None, rows: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """The posterior of images as they were observed, so that nothing is done to them here.
 
         Args:
             observed: (count, height, width, channels), float32 in [0, 1]; `call` gives such.
             batch_size: How many are held on the device at a time; None: see `at_a_time`.
+            rows: What `VAE.rows` gives of their classes, of a conditional model.
 
         Returns:
             `mean` and `log_variance`, each (count, latent), float32.
         """
-        return tuple(
-            in_batches(self._encode_observed_batch, as_array(observed), self.at_a_time(batch_size))
-        )
+        observed, size = as_array(observed), self.at_a_time(batch_size)
+        return tuple(in_batches(self._encode_observed_batch, observed, size, rows))
 
-    def decode(self, latents: Any, batch_size: int | None = None) -> np.ndarray:
+    def decode(
+        self, latents: Any, batch_size: int | None = None, classes: Any = None
+    ) -> np.ndarray:
         """The expected image of each row of latents.
 
         Args:
             latents: (count, latent), an array, a tensor of any framework, or a list.
             batch_size: How many are held on the device at a time; None: see `at_a_time`.
+            classes: Of a conditional model: the class of each row, (count,), or its numbers; fewer
+                are taken in turn, and None is each class in turn.
 
         Returns:
             (count, height, width, channels), float32 in [0, 1].
@@ -183,11 +263,34 @@ class Verbs(KerasModel):
                 f"`latents` must have shape (count, {self.latent_dim}). "
                 f"Received: shape {latents.shape}"
             )
+        rows = self.spread(classes, len(latents))
+        return self.decode_told(latents, rows, batch_size)
+
+    def decode_told(
+        self, latents: np.ndarray, rows: np.ndarray | None, batch_size: int | None = None
+    ) -> np.ndarray:
+        """As `decode`, of a conditional model that is told any rows, as between two classes.
+
+        Args:
+            latents: (count, latent), float32.
+            rows: (count, context), float32; None where the model is not conditional.
+            batch_size: How many are held on the device at a time; None: see `at_a_time`.
+        """
         self.check_room(len(latents))
-        return in_batches(self._decode_batch, latents, self.at_a_time(batch_size))
+        return in_batches(self._decode_batch, latents, self.at_a_time(batch_size), rows)
+
+    def spread(self, classes: Any, count: int) -> np.ndarray | None:
+        """As `rows`, of images to come: few classes are taken in turn, and None is each in turn."""
+        if self.condition is None:
+            return self.rows(classes, count)
+        return self.condition.spread(classes, count)
 
     def reconstruct(
-        self, images: Any, batch_size: int | None = None, groups: int | None = None
+        self,
+        images: Any,
+        batch_size: int | None = None,
+        groups: int | None = None,
+        classes: Any = None,
     ) -> np.ndarray:
         """Decodes each image's posterior mean: (count, height, width, channels), float32 in [0, 1].
 
@@ -197,19 +300,26 @@ class Verbs(KerasModel):
             batch_size: How many are held on the device at a time; None: see `at_a_time`.
             groups: So many groups of latents, from the first, are those of the images; the others
                 are at the mean of the prior. So it shows what each group holds. None: all.
+            classes: Of a conditional model: the class of each image, (count,), or its numbers;
+                None: the class that is the most likely, see `classify`.
 
         Raises:
             ValueError: If there are not so many groups.
         """
-        mean, _ = self.encode(images, batch_size)
-        return self.decode(self.of_groups(mean, groups), batch_size)
+        images = self.taken(images)
+        rows = self.rows_or_likeliest(classes, images)
+        mean, _ = self.encode_told(images, rows, batch_size)
+        return self.decode_told(self.of_groups(mean, groups, rows), rows, batch_size)
 
-    def of_groups(self, latents: Any, groups: int | None = None) -> np.ndarray:
+    def of_groups(
+        self, latents: Any, groups: int | None = None, rows: np.ndarray | None = None
+    ) -> np.ndarray:
         """Latents whose groups after so many are what noise of zero becomes: the prior's middle.
 
         Args:
             latents: (count, latent).
             groups: How many groups stay as they are, from the first; None: all.
+            rows: What `VAE.rows` gives of their classes, of a conditional model.
 
         Raises:
             ValueError: If there are not so many groups.
@@ -221,9 +331,9 @@ class Verbs(KerasModel):
             raise ValueError(
                 f"`groups` must be an integer in 0…{len(self.groups)}. Received: groups={groups!r}"
             )
-        noise = ops.convert_to_numpy(self.prior.to_noise(latents)).copy()
+        noise = ops.convert_to_numpy(self.prior.to_noise(latents, **given(rows))).copy()
         noise[:, sum(self.groups[:groups]) :] = 0
-        return ops.convert_to_numpy(self.prior.from_noise(noise))
+        return ops.convert_to_numpy(self.prior.from_noise(noise, **given(rows)))
 
     def generate(
         self,
@@ -231,6 +341,7 @@ class Verbs(KerasModel):
         seed: int | None = None,
         temperature: float | Sequence[float] = 1.0,
         batch_size: int | None = None,
+        classes: Any = None,
     ) -> np.ndarray:
         """New images: the expected image of latents drawn from the prior.
 
@@ -241,6 +352,8 @@ class Verbs(KerasModel):
                 alike, above 1 wilder. One for all, or one for each group of latents.
             batch_size: How many are held on the device at a time; None: see `at_a_time`, but up to
                 5,000 where nothing convolves.
+            classes: Of a conditional model: the class of each image, such as [7], or its numbers;
+                fewer than `count` are taken in turn, and None is each class in turn.
 
         Returns:
             (count, height, width, channels), float32 in [0, 1].
@@ -249,10 +362,11 @@ class Verbs(KerasModel):
         if seed is not None:
             check_seed(seed)
         warmth = self.temperatures(temperature)
+        rows = self.spread(classes, count)
         self.check_room(count)
         noise = warmth * ops.convert_to_numpy(self.prior.noise(count, seed))
         batch_size = self.at_a_time(batch_size, 1000 if self.convolves() else 5000)
-        return in_batches(self._generate_batch, noise, batch_size)
+        return in_batches(self._generate_batch, noise, batch_size, rows)
 
     def temperatures(self, temperature: float | Sequence[float]) -> Any:
         """What multiplies noise: a number, or one for each latent, (latent,)."""
@@ -275,7 +389,8 @@ class Verbs(KerasModel):
 
         Returns:
             (batch, latent), standard normal noise, to the expected images, (batch, height, width,
-            channels), float32 in [0, 1].
+            channels), float32 in [0, 1]. Of a conditional model its second input is `context`: for
+            each class a 1 at its place, and zeros; or the numbers.
 
         Raises:
             ValueError: If a prior of your own is not made of stock layers.
@@ -291,7 +406,9 @@ class Verbs(KerasModel):
             "Ask for fewer at a time.",
         )
 
-    def kl_per_latent(self, images: Any, batch_size: int | None = None) -> np.ndarray:
+    def kl_per_latent(
+        self, images: Any, batch_size: int | None = None, classes: Any = None
+    ) -> np.ndarray:
         """What each latent says of these images: (latent,), nats, averaged over the images.
 
         The share of each latent in the KL where the prior takes them one by one, as N(0, I) does;
@@ -302,22 +419,29 @@ class Verbs(KerasModel):
             images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1]; grey ones
                 may be (count, height, width). An array, a tensor of any framework, or a list.
             batch_size: How many are held on the device at a time; None: see `at_a_time`.
+            classes: Of a conditional model: the class of each image, (count,), or its numbers;
+                None: the class that is the most likely, see `classify`.
         """
-        mean, log_variance = map(ops.convert_to_tensor, self.encode(images, batch_size))
+        encoded = self.encode(images, batch_size, classes)
+        mean, log_variance = map(ops.convert_to_tensor, encoded)
         kl = self.prior.kl_per_latent(mean, log_variance)
         return ops.convert_to_numpy(kl).mean(axis=0)
 
-    def _encode_batch(self, images: np.ndarray) -> list[np.ndarray]:
-        return self._encode_observed_batch(ops.convert_to_numpy(self.likelihood.observe(images)))
+    def _encode_batch(self, images: np.ndarray, rows: np.ndarray | None) -> list[np.ndarray]:
+        observed = ops.convert_to_numpy(self.likelihood.observe(images))
+        return self._encode_observed_batch(observed, rows)
 
-    def _encode_observed_batch(self, observed: np.ndarray) -> list[np.ndarray]:
+    def _encode_observed_batch(
+        self, observed: np.ndarray, rows: np.ndarray | None
+    ) -> list[np.ndarray]:
         with self.alone():
             if self.hierarchy and self.kept.means is None:
                 self.kept.means = Means(self)
-            outputs = (self.kept.means or self.encoder).predict_on_batch(observed)
+            seen = self.seen(observed, rows)
+            outputs = (self.kept.means or self.encoder).predict_on_batch(seen)
         return [ops.convert_to_numpy(output).astype("float32") for output in outputs]
 
-    def _generate_batch(self, noise: np.ndarray) -> np.ndarray:
+    def _generate_batch(self, noise: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
         with self.alone():
             if self.kept.generator is None:
                 try:
@@ -325,12 +449,14 @@ class Verbs(KerasModel):
                 except Exception:  # a prior of one's own that is not made of stock layers
                     self.kept.generator = False
             if not self.kept.generator:
-                return self._decode_batch(ops.convert_to_numpy(self.prior.from_noise(noise)))
-            return ops.convert_to_numpy(self.kept.generator.predict_on_batch(noise))
+                latents = ops.convert_to_numpy(self.prior.from_noise(noise, **given(rows)))
+                return self._decode_batch(latents, rows)
+            inputs = noise if rows is None else [noise, rows]
+            return ops.convert_to_numpy(self.kept.generator.predict_on_batch(inputs))
 
-    def _decode_batch(self, latents: np.ndarray) -> np.ndarray:
+    def _decode_batch(self, latents: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
         with self.alone():
-            parameters = self.decoder.predict_on_batch(latents)
+            parameters = self.decoder.predict_on_batch(latents if rows is None else [latents, rows])
             return ops.convert_to_numpy(self.likelihood.mean(parameters))
 
 
@@ -349,6 +475,9 @@ class Means(keras.Model):
         self.built = True
 
     def call(self, observed: Any) -> list[Any]:
-        """Mean and log-variance, each (batch, latent), of observed images."""
+        """Mean and log-variance, each (batch, latent), of observed images; beside their context."""
+        context = None
+        if self.vae.condition is not None:
+            observed, context = observed
         noise = ops.zeros((ops.shape(observed)[0], self.vae.latent_dim))
-        return list(self.vae.infer(observed, noise)[:2])
+        return list(self.vae.infer(observed, noise, context=context)[:2])

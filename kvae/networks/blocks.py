@@ -9,6 +9,7 @@ from keras import KerasTensor, initializers, layers, ops
 __all__ = [
     "Shape",
     "batch_norm_residual",
+    "beside_context",
     "bounded",
     "check_patch",
     "conv_norm",
@@ -215,6 +216,21 @@ def on_grid(z: KerasTensor, size: tuple[int, int], name: str) -> KerasTensor:
         z = layers.Reshape((z.shape[-1], 1), name=f"{name}_column")(z)
         z = layers.ZeroPadding1D((0, extra), name=f"{name}_pad")(z)
     return layers.Reshape((height, width, each), name=name)(z)
+
+
+def beside_context(values: KerasTensor, context: KerasTensor) -> KerasTensor:
+    """Values with the context behind them; on a grid it is the same at each place.
+
+    Args:
+        values: (batch, any), or (batch, height, width, any).
+        context: (batch, context).
+    """
+    if len(values.shape) == 4:
+        height, width = values.shape[1:3]
+        size = context.shape[-1]
+        context = layers.RepeatVector(height * width, name="context_repeated")(context)
+        context = layers.Reshape((height, width, size), name="context_on_grid")(context)
+    return layers.Concatenate(name="with_context")([values, context])
 
 
 def bounded(x: KerasTensor, bound: float, name: str) -> KerasTensor:

@@ -120,14 +120,9 @@ def groups_of(
 
 
 def checked_groups(
-    image_shape: tuple[int, int, int],
-    latent_dim: int,
-    context_dim: int | None,
-    groups: Sequence[tuple[int, int]],
+    image_shape: tuple[int, int, int], latent_dim: int, groups: Sequence[tuple[int, int]]
 ) -> list[Group]:
-    """The groups, or a ValueError where they have not so many latents, or there is a context."""
-    if context_dim is not None:
-        raise ValueError("The network 'ladder' takes no context.")
+    """The groups, or a ValueError where they have not so many latents."""
     found = groups_of(image_shape, groups)
     count = sum(group.size for group in found)
     if count != latent_dim:
@@ -186,7 +181,7 @@ class Ladder(Network):
         Args:
             image_shape: (height, width, channels).
             latent_dim: The number of latents in all groups.
-            context_dim: None.
+            context_dim: Numbers of a context, which the features of the first group see, or None.
             groups: See `groups_of`.
             channels: See `Sizes`, as for those that follow.
             depth: Residual blocks at each grid.
@@ -195,11 +190,15 @@ class Ladder(Network):
             squeeze: Channels that its dense layers read.
         """
         sizes = Sizes(channels, depth, patch, width, squeeze)
-        found = checked_groups(image_shape, latent_dim, context_dim, groups)
-        images = keras.Input(image_shape, name="images")
-        features = bottom_up(image_shape, found, sizes)(images)
+        found = checked_groups(image_shape, latent_dim, groups)
+        inputs = [keras.Input(image_shape, name="images")]
+        if context_dim is not None:
+            inputs.append(keras.Input((context_dim,), name="context"))
+        features = bottom_up(image_shape, found, sizes, context_dim)(
+            inputs if context_dim else inputs[0]
+        )
         steady = blocks.levels(image_shape[:2]) >= blocks.NORMED
-        inputs, means, log_variances = [images], [], []
+        means, log_variances = [], []
         for i, (group, feature) in enumerate(zip(found, keras.tree.flatten(features), strict=True)):
             seen = [feature]
             if i:
@@ -212,7 +211,7 @@ class Ladder(Network):
             means.append(mean)
             log_variances.append(log_variance)
         outputs = [joined(means, "mean"), joined(log_variances, "log_variance")]
-        return keras.Model(inputs if len(inputs) > 1 else images, outputs, name="encoder")
+        return keras.Model(inputs if len(inputs) > 1 else inputs[0], outputs, name="encoder")
 
     def decoder(  # type: ignore[override]
         self,
@@ -227,31 +226,43 @@ class Ladder(Network):
         width: int = 256,
         squeeze: int = 16,
     ) -> keras.Model:
-        """Latents to the likelihood's parameters; the arguments are the encoder's."""
+        """Latents to the likelihood's parameters; the arguments are the encoder's.
+
+        The first group's stage sees the context, and hands on what it made of it.
+        """
         sizes = Sizes(channels, depth, patch, width, squeeze)
-        found = checked_groups(image_shape, latent_dim, context_dim, groups)
+        found = checked_groups(image_shape, latent_dim, groups)
         latents = keras.Input((latent_dim,), name="latents")
+        given = []
+        if context_dim is not None:
+            given = [keras.Input((context_dim,), name="context")]
+        inputs = [latents, *given]
         states: list[KerasTensor] = []
         start = 0
         for i, (group, below) in enumerate(zip(found, [*found[1:], None], strict=True)):
             part = piece(latents, start, group.size, name=f"group_{i + 1}")
             start += group.size
-            step = stage(group, below, bool(states), sizes, name=f"stage_{i + 1}")
-            states = [step([*states, part])]
+            step = stage(group, below, bool(states), sizes, f"stage_{i + 1}", context_dim)
+            states = [step([*states, part, *given])]
+            given, context_dim = [], None
         shape = (*image_shape[:2], image_shape[2] * parameters_per_value)
         output = top_to_image(found[-1], shape, sizes)
-        return keras.Model(latents, output(states[0]), name="decoder")
+        return keras.Model(inputs if inputs[1:] else latents, output(states[0]), name="decoder")
 
 
 def bottom_up(
-    image_shape: tuple[int, int, int], groups: Sequence[Group], sizes: Sizes
+    image_shape: tuple[int, int, int],
+    groups: Sequence[Group],
+    sizes: Sizes,
+    context_dim: int | None = None,
 ) -> keras.Model:
     """Images to features, one for each group, on its grid.
 
     The image is halved until the grid is that of the last group; from there each step leads to the
-    next group's.
+    next group's. A context is known to the features of the first group, the last that are made.
     """
     images = keras.Input(image_shape, name="images")
+    inputs = [images]
     x = layers.Rescaling(2.0, offset=-1.0, name="centre")(images)
     on = {group.factor: group for group in groups}
     first, last = min(sizes.patch, groups[-1].factor), groups[-1].factor
@@ -269,11 +280,16 @@ def bottom_up(
         x = blocks.space_to_depth(x, f"{name}_space_to_depth", step)
         filters = sizes.of(group) if group else sizes.at(factor)
         x = blocks.convolution(filters, kernel_of(x), name=f"{name}_conv")(x)
+        if context_dim is not None and factor == max(on):
+            inputs.append(keras.Input((context_dim,), name="context"))
+            x = blocks.beside_context(x, inputs[-1])
+            x = blocks.convolution(filters, 1, name="join_context")(x)
         for i in range(sizes.depth):
             x = residual(x, f"level_{level}_block_{i + 1}")
         found[factor] = x
         before = factor
-    return keras.Model(images, [found[group.factor] for group in groups], name="bottom_up")
+    features = [found[group.factor] for group in groups]
+    return keras.Model(inputs if inputs[1:] else images, features, name="bottom_up")
 
 
 def posterior(
@@ -311,7 +327,12 @@ def posterior(
 
 
 def stage(
-    group: Group, below: Group | None, has_state: bool, sizes: Sizes, name: str
+    group: Group,
+    below: Group | None,
+    has_state: bool,
+    sizes: Sizes,
+    name: str,
+    context_dim: int | None = None,
 ) -> keras.Model:
     """The state before a group, and its latents, to the state before the group below.
 
@@ -321,6 +342,7 @@ def stage(
         has_state: Whether there is a state before it; not before the first.
         sizes: Of both halves.
         name: Of the model.
+        context_dim: Numbers of a context that comes behind the latents, or None.
     """
     width = sizes.of(group)
     latents = keras.Input((group.size,), name="latents")
@@ -336,6 +358,10 @@ def stage(
         gate = blocks.bounded(gate, 3.0, name="log_gate")
         gate = layers.Activation("exponential", dtype="float32", name="gate")(gate)
         z = layers.Multiply(dtype="float32", name="gated")([z, gate])
+    if context_dim is not None:
+        context = keras.Input((context_dim,), name="context")
+        inputs = [*inputs, context]
+        z = blocks.beside_context(z, context)
     x = blocks.convolution(width, 1, name="expand")(z)
     if has_state:
         x = layers.Add(name="join")([state, x])

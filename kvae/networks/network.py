@@ -1,6 +1,7 @@
 """Network: a family of networks, an encoder and the decoder that mirrors it."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +24,8 @@ class Network:
         features: (batch, height, width, channels), in [0, 1], to what the heads of the encoder
             read: (batch, any), or (batch, height, width, any), for latents on a grid.
         parameters: (batch, latent) and a shape (height, width, channels ·
-            parameters_per_value) to (batch, *shape), float32, unbounded.
+            parameters_per_value) to (batch, *shape), float32, unbounded. One that takes an argument
+            `context` is given that, (batch, context); for others it stands behind the latents.
 
     Example:
         >>> import keras, kvae
@@ -72,8 +74,12 @@ class Network:
         """See `build_decoder`."""
         height, width, channels = image_shape
         latents = keras.Input((latent_dim,), name="latents")
-        inputs, known_of_it = with_context(latents, latents, context_dim)
         shape = (height, width, channels * parameters_per_value)
+        if context_dim and "context" in inspect.signature(self.parameters).parameters:
+            context = keras.Input((context_dim,), name="context")
+            made = self.parameters(latents, shape, context=context, **arguments)
+            return keras.Model([latents, context], made, name="decoder")
+        inputs, known_of_it = with_context(latents, latents, context_dim)
         return keras.Model(inputs, self.parameters(known_of_it, shape, **arguments), name="decoder")
 
 
@@ -84,11 +90,4 @@ def with_context(
     if context_dim is None:
         return first, values
     context = keras.Input((context_dim,), name="context")
-    everywhere = context
-    if len(values.shape) == 4:  # the same at each place of a grid
-        height, width = values.shape[1:3]
-        everywhere = keras.layers.RepeatVector(height * width, name="context_repeated")(context)
-        everywhere = keras.layers.Reshape((height, width, context_dim), name="context_on_grid")(
-            everywhere
-        )
-    return [first, context], keras.layers.Concatenate(name="with_context")([values, everywhere])
+    return [first, context], blocks.beside_context(values, context)

@@ -50,15 +50,19 @@ def spatial_parameters(
     depth: int = 1,
     convolutions: int = 1,
     patch: int = 4,
+    context: KerasTensor | None = None,
 ) -> KerasTensor:
     """Doubles the grid of latents level by level: to (batch, *shape).
 
     The arguments are the encoder's; but the last level multiplies by 2 whatever `patch` is, since
-    larger patches show in pictures.
+    larger patches show in pictures. `context`, (batch, context), is known at each place of the
+    grid.
     """
     halvings = blocks.levels(shape[:2])
     first = blocks.factors(shape[:2], patch)
     x = blocks.on_grid(z, blocks.grid(shape[:2]), name="latents_on_grid")
+    if context is not None:
+        x = blocks.beside_context(x, context)
     width = blocks.level_channels(channels, len(first) - 1)
     x = layers.Conv2D(width, 3, padding="same", name="expand")(x)
     for level in reversed(range(halvings)):

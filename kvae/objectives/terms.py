@@ -33,6 +33,8 @@ class Terms:
         log_variance: (batch · samples, latent), float32, the natural log of its variance.
         z: (batch · samples, latent), float32, the draws.
         parameters: (batch · samples, height, width, channels · parameters_per_value), float32.
+        given: What the prior takes beside them: `context`, (batch · samples, context), float32, of
+            a conditional model; else empty.
     """
 
     def __init__(
@@ -60,6 +62,9 @@ class Terms:
             repeated(outputs[name], 1 if self.of_draws else samples)
             for name in ("mean", "log_variance")
         )
+        self.given = {}
+        if outputs.get("context") is not None:
+            self.given["context"] = repeated(outputs["context"], samples)
         self.z = outputs["z"]
         self.parameters = outputs["parameters"]
 
@@ -72,12 +77,14 @@ class Terms:
     @functools.cached_property
     def kl(self) -> Any:
         """The divergence of each posterior from the prior, averaged likewise: (batch,), float32."""
-        return averaged(self.prior.kl(self.mean, self.log_variance, self.z), self.samples)
+        kl = self.prior.kl(self.mean, self.log_variance, self.z, **self.given)
+        return averaged(kl, self.samples)
 
     @functools.cached_property
     def kl_by_group(self) -> list[Any]:
         """The same for each group of latents by itself: a list of (batch,), float32."""
-        kl = self.prior.kl_by_group(self.mean, self.log_variance, self.z, self.groups)
+        parts = (self.mean, self.log_variance, self.z, self.groups)
+        kl = self.prior.kl_by_group(*parts, **self.given)
         return [averaged(one, self.samples) for one in kl]
 
     def mean_of(self, values: Any) -> Any:
@@ -114,9 +121,9 @@ class Terms:
         parameters = self.parameters if parameters is None else parameters
         if self.of_draws:  # whose gradient goes through mean and log-variance too
             log_posterior = log_normal(z, self.mean, self.log_variance)
-            log_ratio = log_posterior - self.prior.log_prob(z)
+            log_ratio = log_posterior - self.prior.log_prob(z, **self.given)
         else:
-            log_ratio = self.prior.log_ratio(self.mean, self.log_variance, z)
+            log_ratio = self.prior.log_ratio(self.mean, self.log_variance, z, **self.given)
         log_prob = self.likelihood.log_prob(self.observed, parameters)
         return ops.reshape(log_prob - beta * log_ratio, (-1, self.samples))
 

@@ -2,8 +2,8 @@
 
 from kvae.priors.blockwise import Blockwise
 from kvae.priors.named import PRIORS, get
-from kvae.priors.prior import Prior
+from kvae.priors.prior import Prior, given
 from kvae.priors.real_nvp import RealNVP
 from kvae.priors.standard_normal import StandardNormal
 
-__all__ = ["PRIORS", "Blockwise", "Prior", "RealNVP", "StandardNormal", "get"]
+__all__ = ["PRIORS", "Blockwise", "Prior", "RealNVP", "StandardNormal", "get", "given"]

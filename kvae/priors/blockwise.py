@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from kvae.priors.prior import Prior, parted
+from kvae.priors.prior import Prior, given, parted
 
 __all__ = ["Blockwise"]
 
@@ -42,6 +42,10 @@ class Blockwise(Prior):
         super().__init__(sum(prior.latent_dim for prior in priors), **kwargs)
         self.priors = priors
         self.closed_form = all(prior.closed_form for prior in priors)
+        dims = {prior.context_dim for prior in priors if prior.context_dim is not None}
+        if len(dims) > 1:
+            raise ValueError(f"`priors` must have one `context_dim`. Received: {sorted(dims)}")
+        self.context_dim = min(dims, default=None)
 
     def log_prob(self, z: Any, context: Any = None) -> Any:
         """Log-density of each row of z: (batch, latent) to (batch,), float32, nats."""
@@ -66,7 +70,9 @@ class Blockwise(Prior):
         """See `Prior.kl`; summed over groups, in closed form where a group's prior has one."""
         return sum(self.of_each("kl", mean, log_variance, z, context=context))
 
-    def kl_by_group(self, mean: Any, log_variance: Any, z: Any, groups: Sequence[int]) -> list[Any]:
+    def kl_by_group(
+        self, mean: Any, log_variance: Any, z: Any, groups: Sequence[int], context: Any = None
+    ) -> list[Any]:
         """See `Prior.kl_by_group`; several groups may be in one block."""
         of_block: list[list[int]] = []
         left = list(groups)
@@ -76,12 +82,12 @@ class Blockwise(Prior):
                 sizes.append(left.pop(0))
             of_block.append(sizes)
         if left or [sum(sizes) for sizes in of_block] != [p.latent_dim for p in self.priors]:
-            return super().kl_by_group(mean, log_variance, z, groups)
+            return super().kl_by_group(mean, log_variance, z, groups, context)
         found = []
         sizes = [prior.latent_dim for prior in self.priors]
         parts = zip(*(parted(tensor, sizes) for tensor in (mean, log_variance, z)), strict=True)
         for prior, (m, v, draws), own in zip(self.priors, parts, of_block, strict=True):
-            found += prior.kl_by_group(m, v, draws, own)
+            found += prior.kl_by_group(m, v, draws, own, **given(context))
         return found
 
     def kl_per_latent(self, mean: Any, log_variance: Any) -> Any:
@@ -90,11 +96,12 @@ class Blockwise(Prior):
 
     def of_each(self, name: str, *tensors: Any, context: Any = None) -> list[Any]:
         """What the method of this name gives of each group's part of the tensors."""
-        given = {} if context is None else {"context": context}
         sizes = [prior.latent_dim for prior in self.priors]
         parts = [parted(tensor, sizes) for tensor in tensors]
         methods: list[Callable] = [getattr(prior, name) for prior in self.priors]
-        return [method(*part, **given) for method, *part in zip(methods, *parts, strict=True)]
+        return [
+            method(*part, **given(context)) for method, *part in zip(methods, *parts, strict=True)
+        ]
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

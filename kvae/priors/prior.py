@@ -26,6 +26,7 @@ class Prior(Part):
         latent_dim: The number of latents.
 
     Attributes:
+        context_dim: The numbers of a context that it needs; None where it needs none.
         closed_form: Whether the divergence of a Gaussian from it has a formula, latent by latent;
             `kl` and `kl_per_latent` are then overridden too.
 
@@ -49,6 +50,7 @@ class Prior(Part):
     """
 
     closed_form = False
+    context_dim: int | None = None
 
     def __init__(self, latent_dim: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -111,7 +113,9 @@ class Prior(Part):
         """
         return self.log_ratio(mean, log_variance, z, **given(context))
 
-    def kl_by_group(self, mean: Any, log_variance: Any, z: Any, groups: Sequence[int]) -> list[Any]:
+    def kl_by_group(
+        self, mean: Any, log_variance: Any, z: Any, groups: Sequence[int], context: Any = None
+    ) -> list[Any]:
         """`kl`, for each group of latents by itself.
 
         Args:
@@ -119,6 +123,7 @@ class Prior(Part):
             log_variance: (batch, latent), float32, the natural log of a variance.
             z: (batch, latent), a reparameterised draw from N(mean, exp(log_variance)).
             groups: The number of latents in each.
+            context: (batch, context), float32, or None.
 
         Returns:
             A list of (batch,), float32, nats, whose sum is `kl`.
@@ -127,7 +132,7 @@ class Prior(Part):
             ValueError: If the prior ties latents of several groups together.
         """
         if len(groups) == 1:
-            return [self.kl(mean, log_variance, z)]
+            return [self.kl(mean, log_variance, z, **given(context))]
         if not self.closed_form:
             raise ValueError(
                 f"A {type(self).__name__} ties the latents of {len(groups)} groups together, so "

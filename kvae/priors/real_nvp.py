@@ -25,7 +25,7 @@ class RealNVP(Prior):
 
     for one coupling; for several the sums add up. f is a small network of stock Keras layers, s is
     bounded, and both begin at zero: before training the prior is N(0, I). It is the inverse that
-    makes latents of noise, exact and as quick.
+    makes latents of noise, exact and as quick. With a context c it is p(z|c), and f sees c too.
 
     Args:
         latent_dim: The number of latents, at least 2.
@@ -34,6 +34,7 @@ class RealNVP(Prior):
         width: Units of each hidden layer of f.
         depth: Hidden layers of f.
         bound: Of |s|.
+        context_dim: The numbers of the context; None where there is none.
 
     Raises:
         ValueError: If there are less than 2 latents, or a size is less than 1.
@@ -59,6 +60,7 @@ class RealNVP(Prior):
         width: int = 64,
         depth: int = 2,
         bound: float = 2.0,
+        context_dim: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(latent_dim, **kwargs)
@@ -71,40 +73,55 @@ class RealNVP(Prior):
         self.width = checked_integer("width", width)
         self.depth = checked_integer("depth", depth)
         self.bound = bound
+        if context_dim is not None:
+            context_dim = checked_integer("context_dim", context_dim)
+        self.context_dim = context_dim
         self.couplings = [
-            conditioner(mask, width, depth, bound, name=f"coupling_{i + 1}")
+            conditioner(mask, width, depth, bound, context_dim, name=f"coupling_{i + 1}")
             for i, mask in enumerate(masks(latent_dim, couplings))
         ]
 
     def log_prob(self, z: Any, context: Any = None) -> Any:
         """Log-density of each row of z: (batch, latent) to (batch,), float32, nats."""
-        noise, log_volume = self.whitened(z)
+        noise, log_volume = self.whitened(z, context)
         normal = -0.5 * ops.sum(ops.square(noise) + math.log(2 * math.pi), axis=-1)
         return normal + log_volume
 
     def to_noise(self, z: Any, context: Any = None) -> Any:
         """The standard normal noise that becomes z: (batch, latent) to the same, float32."""
-        return self.whitened(z)[0]
+        return self.whitened(z, context)[0]
 
-    def whitened(self, z: Any) -> tuple[Any, Any]:
+    def whitened(self, z: Any, context: Any = None) -> tuple[Any, Any]:
         """`to_noise`, and the log of the volume that it gives to a unit of z: (batch,), nats."""
+        seen = self.seen(context)
         noise = ops.cast(z, "float32")
         log_volume = 0.0
         for coupling in self.couplings:
-            log_scale, shift = coupling(noise)
+            log_scale, shift = coupling([noise, *seen] if seen else noise)
             noise = noise * ops.exp(log_scale) + shift
             log_volume = log_volume + ops.sum(log_scale, axis=-1)
         return noise, log_volume
 
     def from_noise(self, noise: Any, context: Any = None) -> Any:
         """What standard normal noise becomes: (batch, latent) to the same, float32."""
+        seen = self.seen(context)
         z = noise
         if not keras.backend.is_keras_tensor(noise):
             z = ops.convert_to_tensor(noise, dtype="float32")
         for coupling in reversed(self.couplings):
-            log_scale, shift = coupling(z)
+            log_scale, shift = coupling([z, *seen] if seen else z)
             z = (z - shift) * ops.exp(-log_scale)
         return z
+
+    def seen(self, context: Any) -> list[Any]:
+        """What couplings see beside latents: the context, where they take one."""
+        if self.context_dim is None:
+            return []
+        if context is None:
+            raise ValueError(f"The prior needs a context, of shape (batch, {self.context_dim}).")
+        if keras.backend.is_keras_tensor(context):
+            return [context]
+        return [ops.convert_to_tensor(context, dtype="float32")]
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -114,6 +131,7 @@ class RealNVP(Prior):
             "width": self.width,
             "depth": self.depth,
             "bound": self.bound,
+            **({} if self.context_dim is None else {"context_dim": self.context_dim}),
         }
 
 
@@ -129,10 +147,17 @@ def masks(latent_dim: int, couplings: int) -> list[np.ndarray]:
     return found
 
 
-def conditioner(mask: np.ndarray, width: int, depth: int, bound: float, name: str) -> keras.Model:
+def conditioner(
+    mask: np.ndarray, width: int, depth: int, bound: float, context_dim: int | None, name: str
+) -> keras.Model:
     """The network of one coupling, of stock layers: (batch, latent) to log-scale and shift."""
     z = keras.Input(mask.shape, name="latents", dtype="float32")
+    inputs = z
     x = layers.Rescaling(mask.tolist(), dtype="float32", name="kept")(z)
+    if context_dim is not None:
+        context = keras.Input((context_dim,), name="context", dtype="float32")
+        inputs = [z, context]
+        x = layers.Concatenate(dtype="float32", name="with_context")([x, context])
     for i in range(depth):
         x = layers.Dense(width, blocks.ACTIVATION, dtype="float32", name=f"dense_{i + 1}")(x)
     heads = []
@@ -143,4 +168,4 @@ def conditioner(mask: np.ndarray, width: int, depth: int, bound: float, name: st
         if head == "log_scale":
             y = blocks.bounded(y, bound, name="bounded")
         heads.append(layers.Rescaling((1 - mask).tolist(), dtype="float32", name=head)(y))
-    return keras.Model(z, heads, name=name)
+    return keras.Model(inputs, heads, name=name)

@@ -71,6 +71,10 @@ class Executions(keras.Model):
         given = inspect.signature(super().predict).bind(*args, **kwargs).arguments
         return super().predict(**self.fed(given, whole=True))
 
+    def inputs_of(self, images: Any, labels: Any) -> Any:
+        """What `call` takes of a batch: the images, unless a model needs labels too."""
+        return images
+
     def order_key(self) -> list[int]:
         """What the order of images in the epoch that begins is a function of."""
         return [0]

@@ -112,7 +112,7 @@ class TrainStep(Executions):
     def train_step(self, state: Any, data: Any) -> Any:
         """Maps the state and one batch to the running metrics and the new state."""
         trainable, non_trainable, optimizer_state, metrics_state = state
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        x, y, sample_weight = self.with_inputs(data)
 
         def of_weights(trainable: Any) -> Any:
             # Keras's stateless wrapper of `call` and `compute_loss`, scaled for mixed_float16.
@@ -139,6 +139,19 @@ class TrainStep(Executions):
             metrics_state, loss, x, y, outputs, sample_weight
         )
         return logs, (trainable, non_trainable, optimizer_state, metrics_state)
+
+    def with_inputs(self, data: Any) -> tuple:
+        """A batch whose first part is what `call` takes."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        return self.inputs_of(x, y), y, sample_weight
+
+    def test_step(self, state: Any, data: Any) -> Any:
+        """As Keras's, of images, and of labels where the model needs them."""
+        return super().test_step(state, self.with_inputs(data))
+
+    def predict_step(self, state: Any, data: Any) -> Any:
+        """As Keras's, of images, and of labels where the model needs them."""
+        return super().predict_step(state, self.with_inputs(data)[:1])
 
     def is_compiled(self) -> bool:
         """Whether a step is compiled."""

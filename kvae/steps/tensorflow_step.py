@@ -63,7 +63,7 @@ class TrainStep(Executions):
         # Else a graph would count a step whose batch never came.
         with nothing_registered(), tf.control_dependencies(tensors(data)):
             with tf.GradientTape() as tape, self.sharing(share):
-                outputs = self(x, training=True)
+                outputs = self(self.inputs_of(x, y), training=True)
                 loss = self._compute_loss(x, y, outputs, sample_weight, training=True)
                 scaled_loss = self.optimizer.scale_loss(loss)  # for mixed_float16
             gradients = tape.gradient(scaled_loss, self.trainable_weights)
@@ -77,16 +77,17 @@ class TrainStep(Executions):
         batch, share = with_share(keras.utils.unpack_x_y_sample_weight(data))
         x, y, sample_weight = batch
         with nothing_registered(), self.sharing(share):
-            outputs = self(x, training=False)
+            outputs = self(self.inputs_of(x, y), training=False)
             loss = self._compute_loss(x, y, outputs, sample_weight, training=False)
             self._loss_tracker.update_state(loss, share.total if share else tf.shape(x)[0])
             return self.compute_metrics(x, y, outputs, sample_weight)
 
     def predict_step(self, data: Any) -> Any:
         """As Keras's, of the share that a replica has of a batch."""
-        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        with nothing_registered(), self.sharing(share_of(x)):
-            return super().predict_step(data)
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+        inputs = self.inputs_of(x, y)
+        with nothing_registered(), self.sharing(share_of(tree.flatten(inputs)[0])):
+            return super().predict_step((inputs,))
 
     def make_train_function(self, force: bool = False) -> Any:
         """As Keras's; the optimizer's variables, made in the step, would cost a second trace.

@@ -128,10 +128,18 @@ def variables_of(vae: keras.Model) -> list[keras.Variable]:
     return list({id(variable): variable for variable in every}.values())
 
 
-def fingerprint(dataset: Dataset) -> str:
-    """What tells whether images are the same, in the same order: of training and validation."""
+def fingerprint(dataset: Dataset, labels: bool = False) -> str:
+    """What tells whether images are the same, in the same order: of training and validation.
+
+    Args:
+        dataset: The images.
+        labels: Whether their labels are to be the same too.
+    """
     number = 0
-    for images in (dataset.train, dataset.validation):
+    arrays = [dataset.train, dataset.validation]
+    if labels:
+        arrays += [np.asarray(dataset.train_labels), np.asarray(dataset.validation_labels)]
+    for images in arrays:
         number = zlib.crc32(repr((images.shape, images.dtype.name)).encode(), number)
         for piece in pieces(images):
             number = zlib.crc32(np.ascontiguousarray(piece).data, number)

@@ -93,11 +93,34 @@ def built(recipe: Recipe, dataset: Dataset) -> VAE:
         steps["fine_steps"] = math.ceil(recipe.fine_warmup * count)
     objective = objectives.get(recipe.objective, **steps, **recipe.objective_arguments)
     with precision(recipe.precision):
-        vae = VAE.from_preset(recipe, dataset.image_shape, objective=objective, seed=recipe.seed)
+        parts: dict[str, Any] = {"objective": objective, "classes": classes_of(recipe, dataset)}
+        vae = VAE.from_preset(recipe, dataset.image_shape, seed=recipe.seed, **parts)
     if recipe.start_at_mean:
         vae.start_at_mean(dataset.train)
     vae.compile(optimizer(recipe, count), jit_compile=vae.best_jit_compile())
     return vae
+
+
+def classes_of(recipe: Recipe, dataset: Dataset) -> int | None:
+    """The number of classes that a conditional recipe is of; None of any other.
+
+    Raises:
+        ValueError: If the images have no labels, or all the same.
+    """
+    if not recipe.conditional:
+        return None
+    labels = [getattr(dataset, f"{part}_labels") for part in ("train", "validation", "test")]
+    if any(one is None for one in labels):
+        raise ValueError(
+            f"A conditional model needs the class of each image, and {dataset.name} has no labels. "
+            "A folder for each class gives them, or a table with a column label."
+        )
+    count = max(len(dataset.class_names), *(int(one.max()) + 1 for one in labels))
+    if count < 2:
+        raise ValueError(
+            f"A conditional model needs two classes or more, and {dataset.name} has one."
+        )
+    return count
 
 
 @contextlib.contextmanager

@@ -200,7 +200,7 @@ def stopped(run: Run, recipe: Recipe, dataset: Dataset) -> Checkpoint | None:
             f"The run that was stopped has another recipe: {each}. Go on with its own, or train "
             "anew, without --resume."
         )
-    if former.facts["data"] != fingerprint(dataset):
+    if former.facts["data"] != fingerprint(dataset, recipe.conditional):
         raise ValueError(
             "The run that was stopped was trained on other images. Go on with them, or train anew, "
             "without --resume."
@@ -211,19 +211,22 @@ def stopped(run: Run, recipe: Recipe, dataset: Dataset) -> Checkpoint | None:
 def fit(vae: VAE, recipe: Recipe, dataset: Dataset, watch: Watch, verbose: str | int) -> None:
     """Trains the model; where all went well, its card gets the figures."""
     started = time.perf_counter() - watch.seconds
+    classes = [vae.known(dataset.train_labels), vae.known(dataset.validation_labels)]
     vae.fit(
         dataset.train,
+        classes[0],
         batch_size=recipe.batch_size,
         epochs=recipe.epochs,
         initial_epoch=watch.keep.finished,
         verbose=verbose,
         callbacks=watch.callbacks,
-        validation_data=(dataset.validation,),
+        validation_data=(dataset.validation, *([] if classes[1] is None else classes[1:])),
     )
     vae.card["fit_seconds"] = round(time.perf_counter() - started, 1)
     if not watch.keep.broken:
         vae.card["train"] = train_figures(vae, watch.history.history)
-        vae.card["test"] = test_figures(vae, dataset.test, recipe.seed)
+        known = vae.known(dataset.test_labels)
+        vae.card["test"] = test_figures(vae, dataset.test, recipe.seed, known)
 
 
 def card(dataset: Dataset, recipe: Recipe) -> dict[str, Any]:
@@ -247,6 +250,7 @@ def opening(
     parts = ", ".join(f"{count:,} {part}" for part, count in vae.card["images"].items())
     size = "×".join(map(str, dataset.image_shape))
     draws = f", {vae.samples} draws of z" if vae.samples > 1 else ""
+    draws += f", conditional on {vae.classes} classes" if vae.classes else ""
     draws += f", objective {recipe.objective}" if recipe.objective != "elbo" else ""
     epochs = "1 epoch" if recipe.epochs == 1 else f"{recipe.epochs} epochs"
     because = f"Chosen: {', '.join(why)}\n" if why else ""

@@ -57,14 +57,20 @@ class Watch:
         self.run = run
         self.seconds = 0.0
         self.started = time.perf_counter()
-        self.images = fingerprint(dataset)
+        self.images = fingerprint(dataset, recipe.conditional)
         self.history = keras.callbacks.History()
         self.averages = AveragedWeights()
-        self.latents = LatentKL(dataset.validation, every=math.ceil(epochs / MOST_LATENT_ROWS))
+        classes = vae.known(dataset.validation_labels)
+        self.latents = LatentKL(
+            dataset.validation, every=math.ceil(epochs / MOST_LATENT_ROWS), classes=classes
+        )
         self.warnings = Warnings(self.latents)
         self.samples = SampleGrid(run.samples, every=every, seed=recipe.seed)
         self.reconstructions = ReconstructionGrid(
-            run.reconstructions, dataset.validation[:50], every=every
+            run.reconstructions,
+            dataset.validation[:50],
+            every=every,
+            classes=None if classes is None else classes[:50],
         )
         self.keep = KeepLastEpoch(self.save, self.checkpoint, minutes=checkpoint_minutes)
         self.plateau = keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=2)

@@ -39,6 +39,8 @@ class Grid(keras.callbacks.Callback):
 class SampleGrid(Grid):
     """Draws a grid of new images after an epoch, from the same latents every time.
 
+    Of a conditional model each class comes in turn.
+
     Args:
         folder: Where `epoch-0001.png`, … are written; made where it is missing.
         count: Images in a grid.
@@ -77,6 +79,7 @@ class ReconstructionGrid(Grid):
         folder: Where `epoch-0001.png`, … are written; made where it is missing.
         images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
         every: Epochs between two grids. The last one of those planned has one too.
+        classes: Of a conditional model, the class of each image, or its numbers.
 
     Example:
         >>> import pathlib, tempfile
@@ -91,13 +94,21 @@ class ReconstructionGrid(Grid):
         ['epoch-0001.png']
     """
 
-    def __init__(self, folder: str | pathlib.Path, images: np.ndarray, every: int = 1) -> None:
+    def __init__(
+        self,
+        folder: str | pathlib.Path,
+        images: np.ndarray,
+        every: int = 1,
+        classes: np.ndarray | None = None,
+    ) -> None:
         super().__init__(folder, every)
         self.images = np.asarray(images)
+        self.classes = classes
 
     def picture(self) -> np.ndarray:
         """The grid of this moment, (height, width, 3), uint8."""
-        return plots.stacked_pairs(self.images, self.model.reconstruct(self.images))
+        made = self.model.reconstruct(self.images, classes=self.classes)
+        return plots.stacked_pairs(self.images, made)
 
 
 def is_due(epoch: int, every: int, params: dict) -> bool:

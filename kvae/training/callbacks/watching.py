@@ -32,6 +32,7 @@ class LatentKL(keras.callbacks.Callback):
         images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1]; the KL is
             averaged over them, over the first 1,000 at most.
         every: Epochs between two looks. The last epoch always has one.
+        classes: Of a conditional model, the class of each image, or its numbers.
 
     Attributes:
         history: `epoch`, counted from 1, and a column for each latent, by its number from 1 on, in
@@ -48,16 +49,19 @@ class LatentKL(keras.callbacks.Callback):
         (['epoch', '1', '2'], [1, 2])
     """
 
-    def __init__(self, images: np.ndarray, every: int = 1) -> None:
+    def __init__(
+        self, images: np.ndarray, every: int = 1, classes: np.ndarray | None = None
+    ) -> None:
         super().__init__()
         self.images = np.asarray(images)[:1000]
+        self.classes = None if classes is None else np.asarray(classes)[:1000]
         self.every = every
         self.history: dict[str, list[float]] = {}
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Looks when it is time."""
         if is_due(epoch, self.every, self.params):
-            kl = self.model.kl_per_latent(self.images)
+            kl = self.model.kl_per_latent(self.images, classes=self.classes)
             several = len(self.model.groups) > 1
             kl = self.model.sums_by_group(kl) if several else kl
             row: dict[str, float] = {"epoch": epoch + 1}

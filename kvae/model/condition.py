@@ -1,0 +1,149 @@
+"""Condition: what a conditional model knows of an image beside its pixels: a class, or numbers."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from kvae.data.values import as_array
+from kvae.parts import checked_integer, is_integer
+from kvae.priors import Prior
+
+__all__ = ["Condition", "condition_of", "context_dim_of"]
+
+
+class Condition:
+    """What encoder, decoder and prior are told of each image: p(x|z, c), q(z|x, c), p(z|c).
+
+    Of a class it is one of `size` numbers, 1, and the others 0; else a row of `size` numbers.
+
+    Args:
+        size: Numbers in a row.
+        classes: The number of classes; None where an image has numbers of its own.
+    """
+
+    def __init__(self, size: int, classes: int | None) -> None:
+        self.size = size
+        self.classes = classes
+
+    @property
+    def what(self) -> str:
+        """What an image should have, in words."""
+        if self.classes is None:
+            return f"rows of {self.size} finite numbers, of shape (count, {self.size})"
+        return f"integers in 0…{self.classes - 1}, one for each image"
+
+    def checked(self, given: Any, count: int) -> np.ndarray:
+        """Classes, (count,), int32, or rows of numbers, (count, size), float32.
+
+        Args:
+            given: One for each image; classes may be (count, 1), or one-hot rows.
+            count: The number of images.
+
+        Raises:
+            ValueError: If they are not what they should be.
+        """
+        if given is None:
+            raise ValueError(
+                "The model is conditional: it needs what it was trained with beside each image, "
+                f"{self.what}."
+            )
+        try:
+            values = np.asarray(as_array(given))
+        except (ValueError, TypeError):
+            values = np.empty(0, object)
+        if values.dtype.kind not in "buif" or values.ndim not in (1, 2) or not values.size:
+            raise ValueError(self.refusal(given))
+        if self.classes is None:
+            rows = values.reshape(-1, 1) if values.ndim == 1 and self.size == 1 else values
+            if rows.shape != (count, self.size) or not np.isfinite(rows).all():
+                raise ValueError(self.refusal(values))
+            return rows.astype("float32")
+        return self.numbers(values, count)
+
+    def numbers(self, values: np.ndarray, count: int) -> np.ndarray:
+        """Classes as integers, (count,), int32, or a ValueError."""
+        if values.ndim == 2 and values.shape[1] == 1:
+            values = values[:, 0]
+        if values.ndim == 2 and values.shape[1] == self.classes:
+            sure = (values.max(axis=1) == 1) & (np.count_nonzero(values, axis=1) == 1)
+            values = values.argmax(axis=1) if sure.all() else values
+        if values.shape != (count,) or values.dtype.kind == "b":
+            raise ValueError(self.refusal(values))
+        if not (values == np.rint(values)).all() or values.min() < 0 or values.max() >= self.size:
+            raise ValueError(self.refusal(values))
+        return values.astype("int32")
+
+    def refusal(self, given: Any) -> str:
+        """What is said of what is not what it should be."""
+        came = f"shape {given.shape}" if hasattr(given, "shape") else type(given).__name__
+        if getattr(given, "ndim", 2) == 1 and given.dtype.kind in "uif" and self.classes:
+            came = f"{len(given)} values from {given.min():g} to {given.max():g}"
+        return f"The model is conditional, on {self.what}. Received: {came}"
+
+    def rows(self, given: Any, count: int) -> np.ndarray:
+        """What the parts are told of each image: (count, size), float32.
+
+        Args:
+            given: As for `checked`.
+            count: The number of images.
+        """
+        values = self.checked(given, count)
+        return values if self.classes is None else np.eye(self.size, dtype="float32")[values]
+
+    def context(self, checked: Any) -> Any:
+        """The same within a step: (batch,) or (batch, size) to (batch, size), float32."""
+        if self.classes is None:
+            return ops.cast(checked, "float32")
+        return ops.one_hot(ops.cast(checked, "int32"), self.size, dtype="float32")
+
+    def spread(self, given: Any, count: int) -> np.ndarray:
+        """`rows` for so many images; fewer than that are taken in turn, and None gives each class.
+
+        Raises:
+            ValueError: If they are not what they should be, or more than the images.
+        """
+        if given is None and self.classes is not None:
+            return np.resize(np.eye(self.classes, dtype="float32"), (count, self.size))
+        if given is None or is_integer(given):
+            given = None if given is None else [given]
+        rows = self.rows(given, count if given is None else len(as_array(given)))
+        if len(rows) > count:
+            raise ValueError(f"There are classes for {len(rows)} images, and {count} are to come.")
+        return np.resize(rows, (count, self.size))
+
+
+def context_dim_of(model: keras.Model) -> int | None:
+    """The numbers that a model takes as its context: the input of that name, where it has one."""
+    for given in model.inputs:
+        if given.name.split(":")[0] == "context":
+            return given.shape[-1]
+    return None
+
+
+def condition_of(
+    encoder: keras.Model, decoder: keras.Model, prior: Prior, classes: int | None
+) -> Condition | None:
+    """What the parts of a model are told of each image; None where that is nothing.
+
+    Raises:
+        ValueError: If they do not agree.
+    """
+    dims = {"encoder": context_dim_of(encoder), "decoder": context_dim_of(decoder)}
+    dims["prior"] = getattr(prior, "context_dim", None)
+    found = {name: size for name, size in dims.items() if size is not None}
+    if classes is not None:
+        classes = checked_integer("classes", classes)
+    if not found and classes is None:
+        return None
+    if dims["decoder"] is None:
+        raise ValueError(
+            "A conditional model needs a decoder with a second input called 'context': see "
+            "kvae.build_decoder(…, context_dim=…)."
+        )
+    if len(set(found.values())) > 1 or (classes or dims["decoder"]) != dims["decoder"]:
+        sizes = ", ".join(f"{name} {size}" for name, size in found.items())
+        wanted = f"`classes` is {classes}, and " if classes else ""
+        raise ValueError(f"{wanted}the parts differ in the size of their context: {sizes}.")
+    return Condition(dims["decoder"], classes)
