@@ -134,8 +134,6 @@ def test_groups_that_cannot_be_are_refused(groups):
 def test_what_does_not_fit_a_ladder_is_refused():
     with pytest.raises(ValueError, match=r"3 \+ 8 \+ 16 = 27 latents. Received: latent_dim=40"):
         kvae.build_decoder((8, 8, 1), 40, "ladder", **ARGUMENTS)
-    with pytest.raises(ValueError, match="takes no context"):
-        kvae.build_encoder((8, 8, 1), 27, "ladder", 4, **ARGUMENTS)
     encoder = kvae.build_encoder((8, 8, 1), 27, "ladder", **ARGUMENTS)
     with pytest.raises(ValueError, match="must be a ladder's"):
         kvae.VAE(encoder, kvae.build_decoder((8, 8, 1), 27, "mlp"))
