@@ -183,3 +183,71 @@ def test_data_without_labels_have_no_classes(model, images):
     assert "plain has no labels" in result.stderr
     assert call("latent", "--dataset", "plain.npz", "--show", "pca").stderr == ""
     assert call("interpolate", "--dataset", "plain.npz", "--split", "train").stderr == ""
+
+
+@pytest.fixture
+def of_classes(images, made, tmp_path, monkeypatch):
+    """A conditional model, alone, in the folder of the other one's data set."""
+    vae = kvae.VAE(
+        kvae.build_encoder((8, 8, 1), 3, context_dim=3, width=8, depth=1),
+        kvae.build_decoder((8, 8, 1), 3, context_dim=3, width=8, depth=1),
+        card={"origin": "bars.npz", "dataset": "bars", "class_names": ["a", "b", "c"]},
+        classes=3,
+        seed=0,
+    )
+    monkeypatch.chdir(shutil.copytree(made[1], tmp_path, dirs_exist_ok=True))
+    vae.save("c.keras")
+    return vae
+
+
+@pytest.mark.parametrize(
+    "arguments, what",
+    [
+        (["generate", "--class", "b"], "grid.png: 100 new images of class b from"),
+        (["generate", "--class", "a", "--class", "c", "--columns", "4"], "8 new images of class a"),
+        (["generate", "--class", "all", "--same-style"], "grid.png: 30 new images of class all, "),
+        (["generate"], "grid.png: 100 new images from c.keras"),
+        (["generate", "--like", "test:0", "--count", "4"], "grid.png: 4 new images like test:0"),
+        (["reconstruct", "--count", "4"], "4 bars test images over their reconstructions"),
+        (["reconstruct", "bar.png"], "reconstructions.png: 1 images over"),
+        (["interpolate", "--hold", "style", "--rows", "2"], "each of the style of its start"),
+        (["interpolate", "--path", "spherical", "--hold", "class"], "each of the class of its"),
+        (["latent", "--show", "manifold", "--size", "3", "--class", "c"], "manifold of 30"),
+        (["latent", "--show", "traversals", "--latents", "2"], "traversals of 30"),
+        (["latent", "--show", "pca"], "pca of 30 bars test images"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else "",
+)
+def test_pictures_of_a_conditional_model(of_classes, arguments, what):
+    assert what in call(*arguments, "--model", "c.keras").output
+
+
+def test_a_class_of_a_conditional_model_is_drawn_as_that(of_classes):
+    call("generate", "--model", "c.keras", "--class", "b", "--count", "4", "--seed", "1",
+         "--out", "x.npz")  # fmt: skip
+    with np.load("x.npz") as file:
+        expected = of_classes.generate(4, seed=1, classes=1)
+        np.testing.assert_allclose(file["images"], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "arguments, code, what",
+    [
+        (["generate", "--class", "d"], 1, "The model knows no class d; it knows a, b, c."),
+        (["generate", "--same-style"], 2, "--same-style goes with --class"),
+        (["latent", "--class", "a"], 2, "--class is for the manifold of a conditional model"),
+    ],
+)
+def test_what_a_conditional_model_does_not_know_is_refused(of_classes, arguments, code, what):
+    assert_refused([*arguments, "--model", "c.keras"], code, what)
+
+
+@pytest.mark.parametrize(
+    "arguments, what",
+    [
+        (["generate", "--class", "1", "--same-style"], "--same-style is for a conditional model"),
+        (["interpolate", "--hold", "class"], "--hold is for a conditional model"),
+    ],
+)
+def test_what_only_a_conditional_model_has_is_refused(model, arguments, what):
+    assert_refused(arguments, 2, what)

@@ -112,7 +112,7 @@ def test_classes_come_in_many_forms(vae, images, labels, given):
     [
         (None, "needs what it was trained with"),
         (np.full(64, 3), "integers in 0…2, one for each image. Received: 64 values from 3 to 3"),
-        (np.full(64, -1), "Received: 64 values from -1 to -1"),
+        (np.full(64, -1), "made with partly_labelled=True"),
         (np.full(64, 0.5), "Received: 64 values from 0.5 to 0.5"),
         (np.zeros(5, int), "Received: 5 values"),
         (np.zeros((64, 2)), "Received: shape"),
@@ -244,6 +244,36 @@ def test_steps_that_are_compiled_or_recorded_are_the_eager_ones(
         histories.append(vae.fit(images, labels, **given).history)
     for name in histories[0]:
         np.testing.assert_allclose(histories[0][name], histories[1][name], rtol=1e-4, err_msg=name)
+
+
+def test_a_class_that_is_known_counts_alone(vae, images, labels):
+    partly = conditional(partly_labelled=True)
+    found = []
+    for model in (vae, partly):
+        model.seed_generator.state.assign([2, 0])
+        found.append(model.evaluate(images, labels, verbose=0, return_dict=True))
+    for name in found[0]:
+        assert found[1][name] == pytest.approx(found[0][name], rel=1e-4), name
+
+
+def test_a_class_that_is_not_known_counts_as_likely_as_it_is(images, labels):
+    vae = conditional(partly_labelled=True)
+    some = np.where(np.arange(64) % 2, -1, labels)
+    seen = vae.predict((images, some), batch_size=64, verbose=0)
+    terms = vae.terms({name: ops.convert_to_tensor(value) for name, value in seen.items()})
+    costs = numpy(terms.costs[0] + terms.costs[1]).reshape(64, CLASSES).astype("float64")
+    unknown = -np.log(np.exp(-costs).mean(axis=1))
+    expected = np.where(some < 0, unknown, costs[np.arange(64), labels])
+    np.testing.assert_allclose(numpy(terms.reconstruction + terms.kl), expected, rtol=1e-4)
+    history = vae.fit(images, some, epochs=2, batch_size=16, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0]
+    again = vae.uncompiled()
+    assert again.partly_labelled
+    with pytest.raises(ValueError, match="must be known; leave out `classes`"):
+        vae.encode(images, classes=some)
+    for refused in ({"classes": None}, {"objective": kvae.ELBO(samples=2)}):
+        with pytest.raises(ValueError, match="`partly_labelled` is for a model of `classes`"):
+            conditional(partly_labelled=True, **refused)
 
 
 def test_latents_in_groups_are_conditional_too(images, labels):

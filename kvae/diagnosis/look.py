@@ -64,11 +64,14 @@ def looked_at(
     Returns:
         (count, …) arrays: `mean`, `log_variance`, `kl`; `noise`, what the prior makes z of; `loss`,
         −ELBO; `context` of a conditional model; `draws`, an image drawn from p(x|z) for each;
-        `scale`, in [0, 1], where the likelihood learns one; and `kl_of_group_1` and so on, where latents come in groups.
+        `scale`, in [0, 1], where the likelihood learns one; and `kl_of_group_1` and so on, where
+        latents come in groups.
     """
     images = vae.taken(images)
     copy = vae.uncompiled(ELBO(samples=vae.objective.samples))
     copy.seed_generator.state.assign([seed, 0])
+    if copy.condition is not None:
+        copy.condition.partly_labelled = False  # here all are known
     return in_batches(functools.partial(look, copy, seed), images, batch, classes)
 
 
@@ -143,6 +146,8 @@ def gradients_of(
     rate = 1e6
     beta = float(ops.convert_to_numpy(vae.beta))
     copy = vae.uncompiled(ELBO(beta, samples=vae.objective.samples))
+    if copy.condition is not None:
+        copy.condition.partly_labelled = False
     copy.compile(keras.optimizers.SGD(rate), auto_scale_loss=False, jit_compile=False)
     weights = {name: v for name, v in weights_of(copy).items() if v.trainable}
     before = [np.array(ops.convert_to_numpy(v), "float64") for v in weights.values()]

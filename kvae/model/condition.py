@@ -7,7 +7,8 @@ import numpy as np
 from keras import ops
 
 from kvae.data.values import as_array
-from kvae.parts import checked_integer, is_integer
+from kvae.objectives import ELBO, Objective
+from kvae.parts import checked_integer, checked_truth, is_integer
 from kvae.priors import Prior
 
 __all__ = ["Condition", "condition_of", "context_dim_of"]
@@ -21,18 +22,21 @@ class Condition:
     Args:
         size: Numbers in a row.
         classes: The number of classes; None where an image has numbers of its own.
+        partly_labelled: Whether a class may be −1, not known.
     """
 
-    def __init__(self, size: int, classes: int | None) -> None:
+    def __init__(self, size: int, classes: int | None, partly_labelled: bool = False) -> None:
         self.size = size
         self.classes = classes
+        self.partly_labelled = partly_labelled
 
     @property
     def what(self) -> str:
         """What an image should have, in words."""
         if self.classes is None:
             return f"rows of {self.size} finite numbers, of shape (count, {self.size})"
-        return f"integers in 0…{self.classes - 1}, one for each image"
+        unknown = ", or −1 where it is not known" * self.partly_labelled
+        return f"integers in 0…{self.classes - 1}{unknown}, one for each image"
 
     def checked(self, given: Any, count: int) -> np.ndarray:
         """Classes, (count,), int32, or rows of numbers, (count, size), float32.
@@ -71,7 +75,15 @@ class Condition:
             values = values.argmax(axis=1) if sure.all() else values
         if values.shape != (count,) or values.dtype.kind == "b":
             raise ValueError(self.refusal(values))
-        if not (values == np.rint(values)).all() or values.min() < 0 or values.max() >= self.size:
+        least = -1 if self.partly_labelled else 0
+        if values.min() == -1 and not self.partly_labelled:
+            raise ValueError(
+                "A class of −1, not known, is for a model that is made with partly_labelled=True, "
+                "which trains on all classes of such an image."
+            )
+        if not (values == np.rint(values)).all() or not least <= values.min() <= values.max() < (
+            self.size
+        ):
             raise ValueError(self.refusal(values))
         return values.astype("int32")
 
@@ -90,7 +102,11 @@ class Condition:
             count: The number of images.
         """
         values = self.checked(given, count)
-        return values if self.classes is None else np.eye(self.size, dtype="float32")[values]
+        if self.classes is None:
+            return values
+        if values.min() < 0:
+            raise ValueError("Here the class of each image must be known; leave out `classes`.")
+        return np.eye(self.size, dtype="float32")[values]
 
     def context(self, checked: Any) -> Any:
         """The same within a step: (batch,) or (batch, size) to (batch, size), float32."""
@@ -123,13 +139,23 @@ def context_dim_of(model: keras.Model) -> int | None:
 
 
 def condition_of(
-    encoder: keras.Model, decoder: keras.Model, prior: Prior, classes: int | None
+    encoder: keras.Model,
+    decoder: keras.Model,
+    prior: Prior,
+    objective: Objective,
+    classes: int | None,
+    partly_labelled: bool,
 ) -> Condition | None:
     """What the parts of a model are told of each image; None where that is nothing.
 
     Raises:
         ValueError: If they do not agree.
     """
+    if partly_labelled and not (classes and is_plain(objective)):
+        raise ValueError(
+            "`partly_labelled` is for a model of `classes`, whose objective is kvae.ELBO with one "
+            "draw and without free bits."
+        )
     dims = {"encoder": context_dim_of(encoder), "decoder": context_dim_of(decoder)}
     dims["prior"] = getattr(prior, "context_dim", None)
     found = {name: size for name, size in dims.items() if size is not None}
@@ -146,4 +172,10 @@ def condition_of(
         sizes = ", ".join(f"{name} {size}" for name, size in found.items())
         wanted = f"`classes` is {classes}, and " if classes else ""
         raise ValueError(f"{wanted}the parts differ in the size of their context: {sizes}.")
-    return Condition(dims["decoder"], classes)
+    return Condition(dims["decoder"], classes, checked_truth("partly_labelled", partly_labelled))
+
+
+def is_plain(objective: Objective) -> bool:
+    """Whether the loss is −ELBO of one draw, with all of its KL."""
+    plain = type(objective) is ELBO and objective.samples == objective.mean_of_draws == 1
+    return plain and not (objective.free_bits or objective.weighs_groups)

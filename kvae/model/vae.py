@@ -63,6 +63,8 @@ class VAE(Fixed, Scoring):
         objective: What training minimises; `ELBO()` where none is given.
         classes: Of a conditional model, the number of classes, as many as the parts' context has
             numbers; None where images have numbers of their own.
+        partly_labelled: Whether the class of an image may be −1, not known. Its bound is then that
+            of log p(x), over all classes, equally likely; each image takes a pass for each class.
         seed: For the draws of z and of binarised pixels.
         card: What is known of the model (data set, figures, versions); saved with it.
 
@@ -99,6 +101,7 @@ class VAE(Fixed, Scoring):
         seed: int | None = None,
         card: dict[str, Any] | None = None,
         classes: int | None = None,
+        partly_labelled: bool = False,
         **kwargs: Any,
     ) -> None:
         for name in arguments_of(ELBO) & kwargs.keys():
@@ -115,6 +118,7 @@ class VAE(Fixed, Scoring):
         self.prior = prior
         self.objective = objective
         self.classes = classes
+        self.partly_labelled = partly_labelled
         self.seed = seed
 
         self.seed_generator = keras.random.SeedGenerator(seed)
@@ -126,7 +130,8 @@ class VAE(Fixed, Scoring):
                 part.owners.add(self)
         # Out of sight of Keras, which would save it with the model.
         ladder = hierarchy_of(encoder, decoder, prior, objective)
-        condition = condition_of(encoder, decoder, prior, classes)
+        parts = (encoder, decoder, prior, objective)
+        condition = condition_of(*parts, classes, partly_labelled)
         self.kept = types.SimpleNamespace(
             generator=None, means=None, hierarchy=ladder, condition=condition
         )
@@ -194,7 +199,9 @@ class VAE(Fixed, Scoring):
             `log_variance` (batch, latent), `z` (batch · samples, latent) and `parameters` (batch ·
             samples, …) as the decoder gives them; an image's samples follow each other. Where
             latents come in groups, mean and log-variance are those of each sample. A conditional
-            model's have `context` too, (batch, context).
+            model's have `context` too, (batch, context). Where classes may be unknown all but
+            `observed` is of each class of an image, as if these were samples, and `known`, (batch,
+            classes), is 1 at the class that is known.
         """
         images, context = self.told_apart(images)
         seeds = Seeds(self.seed_generator, self.share)
@@ -206,10 +213,16 @@ class VAE(Fixed, Scoring):
         noise = normal(shape, seeds)
         if self.objective.mean_of_draws > 1:
             noise = noise / math.sqrt(self.objective.mean_of_draws)
-        found = self.infer(observed, noise, samples, training, context)
+        seen, told = observed, {} if context is None else {"context": context}
+        if self.condition is not None and self.condition.partly_labelled:
+            count = self.condition.size
+            seen, noise = repeated(observed, count), repeated(noise, count)
+            every = ops.tile(ops.eye(count), (ops.shape(observed)[0], 1))
+            told = {"context": every, "known": context}
+        found = self.infer(seen, noise, samples, training, told.get("context"))
         mean, log_variance, z, parameters = found
         return {
-            **({} if context is None else {"context": context}),
+            **told,
             "observed": observed,
             "mean": mean,
             "log_variance": log_variance,
@@ -265,15 +278,15 @@ class VAE(Fixed, Scoring):
         if sample_weight is not None:
             weight = ops.reshape(ops.cast(sample_weight, "float32"), (-1,))
 
-        samples = self.objective.samples
+        known = outputs.get("known")
+        samples = self.objective.samples if known is None else known.shape[-1]
 
         def decode(z: Any) -> Any:
-            context = outputs.get("context")
-            context = None if context is None else repeated(context, samples)
-            return self.decoded(z, context, training)
+            return self.decoded(z, terms.given.get("context"), training)
 
         parts = (self.likelihood, self.prior, decode, samples)
-        return Terms(outputs, *parts, weight, self.groups, self.share)
+        terms = Terms(outputs, *parts, weight, self.groups, self.share)
+        return terms
 
     def told_apart(self, images: Any) -> tuple[Any, Any]:
         """What `call` was given, as images and their context, (batch, context), or None."""
@@ -349,6 +362,7 @@ class VAE(Fixed, Scoring):
             "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
             **parts,
             **({} if self.classes is None else {"classes": self.classes}),
+            **({"partly_labelled": True} if self.partly_labelled else {}),
             "seed": self.seed,
             "card": dict(self.card),
         }

@@ -1,6 +1,7 @@
 """Terms: what a batch's pass through a model gave, and what it costs; in nats per image."""
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -33,6 +34,8 @@ class Terms:
         log_variance: (batch · samples, latent), float32, the natural log of its variance.
         z: (batch · samples, latent), float32, the draws.
         parameters: (batch · samples, height, width, channels · parameters_per_value), float32.
+        shares: (batch, samples), float32, where an image's samples are of all classes: how likely
+            each is, 1 for one that is known; else None.
         given: What the prior takes beside them: `context`, (batch · samples, context), float32, of
             a conditional model; else empty.
     """
@@ -56,7 +59,8 @@ class Terms:
         self.weight = weight
         self.groups = tuple(groups)
         self.share = share
-        self.of_draws = len(self.groups) > 1
+        self.known = outputs.get("known")
+        self.of_draws = len(self.groups) > 1 or self.known is not None
         self.observed = repeated(outputs["observed"], samples)
         self.mean, self.log_variance = (
             repeated(outputs[name], 1 if self.of_draws else samples)
@@ -64,21 +68,57 @@ class Terms:
         )
         self.given = {}
         if outputs.get("context") is not None:
-            self.given["context"] = repeated(outputs["context"], samples)
+            each = 1 if self.known is not None else samples
+            self.given["context"] = repeated(outputs["context"], each)
         self.z = outputs["z"]
         self.parameters = outputs["parameters"]
 
     @functools.cached_property
     def reconstruction(self) -> Any:
         """−log p(x|z) of each image, averaged over its samples: (batch,), float32."""
-        log_prob = self.likelihood.log_prob(self.observed, self.parameters)
-        return averaged(-log_prob, self.samples)
+        return self.averaged(self.costs[0])
 
     @functools.cached_property
     def kl(self) -> Any:
-        """The divergence of each posterior from the prior, averaged likewise: (batch,), float32."""
-        kl = self.prior.kl(self.mean, self.log_variance, self.z, **self.given)
-        return averaged(kl, self.samples)
+        """The divergence of each posterior from the prior, averaged likewise: (batch,), float32.
+
+        With that of the classes, where one is not known, from all alike.
+        """
+        kl = self.averaged(self.costs[1])
+        if self.shares is None:
+            return kl
+        alike = math.log(self.samples)
+        nats = ops.sum(self.shares * (ops.log(self.shares + 1e-30) + alike), axis=1)
+        return kl + nats * (1 - ops.sum(self.known, axis=1))
+
+    @functools.cached_property
+    def costs(self) -> tuple[Any, Any]:
+        """−log p(x|z), and the divergence, of each sample: (batch · samples,), float32."""
+        log_prob = self.likelihood.log_prob(self.observed, self.parameters)
+        return -log_prob, self.prior.kl(self.mean, self.log_variance, self.z, **self.given)
+
+    @functools.cached_property
+    def shares(self) -> Any:
+        """See there.
+
+        The posterior over classes that makes the bound the highest, q(c|x) ∝ exp(ELBO of c), so
+        that its own gradient is zero.
+
+        References:
+            Kingma et al. (2014), "Semi-supervised learning with deep generative models",
+            arXiv:1406.5298, equation 7.
+        """
+        if self.known is None:
+            return None
+        costs = ops.reshape(self.costs[0] + self.costs[1], (-1, self.samples))
+        likely = ops.stop_gradient(ops.softmax(-costs, axis=-1))
+        return self.known + (1 - ops.sum(self.known, axis=1, keepdims=True)) * likely
+
+    def averaged(self, values: Any) -> Any:
+        """The mean over an image's samples, by `shares` where there are any: (batch,)."""
+        if self.shares is None:
+            return averaged(values, self.samples)
+        return ops.sum(self.shares * ops.reshape(values, (-1, self.samples)), axis=1)
 
     @functools.cached_property
     def kl_by_group(self) -> list[Any]:
