@@ -362,6 +362,9 @@ def test_a_whole_run_is_conditional(images, labels, tmp_path):
     found = kvae.evaluate(vae, data, importance_samples=2, samples=0)
     assert 0 <= found.figures["classification"]["most_likely"] <= 1
     assert "the likeliest class" in str(found) and "given the class" in str(found)
+    plain = kvae.VAE.from_preset("mlp-400", (8, 8, 1), latent_dim=3)
+    other = kvae.evaluate(plain, data, importance_samples=2, samples=0)
+    assert "one is of p(x|class)" in kvae.compare(found, other)["why"]
     diagnosis = kvae.diagnose(vae, data)
     assert np.isfinite(diagnosis.numbers["validation_loss"])
     again = kvae.train(

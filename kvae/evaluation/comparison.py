@@ -10,7 +10,7 @@ from kvae.evaluation.report import Evaluation
 __all__ = ["compare"]
 
 RESAMPLES = 2000
-MUST_AGREE = ("measure", "images", "observed_hash", "seed")
+MUST_AGREE = ("measure", "images", "observed_hash", "given", "seed")
 MEASURES = ("probability", "density")  # of which figures can be compared
 
 
@@ -30,7 +30,8 @@ def compare(first: Evaluation, second: Evaluation, seed: int = 0) -> dict[str, A
     References:
         Efron (1979), "Bootstrap methods: another look at the jackknife".
     """
-    differ = [name for name in MUST_AGREE if first.protocol[name] != second.protocol[name]]
+    protocols = (first.protocol, second.protocol)
+    differ = [name for name in MUST_AGREE if len({one.get(name) for one in protocols}) > 1]
     if differ or first.protocol["measure"] not in MEASURES:
         return {"comparable": False, "why": why_not(first.protocol, second.protocol, differ)}
     bounds, estimates = (first.per_image[name] - second.per_image[name] for name in ("elbo", "nll"))
@@ -61,6 +62,7 @@ def why_not(first: dict, second: dict, differ: Sequence[str]) -> str:
         "images": "one is of {images:,} images, the other of {other[images]:,}",
         "observed_hash": "the pixels that were scored differ ({data} {split}, {observation}, seed "
         "{seed}; {other[data]} {other[split]}, {other[observation]}, seed {other[seed]})",
+        "given": "one is of p(x|class) or the like, the other is not",
         "seed": "the draws of z differ (seed {seed}; seed {other[seed]})",
     }
     if differ:
