@@ -5,6 +5,7 @@ import click
 from .curves import curves
 from .doctor import doctor
 from .evaluate import evaluate
+from .fit_prior import fit_prior
 from .generate import generate
 from .interpolate import interpolate
 from .latent import latent
@@ -31,6 +32,7 @@ main.add_command(reconstruct)
 main.add_command(interpolate)
 main.add_command(latent)
 main.add_command(curves)
+main.add_command(fit_prior)
 main.add_command(evaluate)
 main.add_command(score)
 main.add_command(outliers)

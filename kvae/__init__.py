@@ -34,7 +34,7 @@ from kvae.networks import Network, build_decoder, build_encoder
 from kvae.objectives import ELBO, ImportanceWeighted, Objective
 from kvae.priors import Blockwise, Prior, RealNVP, StandardNormal
 from kvae.recipe import Recipe
-from kvae.training import LatentKL, ReconstructionGrid, SampleGrid, train
+from kvae.training import LatentKL, ReconstructionGrid, SampleGrid, fit_prior, train
 from kvae.version import __version__
 
 __all__ = [
@@ -72,6 +72,7 @@ __all__ = [
     "data",
     "diagnose",
     "evaluate",
+    "fit_prior",
     "interpolate",
     "latent",
     "like",

@@ -322,19 +322,20 @@ class VAE(Fixed, Scoring):
         images = self.taken(images)
         start_at_mean(self.decoder, self.likelihood, images)
 
-    def uncompiled(self, objective: Objective | None = None) -> "VAE":
+    def uncompiled(self, objective: Objective | None = None, prior: Prior | None = None) -> "VAE":
         """A copy without an optimizer: its file is half of the size, or a third.
 
         Compiled anew it can be trained on, with an optimizer that begins anew too.
 
         Args:
             objective: Another objective for the copy; the same where none is given.
+            prior: Another prior; the same, with its weights, where none is given.
         """
-        config = self.get_config()
-        if objective is not None:
-            config["objective"] = objective
+        others = {"objective": objective, "prior": prior}
+        others = {name: part for name, part in others.items() if part is not None}
+        config = self.get_config() | others
         copy = type(self).from_config(config, custom_objects=self.custom_objects())
-        for name in PARTS if objective is None else PARTS[:-1]:
+        for name in set(PARTS) - others.keys():
             pairs = zip(getattr(copy, name).variables, getattr(self, name).variables, strict=True)
             for variable, value in pairs:
                 # A copy: on JAX two variables of one array lose it when one of them trains.
