@@ -52,6 +52,7 @@ SETTINGS = (
     "prior",
     "samples",
     "objective",
+    *("estimate", "mmd_weight", "capacity", "covariance_of", "off_diagonal"),
     "free_bits",
     "mean_of_draws",
     "seed",

@@ -30,7 +30,15 @@ from kvae.likelihoods import (
 from kvae.model import VAE, Scores, build_generator, load
 from kvae.muon import Muon
 from kvae.networks import Network, build_decoder, build_encoder
-from kvae.objectives import ELBO, ImportanceWeighted, Objective
+from kvae.objectives import (
+    ELBO,
+    Capacity,
+    ImportanceWeighted,
+    InferredPrior,
+    MeanDiscrepancy,
+    Objective,
+    TotalCorrelation,
+)
 from kvae.priors import Blockwise, Prior, RealNVP, StandardNormal
 from kvae.recipe import Recipe
 from kvae.training import LatentKL, ReconstructionGrid, SampleGrid, train
@@ -41,15 +49,18 @@ __all__ = [
     "VAE",
     "Bernoulli",
     "Blockwise",
+    "Capacity",
     "ContinuousBernoulli",
     "Diagnosis",
     "DiscretizedLogistic",
     "Evaluation",
     "Gaussian",
     "ImportanceWeighted",
+    "InferredPrior",
     "LatentKL",
     "Likelihood",
     "LogisticMixture",
+    "MeanDiscrepancy",
     "Muon",
     "Network",
     "Objective",
@@ -60,6 +71,7 @@ __all__ = [
     "SampleGrid",
     "Scores",
     "StandardNormal",
+    "TotalCorrelation",
     "__version__",
     "build_decoder",
     "build_encoder",

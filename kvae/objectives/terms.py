@@ -33,6 +33,8 @@ class Terms:
         log_variance: (batch · samples, latent), float32, the natural log of its variance.
         z: (batch · samples, latent), float32, the draws.
         parameters: (batch · samples, height, width, channels · parameters_per_value), float32.
+        shown: Figures that the objective shows as metrics, by name: each a scalar, the mean over
+            the batch's images.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Terms:
         )
         self.z = outputs["z"]
         self.parameters = outputs["parameters"]
+        self.shown: dict[str, Any] = {}
 
     @functools.cached_property
     def reconstruction(self) -> Any:
