@@ -9,11 +9,12 @@ from .inputs import Images, data_options, model_option, open_model, out_option, 
 @click.command(cls=Command)
 @click.option(
     "--show",
-    type=click.Choice(["tsne", "pca", "plane", "manifold", "traversals"]),
+    type=click.Choice(["tsne", "pca", "plane", "manifold", "traversals", "factors"]),
     default="tsne",
     show_default=True,
     help="The images' latents in a plane, by t-SNE, principal components, or as they are where "
-    "there are two; images decoded from a grid of that plane; or from each latent moved alone.",
+    "there are two; images decoded from a grid of that plane; or from each latent moved alone; or "
+    "how much each tells of the factors of shapes.",
 )
 @click.option(
     "--count",
@@ -34,7 +35,7 @@ from .inputs import Images, data_options, model_option, open_model, out_option, 
     type=click.IntRange(min=1),
     default=10,
     show_default=True,
-    help="Rows of the traversals.",
+    help="Rows of the traversals, or of the factors.",
 )
 @out_option("latent.png", ".png")
 @model_option
@@ -61,6 +62,15 @@ def latent(
     import kvae
 
     source = Images(vae, dataset, data_dir, split)
+    if show == "factors":
+        images, rows, names = kvae.data.known_factors(source.data, split, max(count, 100))
+        images = source.fitted(images)
+        what = f"{len(images):,} {source.what}"
+        matrix = kvae.evaluation.factor_matrix(vae, images, rows)
+        figure = kvae.factors(vae, images, matrix, names, latents, what=what)
+        kvae.plots.save_picture(figure, out)
+        click.echo(f"{out}: factors of {what} by {model}")
+        return
     images, labels = source.sample(count, seed)
     if show == "manifold":
         figure = kvae.manifold(vae, images, size, what=source.what)
