@@ -1,5 +1,7 @@
 """`kvae latent`."""
 
+from typing import Any
+
 import click
 
 from .command import Command, backend_option
@@ -63,13 +65,9 @@ def latent(
 
     source = Images(vae, dataset, data_dir, split)
     if show == "factors":
-        images, rows, names = kvae.data.known_factors(source.data, split, max(count, 100))
-        images = source.fitted(images)
-        what = f"{len(images):,} {source.what}"
-        matrix = kvae.evaluation.factor_matrix(vae, images, rows)
-        figure = kvae.factors(vae, images, matrix, names, latents, what=what)
+        figure, shown = by_factor(vae, source, count, latents)
         kvae.plots.save_picture(figure, out)
-        click.echo(f"{out}: factors of {what} by {model}")
+        click.echo(f"{out}: factors of {shown} by {model}")
         return
     images, labels = source.sample(count, seed)
     if show == "manifold":
@@ -81,3 +79,14 @@ def latent(
         figure = kvae.latent(vae, images, labels, names, show, seed, what=source.what)
     kvae.plots.save_picture(figure, out)
     click.echo(f"{out}: {show} of {len(images):,} {source.what} by {model}")
+
+
+def by_factor(vae: Any, source: Images, count: int, latents: int) -> tuple[Any, str]:
+    """The picture of latents by the factors of images that are drawn for it, and what these are."""
+    import kvae
+
+    images, rows, names = kvae.data.known_factors(source.data, source.split, count)
+    images = source.fitted(images)
+    what = f"{len(images):,} {source.what}"
+    matrix = kvae.evaluation.factor_matrix(vae, images, rows)
+    return kvae.factors(vae, images, matrix, names, latents, what=what), what

@@ -56,8 +56,8 @@ def mutual_informations(codes: np.ndarray, classes: np.ndarray, bins: int = BINS
     for j, factor in enumerate(classes.T):
         count = int(factor.max()) + 1
         for i, code in enumerate(binned.T):
-            both = np.bincount(code * count + factor, minlength=bins * count)
-            both = both.reshape(bins, count) / len(codes)
+            cells = np.bincount(code * count + factor, minlength=bins * count)
+            both = cells.reshape(bins, count) / len(codes)
             found[i, j] = entropy(both.sum(0)) + entropy(both.sum(1)) - entropy(both.ravel())
     return np.maximum(found, 0)
 

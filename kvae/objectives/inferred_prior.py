@@ -50,8 +50,8 @@ class InferredPrior(Objective):
     Example:
         >>> import kvae
         >>> objective = kvae.InferredPrior(covariance_of="draws", off_diagonal=5)
-        >>> prior = kvae.StandardNormal(4)
-        >>> vae = kvae.VAE.from_preset("mlp", (8, 8, 1), 4, prior=prior, objective=objective)
+        >>> parts = {"prior": kvae.StandardNormal(4), "objective": objective}
+        >>> vae = kvae.VAE.from_preset("mlp", (8, 8, 1), latent_dim=4, **parts)
         >>> vae.objective.diagonal
         5.0
     """

@@ -41,6 +41,9 @@ class TotalCorrelation(Objective):
     - "weighted" (equation S4): each image has 1 / (N M). The parts are off by constants of some
       log N, which move no gradient.
 
+    Where many latents tell an image for certain, it alone is near to its draw: then the mutual
+    information comes near log N, which it cannot exceed, and the total correlation has the rest.
+
     Its steps hold batch² · samples · latents numbers. With sample weights, q(z) is the average of
     q(z|x) by these weights.
 
@@ -65,8 +68,8 @@ class TotalCorrelation(Objective):
     Example:
         >>> import kvae
         >>> objective = kvae.TotalCorrelation(beta=4)
-        >>> prior = kvae.StandardNormal(4)
-        >>> vae = kvae.VAE.from_preset("mlp", (8, 8, 1), 4, prior=prior, objective=objective)
+        >>> parts = {"prior": kvae.StandardNormal(4), "objective": objective}
+        >>> vae = kvae.VAE.from_preset("mlp", (8, 8, 1), latent_dim=4, **parts)
         >>> [name for name in vae.trackers if name not in ("reconstruction", "kl", "elbo")]
         ['mutual_information', 'total_correlation', 'dimension_wise_kl']
     """
