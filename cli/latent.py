@@ -86,7 +86,7 @@ def by_factor(vae: Any, source: Images, count: int, latents: int) -> tuple[Any, 
     import kvae
 
     images, rows, names = kvae.data.known_factors(source.data, source.split, count)
-    images = source.fitted(images)
+    images = kvae.data.fitted(images, vae.image_shape, vae.fitting)
     what = f"{len(images):,} {source.what}"
     matrix = kvae.evaluation.factor_matrix(vae, images, rows)
     return kvae.factors(vae, images, matrix, names, latents, what=what), what
