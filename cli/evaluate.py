@@ -36,6 +36,12 @@ from .inputs import MODEL, Images, data_options, open_model, seed_option
     help="A .png file for ten samples, each beside the training images nearest to it; of the first "
     "model.  [default: none is drawn]",
 )
+@click.option(
+    "--factors",
+    is_flag=True,
+    help="Score how latents and the factors of images go together (MIG, DCI, SAP, …), of images "
+    "whose factors are known: shapes.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @data_options
@@ -47,6 +53,7 @@ def evaluate(
     images: int | None,
     samples: int,
     neighbours: str | None,
+    factors: bool,
     as_json: bool,
     quiet: bool,
     dataset: str | None,
@@ -80,6 +87,7 @@ def evaluate(
                 images=images,
                 importance_samples=importance_samples,
                 samples=samples,
+                factors=factors,
                 seed=seed,
                 verbose=not quiet and sys.stderr.isatty(),
             )

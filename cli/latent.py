@@ -1,5 +1,7 @@
 """`kvae latent`."""
 
+from typing import Any
+
 import click
 
 from .command import Command, backend_option
@@ -17,11 +19,12 @@ from .inputs import (
 @click.command(cls=Command)
 @click.option(
     "--show",
-    type=click.Choice(["tsne", "pca", "plane", "manifold", "traversals"]),
+    type=click.Choice(["tsne", "pca", "plane", "manifold", "traversals", "factors"]),
     default="tsne",
     show_default=True,
     help="The images' latents in a plane, by t-SNE, principal components, or as they are where "
-    "there are two; images decoded from a grid of that plane; or from each latent moved alone.",
+    "there are two; images decoded from a grid of that plane; or from each latent moved alone; or "
+    "how much each tells of the factors of shapes.",
 )
 @click.option(
     "--count",
@@ -42,7 +45,7 @@ from .inputs import (
     type=click.IntRange(min=1),
     default=10,
     show_default=True,
-    help="Rows of the traversals.",
+    help="Rows of the traversals, or of the factors.",
 )
 @click.option(
     "--class",
@@ -80,6 +83,11 @@ def latent(
     import kvae
 
     source = Images(vae, dataset, data_dir, split)
+    if show == "factors":
+        figure, shown = by_factor(vae, source, count, latents)
+        kvae.plots.save_picture(figure, out)
+        click.echo(f"{out}: factors of {shown} by {model}")
+        return
     images, labels = source.sample(count, seed)
     if show == "manifold":
         figure = kvae.manifold(vae, images, size, source.what, of_class)
@@ -90,3 +98,14 @@ def latent(
         figure = kvae.latent(vae, images, labels, names, show, seed, what=source.what)
     kvae.plots.save_picture(figure, out)
     click.echo(f"{out}: {show} of {len(images):,} {source.what} by {model}")
+
+
+def by_factor(vae: Any, source: Images, count: int, latents: int) -> tuple[Any, str]:
+    """The picture of latents by the factors of images that are drawn for it, and what these are."""
+    import kvae
+
+    images, rows, names = kvae.data.known_factors(source.data, source.split, count)
+    images = kvae.data.fitted(images, vae.image_shape, vae.fitting)
+    what = f"{len(images):,} {source.what}"
+    matrix = kvae.evaluation.factor_matrix(vae, images, rows)
+    return kvae.factors(vae, images, matrix, names, latents, what=what), what

@@ -53,6 +53,7 @@ SETTINGS = (
     "conditional",
     "samples",
     "objective",
+    *("estimate", "mmd_weight", "capacity", "covariance_of", "off_diagonal"),
     "free_bits",
     "mean_of_draws",
     "seed",

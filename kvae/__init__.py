@@ -9,6 +9,7 @@ from kvae.drawing import (
     by_group,
     charts,
     curves,
+    factors,
     interpolate,
     latent,
     like,
@@ -31,7 +32,15 @@ from kvae.likelihoods import (
 from kvae.model import VAE, Scores, build_generator, load
 from kvae.muon import Muon
 from kvae.networks import Network, build_decoder, build_encoder
-from kvae.objectives import ELBO, ImportanceWeighted, Objective
+from kvae.objectives import (
+    ELBO,
+    Capacity,
+    ImportanceWeighted,
+    InferredPrior,
+    MeanDiscrepancy,
+    Objective,
+    TotalCorrelation,
+)
 from kvae.priors import Blockwise, Prior, RealNVP, StandardNormal
 from kvae.recipe import Recipe
 from kvae.training import LatentKL, ReconstructionGrid, SampleGrid, fit_prior, train
@@ -42,15 +51,18 @@ __all__ = [
     "VAE",
     "Bernoulli",
     "Blockwise",
+    "Capacity",
     "ContinuousBernoulli",
     "Diagnosis",
     "DiscretizedLogistic",
     "Evaluation",
     "Gaussian",
     "ImportanceWeighted",
+    "InferredPrior",
     "LatentKL",
     "Likelihood",
     "LogisticMixture",
+    "MeanDiscrepancy",
     "Muon",
     "Network",
     "Objective",
@@ -61,6 +73,7 @@ __all__ = [
     "SampleGrid",
     "Scores",
     "StandardNormal",
+    "TotalCorrelation",
     "__version__",
     "build_decoder",
     "build_encoder",
@@ -72,6 +85,7 @@ __all__ = [
     "data",
     "diagnose",
     "evaluate",
+    "factors",
     "fit_prior",
     "interpolate",
     "latent",

@@ -20,6 +20,7 @@ __all__ = [
     "check_temperature",
     "checked_integer",
     "checked_truth",
+    "chosen",
     "is_integer",
     "made",
     "positive_integer",
@@ -185,6 +186,15 @@ def checked_truth(name: str, value: Any) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise ValueError(f"`{name}` must be True or False. Received: {name}={value!r}")
     return bool(value)
+
+
+def chosen(name: str, value: Any, choices: tuple[str, ...]) -> str:
+    """One of these words, or a ValueError."""
+    if not (isinstance(value, str) and value in choices):
+        raise ValueError(
+            f"`{name}` must be one of {', '.join(map(repr, choices))}. Received: {name}={value!r}"
+        )
+    return value
 
 
 def check_seed(seed: Any) -> None:

@@ -118,10 +118,19 @@ class Recipe:
     # The objective
     objective: str = setting(
         "elbo",
-        "Loss: −ELBO, or the importance-weighted bound of --samples draws.",
-        choices=("elbo", "iwae"),
+        "Loss: −ELBO; the importance-weighted bound of --samples draws; or −ELBO with more weight "
+        "on total correlation, with a discrepancy of posterior and prior, with the KL held at a "
+        "capacity, or with latents that are not to correlate.",
+        choices=("elbo", "iwae", "tc", "mmd", "capacity", "dip"),
     )
-    beta: float = setting(1.0, "Weight of the KL term.", least=0)
+    beta: float | None = setting(
+        None,
+        "Weight of the KL term; of tc that of total correlation, of capacity how firmly the KL is "
+        "held.",
+        kind=float,
+        least=0,
+        shown="1, of tc 6, of capacity 1000",
+    )
     kl_warmup: float = setting(
         0.15, "Share of all updates over which that weight rises from 0.", least=0, option=False
     )
@@ -142,6 +151,42 @@ class Recipe:
         kind=int,
         least=1,
         shown="1, of the importance-weighted bound 10",
+    )
+    estimate: str | None = setting(
+        None,
+        "How tc knows the average posterior from a batch: right on average, or as the paper does.",
+        kind=str,
+        choices=("stratified", "weighted"),
+        shown="stratified",
+    )
+    mmd_weight: float | None = setting(
+        None, "Weight of mmd's discrepancy.", kind=float, least=0, shown="1000"
+    )
+    bandwidth: float | None = setting(
+        None, "Bandwidth of its kernel, for each latent.", kind=float, above=0, option=False
+    )
+    capacity: float | None = setting(
+        None, "Nats at which capacity holds the KL in the end.", kind=float, least=0, shown="25"
+    )
+    capacity_rise: float = setting(
+        0.5, "Share of all updates over which they rise from 0.", least=0, option=False
+    )
+    covariance_of: str | None = setting(
+        None,
+        "What dip looks at: the posterior means (DIP-VAE-I) or draws of z (DIP-VAE-II).",
+        kind=str,
+        choices=("means", "draws"),
+        shown="means",
+    )
+    off_diagonal: float | None = setting(
+        None,
+        "Weight of dip's covariances of two latents.",
+        kind=float,
+        least=0,
+        shown="10",
+    )
+    diagonal: float | None = setting(
+        None, "Weight of their variances.", kind=float, least=0, option=False
     )
     mean_of_draws: int = setting(
         1,
@@ -280,7 +325,9 @@ class Recipe:
     def replaced(self, **changes: Any) -> "Recipe":
         """A recipe with other values; None leaves a setting as it is.
 
-        What belongs to the likelihood, the prior or the network goes where another one comes.
+        What belongs to the likelihood, the prior, the objective or the network goes where another
+        one comes; and with an objective that needs latents independent of each other comes the
+        prior that is.
 
         Raises:
             ValueError: If there is no such setting, or a value is not what it should be.
@@ -292,6 +339,9 @@ class Recipe:
                 near = difflib.get_close_matches(name, values, n=1)
                 hint = f" Did you mean `{near[0]}`?" if near else ""
                 raise ValueError(f"A recipe has no setting `{name}`.{hint}")
+        if changes.get("objective", values["objective"]) != values["objective"]:
+            if changes["objective"] in FACTORISED:
+                changes = {"prior": "standard-normal", **changes}
         for name, owned in OWNED.items():
             if changes.get(name, values[name]) != values[name]:
                 values |= owned
@@ -310,11 +360,13 @@ class Recipe:
     @property
     def objective_arguments(self) -> dict[str, Any]:
         """Of `kvae.objectives.get`, but for the steps of warm-up, which depend on the data."""
-        others = {"free_bits": self.free_bits or None}
-        others["mean_of_draws"] = self.mean_of_draws if self.mean_of_draws > 1 else None
-        others["samples"] = self.samples
-        others["fine_beta"] = self.fine_beta if self.fine_beta != 1 else None
-        return {"beta": self.beta, **without_none(others)}
+        found = {name: getattr(self, name) for name in OWNED["objective"]}
+        found["fine_beta"] = self.fine_beta if self.fine_beta != 1 else None
+        found["free_bits"] = self.free_bits or None
+        found["mean_of_draws"] = self.mean_of_draws if self.mean_of_draws > 1 else None
+        for share in ("fine_warmup", "capacity_rise"):
+            del found[share]
+        return without_none(found)
 
     @property
     def reading(self) -> dict[str, Any]:
@@ -354,9 +406,16 @@ class Recipe:
         return Recipe(**values)
 
 
+# The objectives that need a prior whose latents are independent of each other.
+FACTORISED = ("tc", "dip")
+
 # What goes with a setting: where that changes, these are no longer of any meaning.
 OWNED: dict[str, dict[str, Any]] = {
-    "objective": {"samples": None, "fine_beta": 1.0, "fine_warmup": 0.0},
+    "objective": {
+        **dict.fromkeys(("beta", "samples", "estimate", "mmd_weight", "bandwidth", "capacity")),
+        **dict.fromkeys(("covariance_of", "off_diagonal", "diagonal")),
+        **{"fine_beta": 1.0, "fine_warmup": 0.0, "capacity_rise": 0.5},
+    },
     "likelihood": {"binarize": None, "scale": None},
     "prior": {"couplings": None},
     "network": {"network_arguments": {}},

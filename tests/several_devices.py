@@ -62,6 +62,12 @@ def objective(case):
         return kvae.ImportanceWeighted(samples=3)
     if "free_bits" in case:
         return kvae.ELBO(free_bits=0.3)
+    if "correlation" in case:
+        return kvae.TotalCorrelation(beta=3.0)
+    if "covariance" in case:
+        return kvae.InferredPrior(covariance_of="draws", off_diagonal=1.0)
+    if "capacity" in case:
+        return kvae.Capacity(beta=5.0, capacity=3.0, warmup_steps=5)
     return kvae.ELBO(beta=2.0, warmup_steps=5, samples=2) if "warmup" in case else kvae.ELBO()
 
 
@@ -86,6 +92,8 @@ def built(case):
     settings = {"objective": objective(case), "seed": 5}
     if "ladder" not in case:
         settings["latent_dim"] = 4
+    if settings["objective"].factorised:
+        settings["prior"] = kvae.StandardNormal(4)
     vae = kvae.VAE.from_preset(recipe(case), (8, 8, 1), **settings)
     if "penalty" in case:
         dense = next(one for one in vae.encoder._flatten_layers() if type(one).__name__ == "Dense")

@@ -21,12 +21,17 @@ DEVICES = {"jax": 8, "tensorflow": 2, "torch": 2}[BACKEND]
 CASES = {
     "jax": (
         *("mlp verbs free_bits clip", "batch_norm weights iwae accumulation"),
-        "model_parallel executions penalty",
+        *("model_parallel executions penalty", "correlation weights"),
     ),
-    "tensorflow": ("mlp verbs free_bits clip penalty", "conv muon weights iwae in_order"),
+    "tensorflow": (
+        "mlp verbs free_bits clip penalty",
+        "conv muon weights iwae in_order",
+        "covariance weights",
+    ),
     "torch": (
         *("mlp verbs", "conv muon weights", "ladder average", "batch_norm clip"),
         *("iwae accumulation penalty", "free_bits in_order clip", "warmup bfloat16"),
+        *("covariance weights", "capacity"),
     ),
 }[BACKEND]
 # On JAX batch norm is over the whole batch; elsewhere each device normalises its own share.

@@ -56,7 +56,9 @@ class Affine(kvae.Prior):
 
 @keras.saving.register_keras_serializable(package="own")
 class Capacity(kvae.Objective):
-    """Reconstruction, and the distance of the KL from a capacity."""
+    """Reconstruction, and the distance of the KL from a capacity, which is a metric too."""
+
+    shown = ("distance",)
 
     def __init__(self, capacity=1.0, **kwargs):
         super().__init__(**kwargs)
@@ -64,6 +66,7 @@ class Capacity(kvae.Objective):
 
     def loss(self, terms, training=True):
         distance = ops.abs(terms.mean_of(terms.kl) - self.capacity)
+        terms.shown["distance"] = distance
         return terms.mean_of(terms.reconstruction) + self.kl_weight(training) * distance
 
     def get_config(self):
@@ -127,6 +130,7 @@ def test_a_new_objective_is_the_loss(images, make_vae):
     found = vae.evaluate(images, batch_size=64, verbose=0, return_dict=True)
     expected = found["reconstruction"] + 0.5 * abs(found["kl"] - 2.0)
     np.testing.assert_allclose(found["loss"], expected, rtol=1e-5)
+    np.testing.assert_allclose(found["distance"], abs(found["kl"] - 2.0), rtol=1e-5)
 
 
 def test_networks_may_have_a_context_as_a_second_input():

@@ -150,7 +150,7 @@ def test_train_takes_a_preset_or_a_recipe_and_replaces_fields(images, tmp_path):
     assert Recipe.from_card(one.card) == Recipe.from_card(other.card)
     found = Recipe.from_card(kvae.load(out).card)
     assert recipe.differences(found) == {
-        "beta": (1.0, 4.0),
+        "beta": (None, 4.0),
         "precision": (None, "float32"),
         "binarize": (None, "dynamic"),
         "samples": (None, 1),

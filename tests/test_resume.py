@@ -104,8 +104,10 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(data, whole, tmp_path, monke
     [
         {"averaged": 0.2, "schedule": "plateau", "learning_rate": 0.05, "optimizer": "muon"},
         {"objective": "iwae", "samples": 3, "precision": "mixed_bfloat16"},
+        {"objective": "tc", "kl_warmup": 0.9},
+        {"objective": "capacity", "capacity": 3.0, "capacity_rise": 0.9},
     ],
-    ids=["average-plateau-muon", "iwae-mixed"],
+    ids=["average-plateau-muon", "iwae-mixed", "correlation", "capacity"],
 )
 def test_every_kind_of_run_goes_on_bit_for_bit(data, tmp_path, monkeypatch, settings):
     one, other = tmp_path / "one", tmp_path / "other"

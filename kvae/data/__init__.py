@@ -11,6 +11,7 @@ from kvae.data.decoding import PICTURES
 from kvae.data.fitting import Fitting
 from kvae.data.guarded import shown
 from kvae.data.idx import is_idx_folder, read_digits, read_idx_folder
+from kvae.data.known_factors import known_factors
 from kvae.data.numpy_files import NUMPY, read_numpy_file
 from kvae.data.objects import is_a_data_set, read_objects
 from kvae.data.pictures import Progress, look, read_pictures, read_pictures_of
@@ -25,6 +26,7 @@ __all__ = [
     "Fitting",
     "fitted",
     "from_arrays",
+    "known_factors",
     "load",
     "look",
     "read_pictures",

@@ -2,6 +2,7 @@
 
 from kvae.drawing import charts, plots
 from kvae.drawing.charts import curves
+from kvae.drawing.factors import factors
 from kvae.drawing.pictures import (
     by_group,
     interpolate,
@@ -18,6 +19,7 @@ __all__ = [
     "by_group",
     "charts",
     "curves",
+    "factors",
     "interpolate",
     "latent",
     "like",

@@ -460,20 +460,8 @@ def traversals(
     kl = vae.kl_per_latent(images)
     rows = np.argsort(-kl, kind="stable")[:latents]
     values = np.linspace(-3, 3, steps, dtype="float32")
-    mean, _, told = posterior(vae, images[0])
-    points = np.tile(mean, (len(rows), steps, 1))
-    standard = isinstance(vae.prior, StandardNormal)
-    if standard:
-        points[np.arange(len(rows)), :, rows] = values
-    else:
-        means, log_variances = vae.encode(images)
-        spread = np.sqrt(means.var(axis=0) + np.exp(log_variances).mean(axis=0))
-        moved = means.mean(axis=0) + np.outer(values, spread)
-        points[np.arange(len(rows)), :, rows] = moved.T[rows]
-    points = points.reshape(-1, vae.latent_dim)
-    told = None if told is None else np.tile(told, (len(points), 1))
-    picture = plots.grid(vae.decode_told(points, told), steps)
-    unit = "" if standard else " of its deviations"
+    picture = plots.grid(moved(vae, images, rows, values), steps)
+    unit = "" if isinstance(vae.prior, StandardNormal) else " of its deviations"
     share = "KL in nats" if vae.prior.closed_form else "KL from a Gaussian fitted to each, in nats"
     if len(vae.groups) > 1 and not vae.prior.closed_form:
         share = "KL in nats, of a learned prior from a Gaussian fitted to each"
@@ -484,6 +472,30 @@ def traversals(
         rows=[f"latent {row + 1}{of_group(vae, row)}: {kl[row]:.2f}" for row in rows],
         columns=[f"{value:.1f}".replace("-", "−") for value in values],
     )
+
+
+def moved(vae: VAE, images: np.ndarray, rows: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The first image, decoded with each of these latents moved alone.
+
+    Args:
+        vae: A trained model.
+        images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
+        rows: The numbers of the latents.
+        values: Where to; with a learned prior in deviations of that latent over the images.
+
+    Returns:
+        (rows · values, height, width, channels), float32 in [0, 1].
+    """
+    mean, _, told = posterior(vae, images[0])
+    points = np.tile(mean, (len(rows), len(values), 1))
+    places = np.repeat(values[np.newaxis], len(rows), axis=0)
+    if not isinstance(vae.prior, StandardNormal):
+        means, log_variances = vae.encode(images)
+        spread = np.sqrt(means.var(axis=0) + np.exp(log_variances).mean(axis=0))
+        places = (means.mean(axis=0) + np.outer(values, spread)).T[rows]
+    points[np.arange(len(rows)), :, rows] = places
+    points = points.reshape(-1, vae.latent_dim)
+    return vae.decode_told(points, None if told is None else np.tile(told, (len(points), 1)))
 
 
 def of_group(vae: VAE, latent: int) -> str:

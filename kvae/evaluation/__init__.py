@@ -7,6 +7,7 @@ from kvae.evaluation.distances import (
     kernel_distance,
     precision_recall_density_coverage,
 )
+from kvae.evaluation.factors import Factors, factor_matrix, factors, factors_of_codes
 from kvae.evaluation.latents import (
     active_units,
     beyond_chance,
@@ -26,6 +27,7 @@ from kvae.model.bounds import device, importance_weighted, posterior, terms
 __all__ = [
     "Classifier",
     "Evaluation",
+    "Factors",
     "Outliers",
     "active_units",
     "auroc",
@@ -36,6 +38,9 @@ __all__ = [
     "complexity",
     "device",
     "evaluate",
+    "factor_matrix",
+    "factors",
+    "factors_of_codes",
     "frechet_distance",
     "importance_weighted",
     "kernel_distance",

@@ -10,7 +10,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from kvae.data import Dataset, fitted
+from kvae.data import Dataset, fitted, known_factors
+from kvae.evaluation.factors import factors as score_factors
 from kvae.evaluation.latents import (
     active_units,
     beyond_chance,
@@ -41,6 +42,7 @@ __all__ = ["Evaluation", "bound_figures", "evaluate"]
 CURVE = (1, 10, 100, 1000, 5000)
 NEIGHBOURS = 5
 DRAWS_TO_CLASSIFY = 10
+FACTOR_IMAGES = 5_000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -48,8 +50,9 @@ class Evaluation:
     """What `evaluate` found.
 
     Attributes:
-        figures: By part: `bound`, `nll`, `latents`, `representation`, `samples`; the last two only
-            where there is what they need. Numbers, in nats per image where nothing else is said.
+        figures: By part: `bound`, `nll`, `latents`, `representation`, `samples`, `factors`; the
+            last three only where there is what they need. Numbers, in nats per image where nothing
+            else is said.
         protocol: How they were obtained: what a reader needs to obtain them again.
         per_image: `elbo`, `reconstruction`, `kl` and `nll` (at the most draws), each (count,).
 
@@ -83,6 +86,7 @@ def evaluate(
     images: int | None = None,
     importance_samples: int = 100,
     samples: int = 10_000,
+    factors: bool = False,
     seed: int = 0,
     verbose: bool = False,
 ) -> Evaluation:
@@ -100,6 +104,9 @@ def evaluate(
         importance_samples: The most draws of z for an image in the estimate of −log p(x).
         samples: So many generated images are compared with test images, see `sample_quality`; 0
             leaves that out.
+        factors: Whether to score how latents and the factors of images go together, where these are
+            known (shapes): of as many images, but of 5,000 where no number is given, as of one
+            split there are.
         seed: Of all that is drawn.
         verbose: Whether to show progress.
 
@@ -142,6 +149,8 @@ def evaluate(
         figures["representation"] = representation(next(means), known, next(means), labels)
     if samples and others:
         figures["samples"] = sample_quality(vae, dataset, samples, seed, split=split)
+    if factors:
+        figures["factors"] = factor_figures(vae, dataset, split, images or FACTOR_IMAGES, seed)
     protocol = {
         "data": dataset.name,
         "split": split,
@@ -285,6 +294,13 @@ def classification(vae: VAE, images: np.ndarray, labels: Any, seed: int) -> dict
         "standard_error": None if error is None else round(error, 4),
         "draws_of_z": DRAWS_TO_CLASSIFY,
     }
+
+
+def factor_figures(vae: VAE, dataset: Dataset, split: str, count: int, seed: int) -> dict:
+    """How latents and factors go together, of images that are drawn for it."""
+    images, rows, names = known_factors(dataset, split, count)
+    images = fitted(images, vae.image_shape, vae.fitting)
+    return score_factors(vae, images, rows, names, seed=seed).as_dict()
 
 
 def described(vae: VAE, images: np.ndarray, seed: int, observed_hash: str) -> dict[str, Any]:

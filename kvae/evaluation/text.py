@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from kvae.evaluation.factors import TITLES
+
 __all__ = ["protocol_line", "rows_of", "with_error"]
 
 UNKNOWN = "not to be seen in one image"
@@ -49,7 +51,8 @@ def rows_of(figures: dict[str, Any]) -> list[str]:
         found = figures["classification"]
         share = with_error(found["most_likely"], found["standard_error"], 100)
         lines.append(row("the likeliest class", f"{share} % right, by log p(x|class)"))
-    return [*lines, *sample_rows(figures.get("samples", {}))]
+    lines += sample_rows(figures.get("samples", {}))
+    return [*lines, *factor_rows(figures.get("factors", {}))]
 
 
 def information_rows(latents: dict[str, Any]) -> list[str]:
@@ -105,6 +108,22 @@ def sample_rows(samples: dict[str, Any]) -> list[str]:
     if "protocol" in samples:
         lines.append(f"Samples: {samples['protocol']}")
     return lines
+
+
+def factor_rows(factors: dict[str, Any]) -> list[str]:
+    """How latents and factors go together, as lines of a table; the best latent of each factor."""
+    if not factors:
+        return []
+    lines = [
+        row(title, with_error(factors[name]["mean"], factors[name]["deviation"]))
+        for name, title in TITLES.items()
+    ]
+    best = []
+    for name, shares in zip(factors["names"], zip(*factors["matrix"], strict=True), strict=True):
+        most = max(shares)
+        best.append(f"{name} {shares.index(most) + 1} ({most:.0%})")
+    lines.append(row("latent that tells", f"{', '.join(best)}"))
+    return [*lines, f"Factors: {factors['protocol']}"]
 
 
 def with_error(value: float, error: float | None, factor: int = 1) -> str:

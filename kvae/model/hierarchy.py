@@ -100,6 +100,7 @@ def hierarchy_of(
             "An encoder with several inputs must be a ladder's, and the decoder must be too: see "
             "kvae.build_encoder(…, 'ladder')."
         ) from None
+    objective.check_groups(ladder.sizes)
     if isinstance(objective, ELBO) and (objective.free_bits or objective.weighs_groups):
         nothing = ops.zeros((1, prior.latent_dim))
         prior.kl_by_group(nothing, nothing, nothing, ladder.sizes)  # or a ValueError

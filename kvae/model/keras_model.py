@@ -16,6 +16,7 @@ from kvae.likelihoods import Likelihood
 from kvae.limits import check_memory
 from kvae.model.forms import Border, refusal
 from kvae.model.given import checked, prepared, prepared_batch, validation
+from kvae.objectives import Objective
 from kvae.parts import positive_integer
 from kvae.steps import TrainStep
 
@@ -32,6 +33,7 @@ class KerasModel(TrainStep):
     samples: Any
     kept: types.SimpleNamespace
     likelihood: Likelihood
+    objective: Objective
     seed_generator: keras.random.SeedGenerator
     step: Any
 
@@ -125,6 +127,7 @@ class KerasModel(TrainStep):
         weights = given.pop("sample_weight", None)
         x, y, weights = prepared(border, stream, x, y, weights, classes)
         self.check_step(x, given.get("batch_size"))
+        self.objective.begin(count_of(x, given.get("validation_split")))
         with self.watched(given):
             return super().fit(**{**given, "x": x, "y": y, "sample_weight": weights})
 
@@ -353,6 +356,13 @@ class StillTrained(keras.callbacks.Callback):
         self.model.check_still_trained()
 
     on_epoch_end = on_epoch_begin
+
+
+def count_of(images: Any, validation_split: float | None) -> int | None:
+    """How many images are trained on, where they are arrays; None of a stream."""
+    if not hasattr(images, "shape"):
+        return None
+    return math.floor(len(images) * (1 - (validation_split or 0)))
 
 
 def bound(method: Any, model: keras.Model, *args: Any, **kwargs: Any) -> dict[str, Any]:

@@ -46,9 +46,9 @@ class VAE(Fixed, Scoring):
     p(z|c).
 
     Metrics, each a mean over images, in nats: `reconstruction` (−log p(x|z)), `kl`, `elbo`
-    (−reconstruction − kl), and `loss`, which is `reconstruction + beta · kl` at every step, unless
-    the objective says otherwise (and what your own layers add to the loss, if anything). Sample
-    weights multiply each image's terms.
+    (−reconstruction − kl), what the objective shows of its own, and `loss`, which is
+    `reconstruction + beta · kl` at every step, unless the objective says otherwise (and what your
+    own layers add to the loss, if anything). Sample weights multiply each image's terms.
 
     Its parts are fixed when it is made. What belongs to the objective can be set on the model too:
     `vae.beta = 0.5`, also in a callback.
@@ -122,9 +122,8 @@ class VAE(Fixed, Scoring):
         self.seed = seed
 
         self.seed_generator = keras.random.SeedGenerator(seed)
-        self.trackers = {
-            name: keras.metrics.Mean(name=name) for name in ("reconstruction", "kl", "elbo")
-        }
+        shown = ("reconstruction", "kl", "elbo", *objective.shown)
+        self.trackers = {name: keras.metrics.Mean(name=name) for name in shown}
         for whole in (self.likelihood, self.prior, self.objective):
             for part in with_nested(whole):
                 part.owners.add(self)
@@ -261,6 +260,9 @@ class VAE(Fixed, Scoring):
         if training:
             self.step.assign_add(1.0)
         loss = self.objective.loss(terms, training)
+        images = self.share.total if self.share is not None else ops.shape(reconstruction)[0]
+        for name in self.objective.shown:
+            self.trackers[name].update_state(terms.shown[name], images)
         for penalty in self.losses:
             penalty = ops.sum(ops.cast(penalty, "float32"))
             loss = loss + (penalty if self.share is None else self.share.once(penalty))

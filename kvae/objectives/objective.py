@@ -1,6 +1,7 @@
 """Objective: what every loss shares: the weight of its KL term, warm-up, and draws of z."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,9 @@ class Objective(Part):
     that can be assigned to later is made by `self.add_setting(name, number)`, a variable, and has a
     property that returns it, with a setter that calls `self.assign_setting(name, number)`.
 
+    Figures of its own become metrics beside `kl`: `shown` has their names, and `loss` puts each in
+    `terms.shown`, a scalar that is a mean over the batch's images.
+
     Args:
         beta: The weight of the KL term; 1 gives the bound on log p(x). It can be assigned to, also
             in a callback: `model.beta = 0.5`.
@@ -31,6 +35,11 @@ class Objective(Part):
         step: The number of training steps made, a variable: a part of files, also of those that
             `save_weights` writes, but no weight.
         mean_of_draws: Of so many draws z is the mean.
+        shown: The names of figures of its own.
+        factorised: Whether it needs a prior whose latents are independent of each other.
+        one_group: Whether it needs latents in one group.
+        compares_images: Whether it compares images of a batch with each other; devices that each
+            have a share of it cannot.
 
     Raises:
         ValueError: If an argument is not what it should be.
@@ -54,6 +63,10 @@ class Objective(Part):
     """
 
     mean_of_draws = 1
+    shown: tuple[str, ...] = ()
+    factorised = False
+    one_group = False
+    compares_images = False
 
     def __init__(
         self, beta: float = 1.0, warmup_steps: float = 0, samples: int = 1, **kwargs: Any
@@ -77,14 +90,49 @@ class Objective(Part):
         """
         raise NotImplementedError(f"{type(self).__name__} must have a `loss`.")
 
+    def begin(self, images: int | None) -> None:
+        """What `fit` calls before its first step.
+
+        Args:
+            images: How many it trains on; None where it has a stream.
+        """
+
     def check(self, prior: Any) -> None:
         """Raises a ValueError if it cannot be had with this prior."""
+        if self.factorised and not prior.closed_form:
+            raise ValueError(
+                f"{type(self).__name__} needs a prior whose latents are independent of each other, "
+                f"such as standard-normal. Received: {type(prior).__name__}"
+            )
+
+    def check_groups(self, groups: Sequence[int]) -> None:
+        """Raises a ValueError if it cannot be had of so many latents in each of several groups."""
+        if self.one_group:
+            raise ValueError(
+                f"{type(self).__name__} is for latents in one group, and this model has "
+                f"{len(groups)}, whose posteriors depend on each other. Choose another network."
+            )
+
+    def check_whole(self, terms: Terms) -> None:
+        """Raises a ValueError if this device has but a share of the batch, and that is too little.
+
+        On JAX each has all of it.
+        """
+        if self.compares_images and terms.share is not None:
+            raise ValueError(
+                f"{type(self).__name__} compares all images of a batch with each other, and of "
+                "several devices each has a share of them. Train on one: devices=1, or --devices 1."
+            )
 
     def kl_weight(self, training: bool = True) -> Any:
         """The weight of the KL term: `beta`, or in training, while that warms up, less."""
+        return self.beta * self.warmed_up(training)
+
+    def warmed_up(self, training: bool = True) -> Any:
+        """How far warm-up has come: from 0 to 1, which it always is at test time."""
         if not training:
-            return self.beta
-        return self.beta * ops.minimum(1.0, self.step / ops.maximum(self.warmup_steps, 1.0))
+            return 1.0
+        return ops.minimum(1.0, self.step / ops.maximum(self.warmup_steps, 1.0))
 
     @property
     def beta(self) -> Any:

@@ -38,6 +38,8 @@ class Terms:
             each is, 1 for one that is known; else None.
         given: What the prior takes beside them: `context`, (batch · samples, context), float32, of
             a conditional model; else empty.
+        shown: Figures that the objective shows as metrics, by name: each a scalar, the mean over
+            the batch's images.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Terms:
             self.given["context"] = repeated(outputs["context"], each)
         self.z = outputs["z"]
         self.parameters = outputs["parameters"]
+        self.shown: dict[str, Any] = {}
 
     @functools.cached_property
     def reconstruction(self) -> Any:

@@ -88,7 +88,8 @@ def built(recipe: Recipe, dataset: Dataset) -> VAE:
     """The model of a recipe, untrained, with its optimizer; Keras's global seed is set."""
     keras.utils.set_random_seed(recipe.seed)
     count = updates(recipe, dataset)
-    steps = {"warmup_steps": math.ceil(recipe.kl_warmup * count)}
+    rises = recipe.capacity_rise if recipe.objective == "capacity" else recipe.kl_warmup
+    steps = {"warmup_steps": math.ceil(rises * count)}
     if recipe.fine_warmup:
         steps["fine_steps"] = math.ceil(recipe.fine_warmup * count)
     objective = objectives.get(recipe.objective, **steps, **recipe.objective_arguments)

@@ -78,6 +78,30 @@ KINDS = {
         lambda: kvae.StandardNormal(2),
         lambda: kvae.ELBO(mean_of_draws=2),
     ),
+    "dense-correlation": (
+        ("dense", {"widths": (4,)}),
+        lambda: kvae.Bernoulli("threshold"),
+        lambda: kvae.StandardNormal(2),
+        lambda: kvae.TotalCorrelation(beta=3.0, warmup_steps=50, samples=2),
+    ),
+    "dense-discrepancy": (
+        ("dense", {"widths": (4,)}),
+        lambda: kvae.Bernoulli("threshold"),
+        lambda: kvae.StandardNormal(2),
+        lambda: kvae.MeanDiscrepancy(beta=0.5, mmd_weight=20.0),
+    ),
+    "dense-capacity": (
+        ("dense", {"widths": (4,)}),
+        lambda: kvae.Bernoulli("threshold"),
+        lambda: kvae.StandardNormal(2),
+        lambda: kvae.Capacity(beta=10.0, warmup_steps=50, capacity=3.0),
+    ),
+    "dense-covariance": (
+        ("dense", {"widths": (4,)}),
+        lambda: kvae.Bernoulli("threshold"),
+        lambda: kvae.StandardNormal(2),
+        lambda: kvae.InferredPrior(covariance_of="draws", off_diagonal=2.0),
+    ),
 }
 HERE = pathlib.Path(__file__).parent
 
