@@ -2,7 +2,7 @@
 
 import datetime
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ PATIENCE = datetime.timedelta(minutes=10)  # with processes that are slower to r
 class TorchTeam(Team):
     """The processes of a `torch.distributed` group, each with a device of its own."""
 
-    def __enter__(self) -> "TorchTeam":
+    def begin(self) -> None:
         """Finds the others, unless a group is there."""
         if self.processes > 1 and not dist.is_initialized():
             cuda = torch.cuda.is_available()
@@ -48,7 +48,6 @@ class TorchTeam(Team):
                 torch.cuda.set_device(local)
             dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
             self.held.callback(dist.destroy_process_group)
-        return self
 
     def told(self, words: bytes) -> bytes:
         """What the first process says to all."""
@@ -57,6 +56,13 @@ class TorchTeam(Team):
         said = [words]
         dist.broadcast_object_list(said)
         return said[0]
+
+    def gathered(self, numbers: Sequence[float]) -> np.ndarray:
+        """What each process says: (processes, numbers), float32."""
+        said: list = [None] * self.processes
+        if self.processes > 1:
+            dist.all_gather_object(said, list(numbers))
+        return np.asarray(said if self.processes > 1 else [numbers], "float32")
 
 
 def team(devices: Any = "auto") -> TorchTeam:
