@@ -18,6 +18,7 @@ from kvae.steps.team import Team, wanted
 __all__ = [
     "RankedFeed",
     "averaged",
+    "check_batches",
     "check_ranks",
     "ranks",
     "share_of",
@@ -140,6 +141,24 @@ def check_ranks() -> None:
             f"This is one of {started} processes (WORLD_SIZE), which would each train alone. Call "
             "torch.distributed.init_process_group() first; `kvae.train` does."
         )
+
+
+def check_batches(given: dict[str, Any]) -> None:
+    """Raises a ValueError where processes give unequal numbers of batches, and would wait for ever.
+
+    Args:
+        given: By name, arrays, which all processes have, or what gives batches of one's own share.
+    """
+    own = {name: getattr(one, "num_batches", None) for name, one in given.items()}
+    every: list = [None] * ranks()[1]
+    dist.all_gather_object(every, own)
+    for name in given:
+        counts = [each[name] for each in every]
+        if len(set(counts)) > 1:
+            raise ValueError(
+                f"Each process must give equally many batches. Received: `{name}` of "
+                f"{', '.join(map(str, counts))} batches"
+            )
 
 
 def with_share(batch: tuple) -> tuple:
