@@ -33,7 +33,7 @@ from kvae.networks import Network, build_decoder, build_encoder
 from kvae.objectives import ELBO, ImportanceWeighted, Objective
 from kvae.priors import Blockwise, Prior, RealNVP, StandardNormal
 from kvae.recipe import Recipe
-from kvae.training import LatentKL, ReconstructionGrid, SampleGrid, train
+from kvae.training import LatentKL, ReconstructionGrid, SampleGrid, model_parallel, train
 from kvae.version import __version__
 
 __all__ = [
@@ -76,6 +76,7 @@ __all__ = [
     "like",
     "load",
     "manifold",
+    "model_parallel",
     "plots",
     "presets",
     "reconstruct",

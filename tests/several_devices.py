@@ -1,7 +1,8 @@
 """Trains small models alone and on several devices, in a fresh process; prints what came of it.
 
-`python tests/several_devices.py DEVICES CASE…`: as JSON, by case, the histories of both. On PyTorch
-a launcher starts it once for each device.
+`python tests/several_devices.py DEVICES HOW CASE…`: as JSON, by case, the histories of both; HOW is
+"both", or "shared" for those of several devices alone. DEVICES are those of this process. On
+PyTorch, and on JAX where it is to be in several processes, a launcher starts it for each of them.
 """
 
 import contextlib
@@ -17,8 +18,11 @@ os.environ["NPROC"] = "32"  # with fewer cores than devices XLA would wait for e
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
+from fresh_process import BLOCK  # noqa: E402
 
 BACKEND = keras.backend.backend()
+if BACKEND != "tensorflow":  # Keras would import it to set a seed
+    exec(BLOCK.format(("tensorflow",)))
 if BACKEND == "tensorflow":
     import tensorflow as tf
 
@@ -106,11 +110,11 @@ def trained(case):
         verbose=0,
         shuffle="in_order" not in case,
         sample_weight=WEIGHTS if "weights" in case else None,
-        validation_data=(IMAGES[:31],),
+        validation_data=(IMAGES[:25],),
     ).history
     said = {
         **{name: history[name] for name in ("loss", "kl", "reconstruction", "val_loss", "val_kl")},
-        "evaluate": vae.evaluate(IMAGES[:37], batch_size=16, verbose=0),
+        "evaluate": vae.evaluate(IMAGES[48:], batch_size=24, verbose=0),
         "weights": [float(np.abs(np.asarray(weight)).sum()) for weight in vae.get_weights()],
         "seen": [float(np.asarray(one).sum()) for one in vae.non_trainable_weights],
     }
@@ -127,20 +131,49 @@ def trained(case):
     return {name: [float(value) for value in values] for name, values in said.items()}
 
 
-def main(cases):
+def main(how, cases):
     """Each case alone, and then shared."""
+    joined = kvae.training.team(2) if BACKEND == "tensorflow" else kvae.training.team()
     launched = os.environ.pop("WORLD_SIZE", None)
-    alone = {case: trained(case) for case in cases}
+    alone = {}
+    if how == "both" and not joined.rank:
+        alone = {case: trained(case) for case in {case.removesuffix(" four") for case in cases}}
     if launched:
         os.environ["WORLD_SIZE"] = launched
-    with kvae.training.team() as team:
-        assert team.devices == DEVICES, team.devices
-        shared = {}
+    shared = {}
+    with joined as team:
         for case in cases:
-            with columns_apart().scope() if "model_parallel" in case else contextlib.nullcontext():
-                shared[case] = trained(case)
-        if not team.rank:
-            print(json.dumps({case: [alone[case], shared[case]] for case in cases}))
+            if "four" not in case:
+                with scope_of(case):
+                    shared[case] = trained(case)
+        extra = {"devices": team.devices, "processes": team.processes}
+        extra["upstream"] = fault_of_keras() if BACKEND == "jax" and how == "both" else None
+    for case in {case for case in cases if "four" in case}:
+        with kvae.training.team(4):
+            shared[case] = trained(case)
+    if not joined.rank:
+        pairs = {case: [alone.get(case.removesuffix(" four")), shared[case]] for case in cases}
+        print(json.dumps({"cases": pairs, **extra}))
+
+
+def scope_of(case):
+    """What else is set while a case is trained on several devices."""
+    if "model_parallel" in case:
+        return kvae.model_parallel(2).scope()
+    if "by_names" in case:
+        return columns_apart().scope()
+    return contextlib.nullcontext()
+
+
+def fault_of_keras():
+    """What a model of Keras's own says to a batch that the devices cannot share evenly."""
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    inputs = np.zeros((DEVICES + 1, 2), "float32")
+    try:
+        model.fit(inputs, inputs[:, :1], batch_size=DEVICES, verbose=0)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
 
 
 def columns_apart():
@@ -154,4 +187,4 @@ def columns_apart():
 
 
 if __name__ == "__main__":
-    main(sys.argv[2:])
+    main(sys.argv[2], sys.argv[3:])

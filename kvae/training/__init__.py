@@ -2,6 +2,7 @@
 
 from kvae.steps import team
 from kvae.training.callbacks import LatentKL, ReconstructionGrid, SampleGrid
+from kvae.training.model_parallel import model_parallel
 from kvae.training.run import Run
 from kvae.training.settings import default_epochs, optimizer, prepared
 from kvae.training.train import train
@@ -12,6 +13,7 @@ __all__ = [
     "Run",
     "SampleGrid",
     "default_epochs",
+    "model_parallel",
     "optimizer",
     "prepared",
     "team",
