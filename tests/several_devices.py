@@ -148,6 +148,7 @@ def main(how, cases):
                     shared[case] = trained(case)
         extra = {"devices": team.devices, "processes": team.processes}
         extra["upstream"] = fault_of_keras() if BACKEND == "jax" and how == "both" else None
+        extra["refused"] = refused(team.rank) if BACKEND == "torch" else None
     for case in {case for case in cases if "four" in case}:
         with kvae.training.team(4):
             shared[case] = trained(case)
@@ -160,9 +161,47 @@ def scope_of(case):
     """What else is set while a case is trained on several devices."""
     if "model_parallel" in case:
         return kvae.model_parallel(2).scope()
-    if "by_names" in case:
-        return columns_apart().scope()
     return contextlib.nullcontext()
+
+
+class Own(kvae.VAE):
+    """A model with a step of its own."""
+
+    def train_step(self, data):
+        return super().train_step(data)
+
+
+class Loader:
+    """So many batches."""
+
+    def __init__(self, count):
+        self.count = count
+
+    def __len__(self):
+        return self.count
+
+    def __iter__(self):
+        return iter([IMAGES[:4]] * self.count)
+
+
+def refused(rank):
+    """What processes say to that which they cannot share."""
+    recipes = recipe("mlp")
+    usual, own = (kind.from_preset(recipes, (8, 8, 1), latent_dim=4) for kind in (kvae.VAE, Own))
+    said = []
+    for model, images, validation in (
+        (own, IMAGES, {}),
+        (usual, Loader(2 + rank), {}),
+        (usual, Loader(2), {"validation_data": Loader(2 + rank)}),
+        (usual, IMAGES, {"validation_data": (IMAGES,), "validation_steps": 1}),
+    ):
+        model.compile("adam")
+        try:
+            model.fit(images, verbose=0, **validation)
+            said.append(None)
+        except ValueError as error:
+            said.append(str(error))
+    return said
 
 
 def fault_of_keras():
@@ -174,16 +213,6 @@ def fault_of_keras():
         model.fit(inputs, inputs[:, :1], batch_size=DEVICES, verbose=0)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
-
-
-def columns_apart():
-    """Kernels of dense layers in two halves, each batch in as many parts as are left."""
-    mesh = keras.distribution.DeviceMesh(
-        (DEVICES // 2, 2), ["batch", "model"], keras.distribution.list_devices()
-    )
-    layout = keras.distribution.LayoutMap(mesh)
-    layout[".*dense.*kernel"] = (None, "model")
-    return keras.distribution.ModelParallel(layout_map=layout, batch_dim_name="batch")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ DEVICES = {"jax": 8, "tensorflow": 4, "torch": 1}[BACKEND]
 CASES = {
     "jax": (
         *("mlp verbs free_bits clip", "batch_norm weights iwae accumulation"),
-        *("model_parallel executions penalty average", "ladder by_names"),
+        "model_parallel executions penalty average",
     ),
     "tensorflow": (
         *("mlp verbs free_bits clip penalty", "mlp verbs free_bits clip penalty four"),
@@ -222,6 +222,13 @@ if BACKEND != "tensorflow":
 
 
 if BACKEND == "torch":
+
+    def test_processes_refuse_before_the_first_step_what_they_cannot_share(figures):
+        own, loaders, validation, steps = figures["refused"]
+        assert own.startswith("`Own.train_step` is your own") and "reduces_gradients" in own
+        assert loaders.endswith("Received: `x` of 2, 3 batches")
+        assert validation.endswith("Received: `validation_data` of 2, 3 batches")
+        assert steps.endswith("Received: validation_steps=1")
 
     def test_processes_that_know_nothing_of_each_other_do_not_train(monkeypatch):
         monkeypatch.setenv("WORLD_SIZE", "2")

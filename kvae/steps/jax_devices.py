@@ -127,8 +127,12 @@ def number_in(name: str) -> int:
 def odd_batches(whole: bool = False) -> Iterator[None]:
     """While batches may be of any size.
 
-    Keras lays out all batches of an epoch as the first one, by images, and fails at the last
-    (`IndivisibleError`) where its images cannot be divided evenly.
+    In Keras 3.15.1 `JAXEpochIterator._get_distributed_iterator` (keras/src/backend/jax/trainer.py)
+    asks for the layout of the first batch, by images, and lays all batches of the epoch so by
+    `_distribute_data`; JAX raises an `IndivisibleError` at the last one where the devices do not
+    divide its images, after which the model has no weights. With several processes it also takes
+    what each gives for its own share. So that one function is ours while ours run;
+    `tests/test_devices.py` looks whether Keras still fails.
 
     Args:
         whole: Whether each device gets all of each batch where several processes share it, since
