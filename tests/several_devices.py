@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import sys
+import time
 
 DEVICES = int(sys.argv[1])
 os.environ["XLA_FLAGS"] = (
@@ -102,6 +103,7 @@ def built(case):
 
 def trained(case):
     """What comes of a case: losses, what verbs say of the model, and its weights."""
+    begun = time.process_time()
     vae = built(case)
     history = vae.fit(
         IMAGES,
@@ -128,6 +130,7 @@ def trained(case):
     if "verbs" in case and BACKEND != "torch":  # where each process gives its own share
         logs = vae.train_on_batch(IMAGES[:7], return_dict=True)
         said["batch"] = list(logs.values())
+    print(f"{case}: {time.process_time() - begun:.0f} s", file=sys.__stderr__, flush=True)
     return {name: [float(value) for value in values] for name, values in said.items()}
 
 

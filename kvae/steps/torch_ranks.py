@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -19,6 +20,7 @@ __all__ = [
     "RankedFeed",
     "averaged",
     "check_batches",
+    "check_distribution",
     "check_ranks",
     "ranks",
     "share_of",
@@ -140,6 +142,18 @@ def check_ranks() -> None:
         raise ValueError(
             f"This is one of {started} processes (WORLD_SIZE), which would each train alone. Call "
             "torch.distributed.init_process_group() first; `kvae.train` does."
+        )
+
+
+def check_distribution() -> None:
+    """Raises a ValueError where weights lie on several processes, as from Keras 3.16 on they may.
+
+    Its `DataParallel` is no harm: it wraps the model, and its hooks see none of our gradients.
+    """
+    if isinstance(keras.distribution.distribution(), keras.distribution.ModelParallel):
+        raise ValueError(
+            "On PyTorch processes share batches, not weights: set no "
+            "keras.distribution.ModelParallel, or train with the JAX backend."
         )
 
 

@@ -18,6 +18,7 @@ from kvae.steps.torch_ranks import (
     RankedFeed,
     averaged,
     check_batches,
+    check_distribution,
     check_ranks,
     ranks,
     share_of,
@@ -66,6 +67,7 @@ class TrainStep(Executions):
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         """`keras.Model.fit`; processes that share batches begin as the first of them is."""
         check_ranks()
+        check_distribution()
         if ranks()[1] > 1:
             self.check_own_step()
             check_batches({name: kwargs.get(name) for name in ("x", "validation_data")})
