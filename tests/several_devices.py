@@ -140,7 +140,7 @@ def main(how, cases):
     launched = os.environ.pop("WORLD_SIZE", None)
     alone = {}
     if how == "both" and not joined.rank:
-        alone = {case: trained(case) for case in {case.removesuffix(" four") for case in cases}}
+        alone = {case: trained(case) for case in cases}
     if launched:
         os.environ["WORLD_SIZE"] = launched
     shared = {}
@@ -152,11 +152,12 @@ def main(how, cases):
         extra = {"devices": team.devices, "processes": team.processes}
         extra["upstream"] = fault_of_keras() if BACKEND == "jax" and how == "both" else None
         extra["refused"] = refused(team.rank) if BACKEND == "torch" else None
-    for case in {case for case in cases if "four" in case}:
-        with kvae.training.team(4):
-            shared[case] = trained(case)
+    for case in cases:
+        if "four" in case:
+            with kvae.training.team(4):
+                shared[case] = trained(case)
     if not joined.rank:
-        pairs = {case: [alone.get(case.removesuffix(" four")), shared[case]] for case in cases}
+        pairs = {case: [alone.get(case), shared[case]] for case in cases}
         print(json.dumps({"cases": pairs, **extra}))
 
 

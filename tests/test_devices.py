@@ -25,8 +25,8 @@ CASES = {
         "model_parallel executions penalty average",
     ),
     "tensorflow": (
-        *("mlp verbs free_bits clip penalty", "mlp verbs free_bits clip penalty four"),
-        *("conv muon weights iwae in_order", "ladder average", "batch_norm clip"),
+        "mlp verbs free_bits clip penalty four",
+        "conv muon weights iwae in_order average",
     ),
     "torch": (
         *("mlp verbs", "conv muon weights", "ladder average", "batch_norm clip"),
