@@ -166,11 +166,11 @@ def test_one_device_is_no_team():
 
 if BACKEND != "tensorflow":
 
-    def train(tmp_path, count, *arguments):
-        """`kvae train` in so many processes."""
+    def train(tmp_path, *arguments):
+        """`kvae train` in two processes."""
         out = ("--out", tmp_path / "vae.keras", "--epochs", EPOCHS)
         words = ("-m", "kvae", "train", "--dataset", "digits", "--preset", "mlp-400", *out)
-        return processes((*words, *arguments), count)
+        return processes((*words, *arguments), 2)
 
     def wait_for(path, first):
         """Till a file is there, which the first process is to write."""
@@ -181,9 +181,9 @@ if BACKEND != "tensorflow":
 
     EPOCHS = 40
 
-    def test_processes_that_are_stopped_and_killed_go_on_to_what_one_comes_to(tmp_path):
+    def test_processes_that_are_stopped_and_killed_go_on_to_what_one_comes_to(tmp_path, capsys):
         # One alone is asked to stop: both do, at the same step.
-        started = train(tmp_path, 2)
+        started = train(tmp_path)
         wait_for(tmp_path / "vae.keras", started[0])
         started[1].send_signal(signal.SIGTERM)
         first, second = ended(started, timeout=60)
@@ -198,7 +198,7 @@ if BACKEND != "tensorflow":
         # One dies: the other says so, and both could go on.
         checkpoint = tmp_path / "vae" / "checkpoint.npz"
         before = checkpoint.stat().st_mtime_ns
-        started = train(tmp_path, 2, "--resume", "--quiet")
+        started = train(tmp_path, "--resume", "--quiet")
         begun = time.monotonic()
         while checkpoint.stat().st_mtime_ns == before:
             assert time.monotonic() < begun + 120 and started[0].poll() is None, ended(started)
@@ -211,14 +211,14 @@ if BACKEND != "tensorflow":
         assert "Another process that trains with this one has stopped" in first[2]
         assert "--resume" in first[2]
         # Goes on alone, to what one process comes to.
-        (resumed,) = ended(train(tmp_path, 1, "--resume"))
-        assert resumed[0] == 0 and "Going on at update" in resumed[2], resumed[2]
-        (tmp_path / "one").mkdir()
-        (alone,) = ended(train(tmp_path / "one", 1))
-        assert alone[0] == 0, alone[2]
-        cards = [kvae.load(tmp_path / name).card for name in ("one/vae.keras", "vae.keras")]
+        capsys.readouterr()
+        digits, settings = kvae.data.load("digits"), {"epochs": EPOCHS, "verbose": 0}
+        out = tmp_path / "vae.keras"
+        resumed = kvae.train(digits, "mlp-400", out=out, resume=True, **settings)
+        assert "Going on at update" in capsys.readouterr().out
+        alone = kvae.train(digits, "mlp-400", out=tmp_path / "alone.keras", **settings)
         for part in ("train", "test"):
-            assert cards[1][part]["elbo"] == pytest.approx(cards[0][part]["elbo"], rel=1e-4)
+            assert resumed.card[part]["elbo"] == pytest.approx(alone.card[part]["elbo"], rel=1e-4)
 
 
 if BACKEND == "torch":

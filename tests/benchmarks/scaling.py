@@ -1,15 +1,18 @@
 """How many devices pay: a model of the time of a step, its constants measured, and a check of it.
 
-    step(N) = dispatch + compute(batch / N) + latency + 2 (N - 1) / N * bytes / bandwidth
+    step(N) = dispatch + compute(batch / N) + sums * latency + 2 (N - 1) / N * bytes / bandwidth
 
 is the time on N devices that share a batch, with a ring that adds up so many bytes of gradients
 (Patarasuk and Yuan 2009, "Bandwidth optimal all-reduce algorithms", J. Parallel Distrib. Comput.
-69). Measured here, in processes of PyTorch with one thread each: dispatch (the time of a step that
-does not depend on the batch), the time for an image, what a reduction takes by its bytes, and, on
-JAX, a step that is nearly all dispatch, on one device and on 8 virtual ones. From them follows the
-time in 2 and 4 processes on these cores, which stands beside what it was. Then, for GPUs that are
+69), and sums in all, of which the others are of single numbers, such as the images of a share.
+Measured here, in processes of PyTorch with one thread each: dispatch (the time of a step that does
+not depend on the batch), the time for an image, what a sum takes by its bytes, how many there are;
+and, on JAX, a step that is nearly all dispatch, on one device and on 8 virtual ones. From them
+follows the time in 2 and 4 processes on these cores, which stands beside what it was: to be
+believed where nothing else runs, for a process waits for the slowest. Then, for GPUs that are
 assumed (ASSUMED), the efficiency: the speed of N devices by N times that of one, for one batch of
-all (strong) and for a batch of each (weak). No GPU was measured for it.
+all (strong) and for a batch of each (weak), where the host takes as long as it does here for a
+step of a small model on one image. No GPU was measured for it.
 
     pip install -e '.[jax,torch]'
     python tests/benchmarks/scaling.py [mlp conv-large resnet-flow] [--processes 2 4] [--steps 30]
@@ -90,7 +93,9 @@ def work_on_torch(preset: str, batches: list[int], steps: int) -> dict:
         vae.compile("adam")
         size = 4 * vae.count_params()
         images = np.random.default_rng(0).integers(0, 256, (max(batches) * steps, *SHAPE), "uint8")
-        said = {"bytes": size, "steps": {}, "reductions": {}}
+        said = {"bytes": size, "steps": {}, "reductions": {}, "sums": 0}
+        if team.processes > 1:
+            said["sums"] = sums_of_a_step(vae, images[:SMALL])
         for batch in batches:
             said["steps"][batch] = seconds_of_a_step(vae, images, batch, steps)
         for count in (1, size // 4) if team.processes > 1 else ():
@@ -104,6 +109,29 @@ def work_on_torch(preset: str, batches: list[int], steps: int) -> dict:
         if not team.rank:
             print(json.dumps(said))
     return said
+
+
+def sums_of_a_step(vae: object, images: object) -> int:
+    """How often processes add something up in a step."""
+    import torch.distributed as dist
+
+    from kvae.steps import torch_ranks
+
+    places = (
+        (dist, dist.all_reduce),
+        (torch_ranks.collectives, torch_ranks.collectives.all_reduce),
+    )
+    calls = []
+
+    def counted(function: object) -> object:
+        return lambda *given, **more: calls.append(1) or function(*given, **more)
+
+    for place, function in places:
+        place.all_reduce = counted(function)
+    vae.train_on_batch(images)
+    for place, function in places:
+        place.all_reduce = function
+    return len(calls)
 
 
 def count_operations(preset: str) -> None:
@@ -150,18 +178,20 @@ def main(presets: list[str], processes: list[int], steps: int, out: str | None) 
         f"mlp on PyTorch, ms: dispatch {1e3 * dispatch:.2f}, an image {1e3 * an_image:.3f}, "
         f"so {BATCH} images {1e3 * large:.1f}"
     )
+    sums = 1
     for count in processes:
         said = spawned(count, "torch", "mlp", steps, BATCH, **torch)
         begin, whole = said["reductions"].values()
+        sums = said["sums"]
         busy = max(1.0, count / (os.cpu_count() or 1))  # processes that share a core
-        wait = max(begin, whole)
+        wait = max(begin, whole) + (said["sums"] - 1) * begin
         predicted = dispatch * busy + an_image * BATCH / count * busy + wait
         measured = said["steps"][str(BATCH)]
         bandwidth = 2 * (count - 1) / count * said["bytes"] / max(whole - begin, 1e-6)
         found["checked"][count] = {"predicted": predicted, "measured": measured, **said}
         print(
-            f"{count} processes, ms: a reduction {1e3 * begin:.2f} + {said['bytes'] / 1e6:.1f} MB "
-            f"at {bandwidth / 1e9:.2f} GB/s; a step {1e3 * measured:.1f}, predicted "
+            f"{count} processes, ms: {sums} sums of {1e3 * begin:.2f} + {said['bytes'] / 1e6:.1f} "
+            f"MB at {bandwidth / 1e9:.2f} GB/s; a step {1e3 * measured:.1f}, predicted "
             f"{1e3 * predicted:.1f} ({predicted / measured:.2f})"
         )
     on = {count: spawned(1, "jax", count, steps, **jax)["seconds"] for count in (1, 8)}
@@ -170,11 +200,15 @@ def main(presets: list[str], processes: list[int], steps: int, out: str | None) 
         f"JAX, a step that is nearly all dispatch, ms: {1e3 * on[1]:.2f} on one device, "
         f"{1e3 * on[8]:.2f} on 8 virtual ones of {os.cpu_count()} cores"
     )
+    host = spawned(1, "torch", "mlp-400", steps, 1, **torch)["steps"]["1"]
+    found["host"] = host
+    print(f"PyTorch, a step of mlp-400 on one image, ms: {1e3 * host:.2f}")
     heads = "".join(f"{gpus:4} GPUs, {hosts:2} hosts " for gpus, hosts in PLACES)
     print(f"\npreset        MB    Mflop   {heads}")
     for preset in presets:
         said = spawned(1, "operations", preset, **torch)
-        rows = {str(place): efficiencies(said, dispatch, *place) for place in PLACES}
+        said["sums"] = sums
+        rows = {str(place): efficiencies(said, host, *place) for place in PLACES}
         found["predicted"][preset] = {**said, "efficiency": rows}
         words = "".join(f"   {strong:5.0%} / {weak:4.0%}    " for strong, weak in rows.values())
         print(f"{preset:12} {said['bytes'] / 1e6:4.1f} {said['operations'] / 1e6:7.0f}  {words}")
@@ -184,15 +218,15 @@ def main(presets: list[str], processes: list[int], steps: int, out: str | None) 
             json.dump(found, file, indent=1)
 
 
-def efficiencies(said: dict, dispatch: float, devices: int, hosts: int) -> tuple[float, float]:
+def efficiencies(said: dict, host: float, devices: int, hosts: int) -> tuple[float, float]:
     """Of the assumed GPUs: for one batch of all, and for a batch of each."""
     where = "in a host" if hosts == 1 else "between hosts"
-    reduction = ASSUMED[f"seconds to begin {where}"] + (
+    reduction = said["sums"] * ASSUMED[f"seconds to begin {where}"] + (
         2 * (devices - 1) / devices * said["bytes"] / ASSUMED[f"bytes a second {where}"]
     )
     compute = BATCH * said["operations"] / ASSUMED["operations a second"]
-    alone = dispatch + compute
-    strong = alone / devices / (dispatch + compute / devices + reduction)
+    alone = host + compute
+    strong = alone / devices / (host + compute / devices + reduction)
     return strong, alone / (alone + reduction)
 
 
