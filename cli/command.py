@@ -15,9 +15,6 @@ from typing import Any
 import click
 
 OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|RESOURCE_EXHAUSTED", re.I)
-OTHERS_GONE = re.compile(
-    "closed by peer|connection reset|gloo|nccl|coordination service|clients joined", re.I
-)
 BACKENDS = ("tensorflow", "jax", "torch")
 LONGEST = 1_000  # characters of a message
 
@@ -42,11 +39,6 @@ class Command(click.Command):
             ) from error
         except (MemoryError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
-            if isinstance(error, RuntimeError) and OTHERS_GONE.search(reason):
-                raise click.ClickException(
-                    "Another process that trains with this one has stopped, so this one stops too. "
-                    f"With --resume the run goes on from what is kept. ({reason})"
-                ) from error
             if isinstance(error, RuntimeError) and not OUT_OF_MEMORY.search(reason):
                 raise
             raise click.ClickException(
@@ -58,7 +50,12 @@ class Command(click.Command):
             if ctx.meta.get("kvae.others") and not isinstance(error, OSError):
                 ctx.exit(1)  # the first process says it
 
-            raise click.ClickException(printable(error, LONGEST)) from error
+            one_line = click.ClickException(printable(error, LONGEST))
+            if isinstance(error, ConnectionError) and ctx.meta.get("kvae.processes"):
+                one_line.show()
+                sys.stderr.flush()
+                os._exit(1)  # else JAX would wait for the dead, and end with a page of its own
+            raise one_line from error
 
 
 class Count(click.ParamType):
@@ -192,15 +189,6 @@ def keep_out(module: str) -> None:
 
     sys.meta_path.insert(0, finder)
     click.get_current_context().call_on_close(let_in)
-
-
-@contextlib.contextmanager
-def silence() -> Iterator[None]:
-    """Prints nothing, as is right for all but the first of several processes."""
-    with open(os.devnull, "w") as nowhere, contextlib.ExitStack() as held:
-        held.enter_context(contextlib.redirect_stdout(nowhere))
-        held.enter_context(contextlib.redirect_stderr(nowhere))
-        yield
 
 
 @contextlib.contextmanager

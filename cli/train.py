@@ -14,7 +14,6 @@ from .command import (
     ends_in,
     import_quietly,
     progress,
-    silence,
 )
 from .settings import settings_options
 
@@ -159,45 +158,46 @@ def train(
 
     import kvae
 
-    crew = ctx.with_resource(kvae.training.team(devices))
-    if crew.rank:
-        ctx.meta["kvae.others"] = True
-        ctx.with_resource(silence())
-    former = kvae.training.Run(out).facts() if resume and not crew.rank else None
-    former = json.loads(crew.told(json.dumps(former).encode()))
-    recipe: Any = preset
-    if former is not None:
-        dataset = dataset or former["card"].get("origin") or former["card"].get("dataset")
-        given = ctx.get_parameter_source("preset") == click.core.ParameterSource.COMMANDLINE
-        recipe = preset if given else kvae.Recipe.from_card(former)
-    wanted = kvae.presets.get("mlp" if recipe == "auto" else recipe).replaced(
-        **{name: settings[name] for name in ("epochs", *SETTINGS)}
-    )
-    with progress("Reading images", quiet) as told:
-        images = kvae.data.load(
-            dataset, data_dir, cache_dir=cache_dir, progress=told, **wanted.reading
-        )
-    if images.notice:
-        click.echo(images.notice, err=True)
-    with contextlib.redirect_stdout(sys.stderr):
-        command = command_line(ctx, images.name, keras.backend.backend())
+    crew = kvae.training.team(devices)
+    ctx.meta["kvae.processes"] = crew.processes > 1
+    ctx.meta["kvae.others"] = crew.rank > 0
+    with crew:
+        former = kvae.training.Run(out).facts() if resume and not crew.rank else None
+        former = json.loads(crew.told(json.dumps(former).encode()))
+        recipe: Any = preset
         if former is not None:
-            command = former["card"].get("command") or command
-        vae = kvae.train(
-            images,
-            recipe,
-            out=out,
-            resume=resume,
-            devices=devices,
-            verbose=0 if quiet else 1 if sys.stderr.isatty() else 2,  # a file has a line an epoch
-            notes={"command": command},
-            **settings,
+            dataset = dataset or former["card"].get("origin") or former["card"].get("dataset")
+            given = ctx.get_parameter_source("preset") == click.core.ParameterSource.COMMANDLINE
+            recipe = preset if given else kvae.Recipe.from_card(former)
+        wanted = kvae.presets.get("mlp" if recipe == "auto" else recipe).replaced(
+            **{name: settings[name] for name in ("epochs", *SETTINGS)}
         )
-    click.echo(figures("Train", vae.card["train"]))
-    click.echo(figures("Test", vae.card["test"]))
-    click.echo(f"Fit: {vae.card['epochs']} epochs in {vae.card['fit_seconds']:.0f} seconds")
-    click.echo(f"Model: {out}")
-    click.echo(f"History, curves and grids: {out.removesuffix('.keras')}/")
+        with progress("Reading images", quiet) as told:
+            images = kvae.data.load(
+                dataset, data_dir, cache_dir=cache_dir, progress=told, **wanted.reading
+            )
+        if images.notice:
+            click.echo(images.notice, err=True)
+        with contextlib.redirect_stdout(sys.stderr):
+            command = command_line(ctx, images.name, keras.backend.backend())
+            if former is not None:
+                command = former["card"].get("command") or command
+            vae = kvae.train(
+                images,
+                recipe,
+                out=out,
+                resume=resume,
+                devices=devices,
+                # A file has a line an epoch.
+                verbose=0 if quiet else 1 if sys.stderr.isatty() else 2,
+                notes={"command": command},
+                **settings,
+            )
+        click.echo(figures("Train", vae.card["train"]))
+        click.echo(figures("Test", vae.card["test"]))
+        click.echo(f"Fit: {vae.card['epochs']} epochs in {vae.card['fit_seconds']:.0f} seconds")
+        click.echo(f"Model: {out}")
+        click.echo(f"History, curves and grids: {out.removesuffix('.keras')}/")
 
 
 def command_line(ctx: click.Context, dataset: str, backend: str) -> str:

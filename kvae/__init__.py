@@ -43,7 +43,14 @@ from kvae.objectives import (
 )
 from kvae.priors import Blockwise, Prior, RealNVP, StandardNormal
 from kvae.recipe import Recipe
-from kvae.training import LatentKL, ReconstructionGrid, SampleGrid, fit_prior, train
+from kvae.training import (
+    LatentKL,
+    ReconstructionGrid,
+    SampleGrid,
+    fit_prior,
+    model_parallel,
+    train,
+)
 from kvae.version import __version__
 
 __all__ = [
@@ -92,6 +99,7 @@ __all__ = [
     "like",
     "load",
     "manifold",
+    "model_parallel",
     "plots",
     "presets",
     "reconstruct",

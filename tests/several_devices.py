@@ -1,13 +1,15 @@
 """Trains small models alone and on several devices, in a fresh process; prints what came of it.
 
-`python tests/several_devices.py DEVICES CASE…`: as JSON, by case, the histories of both. On PyTorch
-a launcher starts it once for each device.
+`python tests/several_devices.py DEVICES HOW CASE…`: as JSON, by case, the histories of both; HOW is
+"both", or "shared" for those of several devices alone. DEVICES are those of this process. On
+PyTorch, and on JAX where it is to be in several processes, a launcher starts it for each of them.
 """
 
 import contextlib
 import json
 import os
 import sys
+import time
 
 DEVICES = int(sys.argv[1])
 os.environ["XLA_FLAGS"] = (
@@ -17,8 +19,11 @@ os.environ["NPROC"] = "32"  # with fewer cores than devices XLA would wait for e
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
+from fresh_process import BLOCK  # noqa: E402
 
 BACKEND = keras.backend.backend()
+if BACKEND != "tensorflow":  # Keras would import it to set a seed
+    exec(BLOCK.format(("tensorflow",)))
 if BACKEND == "tensorflow":
     import tensorflow as tf
 
@@ -40,6 +45,7 @@ RNG = np.random.default_rng(0)
 IMAGES = (RNG.random((73, 8, 8, 1)) * 255).astype("uint8")
 IMAGES[:, :4] //= 4
 WEIGHTS = RNG.random(73).astype("float32")
+CLASSES = RNG.integers(0, 3, 73)
 
 
 def recipe(case):
@@ -92,6 +98,8 @@ def built(case):
     settings = {"objective": objective(case), "seed": 5}
     if "ladder" not in case:
         settings["latent_dim"] = 4
+    if "classes" in case:
+        settings["classes"] = 3
     if settings["objective"].factorised:
         settings["prior"] = kvae.StandardNormal(4)
     vae = kvae.VAE.from_preset(recipe(case), (8, 8, 1), **settings)
@@ -106,19 +114,24 @@ def built(case):
 
 def trained(case):
     """What comes of a case: losses, what verbs say of the model, and its weights."""
+    begun = time.process_time()
     vae = built(case)
+    classes = CLASSES if "classes" in case else None
     history = vae.fit(
         IMAGES,
+        classes,
         batch_size=24,  # the last batch has one image
         epochs=2,
         verbose=0,
         shuffle="in_order" not in case,
         sample_weight=WEIGHTS if "weights" in case else None,
-        validation_data=(IMAGES[:31],),
+        validation_data=(IMAGES[:25], *([] if classes is None else [classes[:25]])),
     ).history
     said = {
         **{name: history[name] for name in ("loss", "kl", "reconstruction", "val_loss", "val_kl")},
-        "evaluate": vae.evaluate(IMAGES[:37], batch_size=16, verbose=0),
+        "evaluate": vae.evaluate(
+            IMAGES[48:], None if classes is None else classes[48:], batch_size=24, verbose=0
+        ),
         "weights": [float(np.abs(np.asarray(weight)).sum()) for weight in vae.get_weights()],
         "seen": [float(np.asarray(one).sum()) for one in vae.non_trainable_weights],
     }
@@ -132,34 +145,94 @@ def trained(case):
     if "verbs" in case and BACKEND != "torch":  # where each process gives its own share
         logs = vae.train_on_batch(IMAGES[:7], return_dict=True)
         said["batch"] = list(logs.values())
+    print(f"{case}: {time.process_time() - begun:.0f} s", file=sys.__stderr__, flush=True)
     return {name: [float(value) for value in values] for name, values in said.items()}
 
 
-def main(cases):
+def main(how, cases):
     """Each case alone, and then shared."""
+    joined = kvae.training.team(2) if BACKEND == "tensorflow" else kvae.training.team()
     launched = os.environ.pop("WORLD_SIZE", None)
-    alone = {case: trained(case) for case in cases}
+    alone = {}
+    if how == "both" and not joined.rank:
+        alone = {case: trained(case) for case in cases}
     if launched:
         os.environ["WORLD_SIZE"] = launched
-    with kvae.training.team() as team:
-        assert team.devices == DEVICES, team.devices
-        shared = {}
+    shared = {}
+    with joined as team:
         for case in cases:
-            with columns_apart().scope() if "model_parallel" in case else contextlib.nullcontext():
+            if "four" not in case:
+                with scope_of(case):
+                    shared[case] = trained(case)
+        extra = {"devices": team.devices, "processes": team.processes}
+        extra["upstream"] = fault_of_keras() if BACKEND == "jax" and how == "both" else None
+        extra["refused"] = refused(team.rank) if BACKEND == "torch" else None
+    for case in cases:
+        if "four" in case:
+            with kvae.training.team(4):
                 shared[case] = trained(case)
-        if not team.rank:
-            print(json.dumps({case: [alone[case], shared[case]] for case in cases}))
+    if not joined.rank:
+        pairs = {case: [alone.get(case), shared[case]] for case in cases}
+        print(json.dumps({"cases": pairs, **extra}))
 
 
-def columns_apart():
-    """Kernels of dense layers in two halves, each batch in as many parts as are left."""
-    mesh = keras.distribution.DeviceMesh(
-        (DEVICES // 2, 2), ["batch", "model"], keras.distribution.list_devices()
-    )
-    layout = keras.distribution.LayoutMap(mesh)
-    layout[".*dense.*kernel"] = (None, "model")
-    return keras.distribution.ModelParallel(layout_map=layout, batch_dim_name="batch")
+def scope_of(case):
+    """What else is set while a case is trained on several devices."""
+    if "model_parallel" in case:
+        return kvae.model_parallel(2).scope()
+    return contextlib.nullcontext()
+
+
+class Own(kvae.VAE):
+    """A model with a step of its own."""
+
+    def train_step(self, data):
+        return super().train_step(data)
+
+
+class Loader:
+    """So many batches."""
+
+    def __init__(self, count):
+        self.count = count
+
+    def __len__(self):
+        return self.count
+
+    def __iter__(self):
+        return iter([IMAGES[:4]] * self.count)
+
+
+def refused(rank):
+    """What processes say to that which they cannot share."""
+    recipes = recipe("mlp")
+    usual, own = (kind.from_preset(recipes, (8, 8, 1), latent_dim=4) for kind in (kvae.VAE, Own))
+    said = []
+    for model, images, validation in (
+        (own, IMAGES, {}),
+        (usual, Loader(2 + rank), {}),
+        (usual, Loader(2), {"validation_data": Loader(2 + rank)}),
+        (usual, IMAGES, {"validation_data": (IMAGES,), "validation_steps": 1}),
+    ):
+        model.compile("adam")
+        try:
+            model.fit(images, verbose=0, **validation)
+            said.append(None)
+        except ValueError as error:
+            said.append(str(error))
+    return said
+
+
+def fault_of_keras():
+    """What a model of Keras's own says to a batch that the devices cannot share evenly."""
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    inputs = np.zeros((DEVICES + 1, 2), "float32")
+    try:
+        model.fit(inputs, inputs[:, :1], batch_size=DEVICES, verbose=0)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
 
 
 if __name__ == "__main__":
-    main(sys.argv[2:])
+    main(sys.argv[2], sys.argv[3:])

@@ -10,6 +10,7 @@ from marks import once
 from matplotlib.image import imread
 
 import kvae
+from kvae.steps.team import Team
 from kvae.training.callbacks import AveragedWeights, BetaLogger, KeepLastEpoch, Warnings
 
 pytestmark = pytest.mark.every_backend
@@ -192,6 +193,23 @@ def test_an_epoch_whose_validation_is_not_finite_is_not_kept(make_vae, images):
             images, validation_data=(images,), epochs=9, verbose=0, callbacks=[Break(), keep]
         )
     assert keep.finished == 0 and "val_kl" in keep.broken
+
+
+@once
+def test_a_process_stops_where_another_was_asked_to_and_saves_when_the_first_does(make_vae, images):
+    asked, saved = [], []
+
+    class Crew(Team):
+        def gathered(self, numbers):
+            asked.append(numbers)
+            first = [signal.SIGTERM if len(asked) > 5 else 0, 1.0, 0, 1]
+            return np.asarray([first, numbers], "float32")
+
+    keep = KeepLastEpoch(saved.append, seconds=1e9, crew=Crew(2, rank=1, processes=2))
+    with keep, pytest.raises(KeyboardInterrupt):
+        make_vae().fit(images, epochs=99, batch_size=8, verbose=0, callbacks=[keep])
+    assert len(asked) == 6 and keep.interrupted == signal.SIGTERM
+    assert saved == list(range(1, keep.finished + 1))
 
 
 @once

@@ -16,22 +16,24 @@ import pytest
 import kvae
 
 BACKEND = keras.backend.backend()
-DEVICES = {"jax": 8, "tensorflow": 2, "torch": 2}[BACKEND]
-# What each is about, in one word: see `several_devices.py`.
+DEVICES = {"jax": 8, "tensorflow": 4, "torch": 1}[BACKEND]
+# What each is about, in one word: see `several_devices.py`. On TensorFlow 2 devices share a batch,
+# or four.
 CASES = {
     "jax": (
         *("mlp verbs free_bits clip", "batch_norm weights iwae accumulation"),
-        *("model_parallel executions penalty", "correlation weights"),
+        "model_parallel executions penalty average",
+        "correlation weights classes",
     ),
     "tensorflow": (
-        "mlp verbs free_bits clip penalty",
-        "conv muon weights iwae in_order",
-        "covariance weights",
+        "mlp verbs free_bits clip penalty four",
+        "conv muon weights iwae in_order average",
+        "covariance weights classes",
     ),
     "torch": (
         *("mlp verbs", "conv muon weights", "ladder average", "batch_norm clip"),
         *("iwae accumulation penalty", "free_bits in_order clip", "warmup bfloat16"),
-        *("covariance weights", "capacity"),
+        *("covariance weights", "capacity classes"),
     ),
 }[BACKEND]
 # On JAX batch norm is over the whole batch; elsewhere each device normalises its own share.
@@ -47,18 +49,28 @@ def free_port():
         return str(one.getsockname()[1])
 
 
-def processes(arguments, count=1, **settings):
+def processes(arguments, count=1):
     """Starts Python so often, as a launcher does where that is more than once."""
-    common = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), **settings}
+    port = free_port()
+    common = {**os.environ, "OMP_NUM_THREADS": "1"}
     common.pop("PYTEST_XDIST_WORKER", None)
     started = []
     for rank in range(count):
-        ranks = {name: str(rank) for name in ("RANK", "LOCAL_RANK")} | {"WORLD_SIZE": str(count)}
-        environment = {**common, **(ranks if count > 1 else {})}
+        ranks = {
+            "jax": {
+                "KERAS_DISTRIBUTION_JOB_ADDRESSES": f"127.0.0.1:{port}",
+                "KERAS_DISTRIBUTION_NUM_PROCESSES": str(count),
+                "KERAS_DISTRIBUTION_PROCESS_ID": str(rank),
+            },
+            "torch": {
+                **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(count)},
+                **{name: str(rank) for name in ("RANK", "LOCAL_RANK")},
+            },
+        }
         started.append(
             subprocess.Popen(
                 [sys.executable, *map(str, arguments)],
-                env=environment,
+                env={**common, **(ranks[BACKEND] if count > 1 else {})},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -74,23 +86,32 @@ def ended(started, timeout=300):
     finally:
         for one in started:
             one.kill()
-    return [(one.returncode, *words) for one, words in zip(started, said, strict=True)]
+    # On a CPU JAX says on stdout that processes have found each other.
+    return [
+        (one.returncode, "".join(out.splitlines(True)[out.startswith("[Gloo]") :]), err)
+        for one, (out, err) in zip(started, said, strict=True)
+    ]
+
+
+def figures_of(how, devices, cases, count=1):
+    """What `several_devices.py` says of cases, in so many processes of so many devices."""
+    arguments = [HERE / "several_devices.py", devices, how, *cases]
+    first, *others = ended(processes(arguments, count))
+    assert first[0] == 0, first[2][-3000:]
+    assert not any(one[1] for one in others)
+    said = json.loads(first[1].splitlines()[-1])
+    assert said["processes"] == count
+    return said
 
 
 @pytest.fixture(scope="module")
 def figures():
     """Of each case: what came of it alone, and what of several devices."""
-    count = DEVICES if BACKEND == "torch" else 1
-    arguments = [HERE / "several_devices.py", DEVICES, *CASES]
-    first, *others = ended(processes(arguments, count))
-    assert first[0] == 0, first[2][-3000:]
-    assert not any(one[1] for one in others)
-    return json.loads(first[1].splitlines()[-1])
+    return figures_of("both", DEVICES, CASES, 2 if BACKEND == "torch" else 1)
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_devices_that_share_a_batch_train_as_one(figures, case):
-    alone, shared = figures[case]
+def check_alike(alone, shared, case):
+    """Raises an AssertionError unless several devices give what one gives."""
     assert alone.keys() == shared.keys()
     if case in OVER_SHARES:
         assert np.isfinite([value for values in shared.values() for value in values]).all()
@@ -99,6 +120,37 @@ def test_devices_that_share_a_batch_train_as_one(figures, case):
     tolerance = TOLERANCE.get(case, 1e-4)
     for name, values in alone.items():
         assert shared[name] == pytest.approx(values, rel=tolerance, abs=tolerance), name
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_devices_that_share_a_batch_train_as_one(figures, case):
+    assert figures["devices"] == {"jax": 8, "tensorflow": 2, "torch": 2}[BACKEND]
+    check_alike(*figures["cases"][case], case)
+
+
+if BACKEND == "jax":
+
+    def test_processes_of_several_devices_train_as_one(figures):
+        case = CASES[0]
+        said = figures_of("shared", 2, [case], count=2)
+        assert said["devices"] == 4
+        check_alike(figures["cases"][case][0], said["cases"][case][1], case)
+
+    def test_keras_still_fails_at_a_batch_that_devices_cannot_share_evenly(figures):
+        """Where this fails Keras has mended it: `steps.jax_devices.odd_batches` can go."""
+        assert "divisible" in figures["upstream"].lower()
+
+    def test_weights_lie_on_devices_that_divide_them():
+        with pytest.raises(ValueError, match="`parts` must be a number that divides .* 1. Receiv"):
+            kvae.model_parallel(2)
+        with kvae.model_parallel(1).scope():
+            assert keras.layers.Dense(4).compute_output_shape((1, 3)) == (1, 4)
+
+else:
+
+    def test_weights_lie_on_several_devices_on_jax_alone():
+        with pytest.raises(ValueError, match="with the JAX backend alone"):
+            kvae.model_parallel(2)
 
 
 def test_a_number_of_devices_that_are_not_there_is_refused():
@@ -115,51 +167,71 @@ def test_one_device_is_no_team():
         assert team.told(b"words") == b"words"
 
 
+if BACKEND != "tensorflow":
+
+    def train(tmp_path, *arguments):
+        """`kvae train` in two processes."""
+        out = ("--out", tmp_path / "vae.keras", "--epochs", EPOCHS)
+        words = ("-m", "kvae", "train", "--dataset", "digits", "--preset", "mlp-400", *out)
+        return processes((*words, *arguments), 2)
+
+    def wait_for(path, first):
+        """Till a file is there, which the first process is to write."""
+        begun = time.monotonic()
+        while not path.exists():
+            assert time.monotonic() < begun + 120 and first.poll() is None, ended([first])
+            time.sleep(0.05)
+
+    EPOCHS = 40
+
+    def test_processes_that_are_stopped_and_killed_go_on_to_what_one_comes_to(tmp_path, capsys):
+        # One alone is asked to stop: both do, at the same step.
+        started = train(tmp_path)
+        wait_for(tmp_path / "vae.keras", started[0])
+        started[1].send_signal(signal.SIGTERM)
+        first, second = ended(started, timeout=60)
+        assert first[0] == second[0] == 128 + signal.SIGTERM, first[2]
+        assert "2 devices in 2 processes for each batch of 128" in first[2]
+        assert "is kept" in first[2].splitlines()[-1] and "--resume" in first[2]
+        assert first[1] == second[1] == second[2] == ""
+        names = {path.name for path in tmp_path.iterdir() if path.name[0] != "."}
+        assert names == {"vae.keras", "vae"}
+        facts = kvae.training.Run(tmp_path / "vae.keras").facts()
+        assert 1 <= facts["finished"] < EPOCHS
+        # One dies: the other says so, and both could go on.
+        checkpoint = tmp_path / "vae" / "checkpoint.npz"
+        before = checkpoint.stat().st_mtime_ns
+        started = train(tmp_path, "--resume", "--quiet")
+        begun = time.monotonic()
+        while checkpoint.stat().st_mtime_ns == before:
+            assert time.monotonic() < begun + 120 and started[0].poll() is None, ended(started)
+            time.sleep(0.05)
+        started[1].kill()
+        died = time.monotonic()
+        first, _ = ended(started, timeout=60)
+        assert first[0] == 1 and time.monotonic() < died + 60
+        assert first[2].count("Error: ") == 1 and "Traceback" not in first[2], first[2]
+        assert "Another process that trains with this one has stopped" in first[2]
+        assert "--resume" in first[2]
+        # Goes on alone, to what one process comes to.
+        capsys.readouterr()
+        digits, settings = kvae.data.load("digits"), {"epochs": EPOCHS, "verbose": 0}
+        out = tmp_path / "vae.keras"
+        resumed = kvae.train(digits, "mlp-400", out=out, resume=True, **settings)
+        assert "Going on at update" in capsys.readouterr().out
+        alone = kvae.train(digits, "mlp-400", out=tmp_path / "alone.keras", **settings)
+        for part in ("train", "test"):
+            assert resumed.card[part]["elbo"] == pytest.approx(alone.card[part]["elbo"], rel=1e-4)
+
+
 if BACKEND == "torch":
 
-    def train(tmp_path, count, *arguments, **settings):
-        """`kvae train` in so many processes."""
-        out = ("--out", tmp_path / "vae.keras")
-        words = ("-m", "kvae", "train", "--dataset", "digits", "--preset", "mlp-400", *out)
-        return processes((*words, *arguments), count, OMP_NUM_THREADS="1", **settings)
-
-    def test_ranks_train_by_the_command_and_the_first_alone_writes_and_prints(tmp_path):
-        (tmp_path / "two").mkdir(), (tmp_path / "one").mkdir()
-        started = train(tmp_path / "two", 2, "--epochs", 40)
-        while not (tmp_path / "two" / "vae" / "checkpoint.npz").exists():
-            assert started[0].poll() is None, started[0].communicate()
-            time.sleep(0.1)
-        for one in started:
-            one.kill()
-        first, second = ended(started)
-        assert second[1] == second[2] == ""
-        assert "2 devices in 2 processes for each batch of 128" in first[2]
-        names = {path.name for path in (tmp_path / "two").iterdir() if path.name[0] != "."}
-        assert names == {"vae.keras", "vae"}
-        # Goes on alone, to what one process comes to.
-        (resumed,) = ended(train(tmp_path / "two", 1, "--epochs", 40, "--resume"))
-        assert resumed[0] == 0 and "Going on at update" in resumed[2], resumed[2]
-        (alone,) = ended(train(tmp_path / "one", 1, "--epochs", 40))
-        assert alone[0] == 0, alone[2]
-        cards = [kvae.load(tmp_path / name / "vae.keras").card for name in ("one", "two")]
-        for part in ("train", "test"):
-            assert cards[1][part]["elbo"] == pytest.approx(cards[0][part]["elbo"], rel=1e-4)
-
-    def test_a_process_that_dies_ends_the_other_with_a_line_and_the_run_goes_on(tmp_path):
-        first, second = train(tmp_path, 2, "--epochs", 100_000, "--quiet")
-        waited = time.monotonic()
-        while not (tmp_path / "vae.keras").exists():
-            assert time.monotonic() < waited + 120 and first.poll() is None
-            time.sleep(0.2)
-        second.send_signal(signal.SIGKILL)
-        died = time.monotonic()
-        (code, _, said), _ = ended([first, second], timeout=60)
-        assert code == 1 and time.monotonic() < died + 60
-        assert "Traceback" not in said, said
-        assert "Another process that trains with this one has stopped" in said
-        assert "--resume" in said
-        facts = kvae.training.Run(tmp_path / "vae.keras").facts()
-        assert facts["finished"] >= 1
+    def test_processes_refuse_before_the_first_step_what_they_cannot_share(figures):
+        own, loaders, validation, steps = figures["refused"]
+        assert own.startswith("`Own.train_step` is your own") and "reduces_gradients" in own
+        assert loaders.endswith("Received: `x` of 2, 3 batches")
+        assert validation.endswith("Received: `validation_data` of 2, 3 batches")
+        assert steps.endswith("Received: validation_steps=1")
 
     def test_processes_that_know_nothing_of_each_other_do_not_train(monkeypatch):
         monkeypatch.setenv("WORLD_SIZE", "2")

@@ -367,7 +367,10 @@ def values_at_a_time() -> int:
 
 def device() -> str:
     """Where Keras puts variables: "cpu", "gpu", or what the backend calls it."""
-    name = str(keras.Variable(0.0).value.device).lower()
+    value = keras.Variable(0.0).value
+    # JAX calls several devices by how an array lies on them.
+    every = value.devices() if callable(getattr(value, "devices", None)) else [value.device]
+    name = str(next(iter(every))).lower()
     for word, kind in (("gpu", "gpu"), ("cuda", "gpu"), ("cpu", "cpu")):
         if word in name:
             return kind

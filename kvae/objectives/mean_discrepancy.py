@@ -86,7 +86,7 @@ class MeanDiscrepancy(Objective):
 
         Of one image it is not known, and 0.
         """
-        noise = terms.prior.to_noise(terms.z)
+        noise = terms.prior.to_noise(terms.z, **terms.given)
         latents = noise.shape[-1]
         variance = latents * self.bandwidth**2
         squares = ops.sum(ops.square(noise), axis=-1)

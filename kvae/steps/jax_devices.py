@@ -4,7 +4,7 @@ import contextlib
 import functools
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -17,6 +17,8 @@ from keras.src.backend.jax import trainer
 from kvae.steps.team import Team, wanted
 
 __all__ = ["odd_batches", "one_for_all", "stacked_over_devices", "team"]
+
+PATIENCE = 40  # seconds without a sign of life from another process
 
 
 class JaxTeam(Team):
@@ -31,12 +33,31 @@ class JaxTeam(Team):
         said = np.resize(mine, length) if len(mine) else np.zeros(length, "uint8")
         return np.asarray(multihost_utils.broadcast_one_to_all(said)).astype("uint8").tobytes()
 
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[None]:
+        """While the first process does something that the others do not, such as to save.
+
+        To make a variable, as Keras does to save, all processes of a distribution must come.
+        """
+        former: Any = keras.distribution.distribution()
+        if self.processes > 1:
+            keras.distribution.set_distribution(None)
+        try:
+            yield
+        finally:
+            keras.distribution.set_distribution(former)
+
+    def gathered(self, numbers: Sequence[float]) -> np.ndarray:
+        """What each process says: (processes, numbers), float32."""
+        said = np.asarray(numbers, "float32")
+        return np.asarray(multihost_utils.process_allgather(said)).reshape(self.processes, -1)
+
 
 def team(devices: Any = "auto") -> JaxTeam:
     """All devices there are, or so many, also those of other processes of this job.
 
-    A `keras.distribution` that is set already stays. Of a job of several processes (Slurm, Open
-    MPI, TPU pods, or what `KERAS_DISTRIBUTION_JOB_ADDRESSES` says) each finds the others.
+    A `keras.distribution` that is set already stays. Of a job of several processes (of Slurm or
+    Open MPI, or as `KERAS_DISTRIBUTION_JOB_ADDRESSES` says) each finds the others.
 
     Raises:
         ValueError: If there are not so many.
@@ -45,6 +66,11 @@ def team(devices: Any = "auto") -> JaxTeam:
     mine = {"rank": jax.process_index(), "processes": jax.process_count()}
     there = keras.distribution.list_devices()
     former: Any = keras.distribution.distribution()
+    if mine["processes"] > 1 and isinstance(former, keras.distribution.ModelParallel):
+        raise ValueError(
+            "Where several processes train together, each must have all weights, to write them: "
+            "set a keras.distribution.DataParallel, or none, not a ModelParallel."
+        )
     if former is not None:
         return JaxTeam(math.prod(former.device_mesh.shape), **mine)
     count = wanted(devices, there)
@@ -60,13 +86,21 @@ def team(devices: Any = "auto") -> JaxTeam:
 
 
 def begin_job() -> None:
-    """Has this process find the others of its job, where something says that there are any."""
+    """Has this process find the others of its job, where something says that there are any.
+
+    As `keras.distribution.initialize`, which would notice that one has died only after 100 s.
+    """
     told = os.environ.get("KERAS_DISTRIBUTION_JOB_ADDRESSES")
     names = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
     started = max(int(os.environ.get(name, "1")) for name in names)
     if (told or started > 1) and not jax.distributed.is_initialized():
+        settings: dict[str, Any] = {"heartbeat_timeout_seconds": PATIENCE}
+        if told:
+            settings["coordinator_address"] = told.split(",")[0]
+            settings["num_processes"] = number_in("KERAS_DISTRIBUTION_NUM_PROCESSES")
+            settings["process_id"] = number_in("KERAS_DISTRIBUTION_PROCESS_ID")
         try:
-            keras.distribution.initialize()
+            jax.distributed.initialize(**settings)
         except RuntimeError as error:
             raise ValueError(
                 "This process cannot find the others of its job: call "
@@ -74,12 +108,31 @@ def begin_job() -> None:
             ) from error
 
 
+def number_in(name: str) -> int:
+    """What an environment variable says.
+
+    Raises:
+        ValueError: If that is no number.
+    """
+    try:
+        return int(os.environ[name])
+    except (KeyError, ValueError):
+        raise ValueError(
+            f"KERAS_DISTRIBUTION_JOB_ADDRESSES is set, so {name} must be a number too. "
+            f"Received: {os.environ.get(name)!r}"
+        ) from None
+
+
 @contextlib.contextmanager
 def odd_batches(whole: bool = False) -> Iterator[None]:
     """While batches may be of any size.
 
-    Keras lays out all batches of an epoch as the first one, by images, and fails at the last
-    (`IndivisibleError`) where its images cannot be divided evenly.
+    In Keras 3.15.1 `JAXEpochIterator._get_distributed_iterator` (keras/src/backend/jax/trainer.py)
+    asks for the layout of the first batch, by images, and lays all batches of the epoch so by
+    `_distribute_data`; JAX raises an `IndivisibleError` at the last one where the devices do not
+    divide its images, after which the model has no weights. With several processes it also takes
+    what each gives for its own share. So that one function is ours while ours run;
+    `tests/test_devices.py` looks whether Keras still fails.
 
     Args:
         whole: Whether each device gets all of each batch where several processes share it, since

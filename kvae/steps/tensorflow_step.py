@@ -492,14 +492,23 @@ class TensorFlowData(TFDatasetAdapter):
 
 @contextlib.contextmanager
 def as_streams_say(*given: Any) -> Iterator[None]:
-    """Raises what a stream raised, which TensorFlow wraps into an error of its own."""
+    """Raises what a stream raised, which TensorFlow wraps into an error of its own.
+
+    And says what to do where its collective operations, which number themselves for each device as
+    it comes, take one of a device for another of a second one.
+    """
     streams = [one for one in given if isinstance(one, (Stream, TensorFlowData))]
     try:
         yield
-    except tf.errors.OpError:
+    except tf.errors.OpError as error:
         for stream in streams:
             if stream.fault is not None:
                 raise stream.fault from None
+        if "mismatch in the collective instance" in str(error):
+            raise ValueError(
+                "TensorFlow's collective operations fail at times where devices are CPUs: make the "
+                "strategy with cross_device_ops=tf.distribute.ReductionToOneDevice()."
+            ) from error
         raise
 
 

@@ -2,9 +2,10 @@
 
 import datetime
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -18,6 +19,8 @@ from kvae.steps.team import Team, wanted
 __all__ = [
     "RankedFeed",
     "averaged",
+    "check_batches",
+    "check_distribution",
     "check_ranks",
     "ranks",
     "share_of",
@@ -34,7 +37,7 @@ PATIENCE = datetime.timedelta(minutes=10)  # with processes that are slower to r
 class TorchTeam(Team):
     """The processes of a `torch.distributed` group, each with a device of its own."""
 
-    def __enter__(self) -> "TorchTeam":
+    def begin(self) -> None:
         """Finds the others, unless a group is there."""
         if self.processes > 1 and not dist.is_initialized():
             cuda = torch.cuda.is_available()
@@ -48,7 +51,6 @@ class TorchTeam(Team):
                 torch.cuda.set_device(local)
             dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
             self.held.callback(dist.destroy_process_group)
-        return self
 
     def told(self, words: bytes) -> bytes:
         """What the first process says to all."""
@@ -57,6 +59,13 @@ class TorchTeam(Team):
         said = [words]
         dist.broadcast_object_list(said)
         return said[0]
+
+    def gathered(self, numbers: Sequence[float]) -> np.ndarray:
+        """What each process says: (processes, numbers), float32."""
+        said: list = [None] * self.processes
+        if self.processes > 1:
+            dist.all_gather_object(said, list(numbers))
+        return np.asarray(said if self.processes > 1 else [numbers], "float32")
 
 
 def team(devices: Any = "auto") -> TorchTeam:
@@ -134,6 +143,36 @@ def check_ranks() -> None:
             f"This is one of {started} processes (WORLD_SIZE), which would each train alone. Call "
             "torch.distributed.init_process_group() first; `kvae.train` does."
         )
+
+
+def check_distribution() -> None:
+    """Raises a ValueError where weights lie on several processes, as from Keras 3.16 on they may.
+
+    Its `DataParallel` is no harm: it wraps the model, and its hooks see none of our gradients.
+    """
+    if isinstance(keras.distribution.distribution(), keras.distribution.ModelParallel):
+        raise ValueError(
+            "On PyTorch processes share batches, not weights: set no "
+            "keras.distribution.ModelParallel, or train with the JAX backend."
+        )
+
+
+def check_batches(given: dict[str, Any]) -> None:
+    """Raises a ValueError where processes give unequal numbers of batches, and would wait for ever.
+
+    Args:
+        given: By name, arrays, which all processes have, or what gives batches of one's own share.
+    """
+    own = {name: getattr(one, "num_batches", None) for name, one in given.items()}
+    every: list = [None] * ranks()[1]
+    dist.all_gather_object(every, own)
+    for name in given:
+        counts = [each[name] for each in every]
+        if len(set(counts)) > 1:
+            raise ValueError(
+                f"Each process must give equally many batches. Received: `{name}` of "
+                f"{', '.join(map(str, counts))} batches"
+            )
 
 
 def with_share(batch: tuple) -> tuple:

@@ -17,6 +17,8 @@ from kvae.steps.torch_adam import quicken
 from kvae.steps.torch_ranks import (
     RankedFeed,
     averaged,
+    check_batches,
+    check_distribution,
     check_ranks,
     ranks,
     share_of,
@@ -44,6 +46,7 @@ class TrainStep(Executions):
     """
 
     makes_several_steps = False
+    reduces_gradients = False  # whether a `train_step` of your own adds them up over processes
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -64,10 +67,24 @@ class TrainStep(Executions):
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         """`keras.Model.fit`; processes that share batches begin as the first of them is."""
         check_ranks()
+        check_distribution()
+        if ranks()[1] > 1:
+            self.check_own_step()
+            check_batches({name: kwargs.get(name) for name in ("x", "validation_data")})
         if self.optimizer is not None and ranks()[1] > 1:
             self.optimizer.build(self.trainable_variables)
             with_that_of_the_first([*self.variables, *self.optimizer.variables])
         return super().fit(*args, **kwargs)
+
+    def check_own_step(self) -> None:
+        """Raises a ValueError where each process would train a model of its own."""
+        own = type(self).train_step is not TrainStep.train_step
+        if own and not self.reduces_gradients:
+            raise ValueError(
+                f"`{type(self).__name__}.train_step` is your own, and several processes share each "
+                "batch: where it adds up gradients over them (torch.distributed.all_reduce), say "
+                "so by `reduces_gradients = True` in the class; else train in one process."
+            )
 
     @property
     def feeds_all(self) -> bool:
@@ -82,6 +99,14 @@ class TrainStep(Executions):
                 "Where several processes share each batch, `steps_per_epoch`, `steps`, "
                 '`class_weight` and shuffle="batch" are not for arrays: give a loader of batches, '
                 "in each process of its share."
+            )
+        validation = given.get("validation_data")
+        parts = validation if isinstance(validation, (tuple, list)) else (validation,)
+        if ranks()[1] > 1 and arrays_of(*parts) is not None:  # `validation_steps` left them there
+            raise ValueError(
+                "Where several processes share each batch, `validation_steps` is not for arrays: "
+                "give fewer of them. "
+                f"Received: validation_steps={given.get('validation_steps')}"
             )
         return given
 

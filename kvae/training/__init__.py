@@ -3,6 +3,7 @@
 from kvae.steps import team
 from kvae.training.callbacks import LatentKL, ReconstructionGrid, SampleGrid
 from kvae.training.fit_prior import fit_prior
+from kvae.training.model_parallel import model_parallel
 from kvae.training.run import Run
 from kvae.training.settings import default_epochs, optimizer, prepared
 from kvae.training.train import train
@@ -14,6 +15,7 @@ __all__ = [
     "SampleGrid",
     "default_epochs",
     "fit_prior",
+    "model_parallel",
     "optimizer",
     "prepared",
     "team",

@@ -34,6 +34,7 @@ class Run:
     Args:
         out: The `.keras` file to write.
         optimizer: Whether the file has the optimizer's state.
+        writes: Whether anything is written: of several processes the first alone does.
 
     Attributes:
         folder: Where files are written now.
@@ -43,11 +44,12 @@ class Run:
         OSError: As a context, if it cannot be written, or another process trains it.
     """
 
-    def __init__(self, out: str | os.PathLike, optimizer: bool = True) -> None:
+    def __init__(self, out: str | os.PathLike, optimizer: bool = True, writes: bool = True) -> None:
         self.model = pathlib.Path(out)
         if self.model.suffix != ".keras":
             raise ValueError(f"The model's file must end in .keras. Received: {out}")
         self.optimizer = optimizer
+        self.writes = writes
         self.place = self.model.with_name(self.model.stem)
         self.hidden = self.model.with_name(f".{self.model.stem}.new")
         self.folder = self.hidden
@@ -90,14 +92,14 @@ class Run:
             ) from error
 
     @property
-    def samples(self) -> pathlib.Path:
-        """The folder of the sample grids."""
-        return self.folder / "samples"
+    def samples(self) -> pathlib.Path | None:
+        """The folder of the sample grids, where any are written."""
+        return self.folder / "samples" if self.writes else None
 
     @property
-    def reconstructions(self) -> pathlib.Path:
-        """The folder of the grids of reconstructions."""
-        return self.folder / "reconstructions"
+    def reconstructions(self) -> pathlib.Path | None:
+        """The folder of the grids of reconstructions, where any are written."""
+        return self.folder / "reconstructions" if self.writes else None
 
     @property
     def checkpoint(self) -> pathlib.Path:
@@ -131,6 +133,8 @@ class Run:
             needs: The size of the model's file, in bytes.
             anew: Whether this is not a run that goes on.
         """
+        if not self.writes:
+            return
         with self.named_errors():
             free = shutil.disk_usage(self.model.parent).free
             if free < 3 * needs:
@@ -155,7 +159,7 @@ class Run:
 
     def undo(self) -> None:
         """Takes back `begin`, for a run of which nothing is to stay."""
-        if self.folder == self.hidden and not self.checkpoint.exists():
+        if self.writes and self.folder == self.hidden and not self.checkpoint.exists():
             shutil.rmtree(self.hidden)
 
     def save(
@@ -187,6 +191,9 @@ class Run:
         latents = {name: values[:good] for name, values in latents.items()}
         last = {name: round(float(columns[name][-1]), 3) for name in history.history}
         vae.card |= {"epochs": finished, "last_epoch": last}
+        if not self.writes:
+            self.saved = finished
+            return
         try:
             in_place = self.folder == self.place
             first = self.folder / "model.keras"
@@ -206,7 +213,7 @@ class Run:
 
     def animate(self, finished: int) -> None:
         """Makes a GIF of the sample grids of good epochs: the same latents, as training went on."""
-        frames = sorted(self.samples.glob("epoch-*.png"))
+        frames = sorted(self.samples.glob("epoch-*.png")) if self.samples else []
         frames = [path for path in frames if int(path.stem.removeprefix("epoch-")) <= finished]
         if frames:
             with or_warn():

@@ -62,9 +62,10 @@ def train(
         checkpoint_minutes: Minutes between two checkpoints in an epoch; there is one after each
             epoch too, unless that would take more than a fiftieth of the time.
         devices: How many devices share each batch: "auto", all that this machine has, or a number.
-            Where a launcher, such as torchrun or Slurm, has started several processes, all of them;
-            then the first writes the files and prints. The result is that of one device, but for
-            rounding and for batch norm.
+            Where a launcher has started several processes, all of them: on PyTorch one that sets
+            RANK and WORLD_SIZE, as torchrun does; on JAX Slurm or Open MPI, or whoever sets Keras's
+            KERAS_DISTRIBUTION_JOB_ADDRESSES. Then the first writes the files and prints. The result
+            is that of one device, but for rounding and for batch norm.
         notes: What else the model's card should say; plain values, as JSON has them.
         verbose: As for `keras.Model.fit`.
         **settings: Fields of `kvae.Recipe` to replace, such as `epochs=10, beta=4`; None leaves one
@@ -78,7 +79,7 @@ def train(
         KeyboardInterrupt: After Ctrl-C; its message says which epoch is kept, and where.
         SystemExit: After SIGTERM or SIGHUP, in the same way.
         FloatingPointError: If the loss becomes NaN or infinite; the last good epoch is kept.
-        OSError: If `out` cannot be written.
+        OSError: If `out` cannot be written, or another process that trains with this one has died.
 
     References:
         Kingma and Ba (2015), "Adam", arXiv:1412.6980; for Muon see `kvae.Muon`. Loshchilov and
@@ -101,13 +102,10 @@ def train(
     recipe = completed(recipe, dataset)
     with contextlib.ExitStack() as held:
         crew = held.enter_context(team(devices))
-        if crew.rank:
-            verbose = 0
-            held.enter_context(contextlib.redirect_stdout(io.StringIO()))
-            held.enter_context(contextlib.redirect_stderr(io.StringIO()))
+        verbose = 0 if crew.rank else verbose
         out = held.enter_context(place_of(crew, out, resume))
         vae = built(recipe, dataset)
-        run = held.enter_context(Run(out, optimizer=keep_optimizer))
+        run = held.enter_context(Run(out, keep_optimizer, writes=not crew.rank))
         if resume and (done := finished(run, recipe)) is not None:
             print(f"{run.model} is finished: {recipe.epochs} epochs. More epochs train it on.")
             return done
@@ -115,7 +113,7 @@ def train(
         vae.card |= {**card(dataset, recipe), **(notes or {})}
         size = (16 if keep_optimizer else 4) * vae.count_params()
         run.begin(needs=size, anew=former is None)
-        watch = Watch(vae, recipe, dataset, run, checkpoint_minutes)
+        watch = Watch(vae, recipe, dataset, run, checkpoint_minutes, crew)
         if verbose:
             print(opening(dataset, vae, recipe, why, crew))
         if former is not None:
@@ -277,10 +275,10 @@ def shared(recipe: Recipe, crew: Team | None) -> str:
 
 @contextlib.contextmanager
 def place_of(crew: Team, out: str | os.PathLike, resume: bool) -> Iterator[pathlib.Path]:
-    """Where a process writes: the first where it is told to, others where nothing stays.
+    """Where a run's files are: of the first process where it is told to, of others in a copy.
 
-    They do all that the first does, so that none waits for another; what a run goes on from they
-    get from it.
+    What a run goes on from they get from the first; they compute all that it does, and write
+    nothing else.
     """
     if crew.processes == 1:
         yield pathlib.Path(out)

@@ -12,6 +12,7 @@ from kvae.data import Dataset
 from kvae.model import VAE
 from kvae.printable import printable
 from kvae.recipe import Recipe
+from kvae.steps.team import Team
 from kvae.training.callbacks import (
     AveragedWeights,
     BetaLogger,
@@ -41,6 +42,7 @@ class Watch:
         dataset: The images.
         run: The files.
         checkpoint_minutes: Minutes between two checkpoints in an epoch.
+        crew: The processes that train together.
 
     Attributes:
         callbacks: Of `fit`.
@@ -48,13 +50,20 @@ class Watch:
     """
 
     def __init__(
-        self, vae: VAE, recipe: Recipe, dataset: Dataset, run: Run, checkpoint_minutes: float = 5.0
+        self,
+        vae: VAE,
+        recipe: Recipe,
+        dataset: Dataset,
+        run: Run,
+        checkpoint_minutes: float = 5.0,
+        crew: Team | None = None,
     ) -> None:
         epochs = recipe.epochs or 1
         every = math.ceil(epochs / MOST_GRIDS)
         self.vae = vae
         self.recipe = recipe
         self.run = run
+        self.crew = crew or Team()
         self.seconds = 0.0
         self.started = time.perf_counter()
         self.images = fingerprint(dataset, recipe.conditional)
@@ -72,7 +81,9 @@ class Watch:
             every=every,
             classes=None if classes is None else classes[:50],
         )
-        self.keep = KeepLastEpoch(self.save, self.checkpoint, minutes=checkpoint_minutes)
+        self.keep = KeepLastEpoch(
+            self.save, self.checkpoint, minutes=checkpoint_minutes, crew=self.crew
+        )
         self.plateau = keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=2)
         self.callbacks = [
             self.averages,  # first, so that all that follow see the average
@@ -89,7 +100,8 @@ class Watch:
     def save(self, finished: int) -> None:
         """Writes the model and its histories as they are after so many epochs."""
         known = self.run.former
-        self.run.save(self.vae, self.history, self.latents.history, finished)
+        with self.crew.apart():
+            self.run.save(self.vae, self.history, self.latents.history, finished)
         self.samples.folder = self.run.samples
         self.reconstructions.folder = self.run.reconstructions
         if self.run.former != known:
@@ -111,6 +123,8 @@ class Watch:
             "losses": plain([self.warnings.losses, self.warnings.validation_losses]),
             "plateau": self.plateau_state(),
         }
+        if not self.run.writes:
+            return
         try:
             Checkpoint.of(self.vae, self.averages.own, facts).write(self.run.checkpoint)
         except OSError as error:

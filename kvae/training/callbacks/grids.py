@@ -16,20 +16,22 @@ class Grid(keras.callbacks.Callback):
     """Draws a picture of the model after an epoch.
 
     Args:
-        folder: Where `epoch-0001.png`, … are written; made where it is missing.
+        folder: Where `epoch-0001.png`, … are written; made where it is missing. None: nowhere.
         every: Epochs between two pictures. The last one of those planned has one too.
     """
 
-    def __init__(self, folder: str | pathlib.Path, every: int = 1) -> None:
+    def __init__(self, folder: str | pathlib.Path | None, every: int = 1) -> None:
         super().__init__()
-        self.folder = pathlib.Path(folder)
+        self.folder = None if folder is None else pathlib.Path(folder)
         self.every = every
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Draws the picture when it is time."""
         if is_due(epoch, self.every, self.params):
             with or_warn():
-                plots.save_picture(self.picture(), self.folder / f"epoch-{epoch + 1:04}.png")
+                picture = self.picture()  # in which all processes have a part on JAX
+                if self.folder is not None:
+                    plots.save_picture(picture, self.folder / f"epoch-{epoch + 1:04}.png")
 
     def picture(self) -> np.ndarray:
         """The picture of this moment, (height, width, 3), uint8."""
@@ -42,7 +44,7 @@ class SampleGrid(Grid):
     Of a conditional model each class comes in turn.
 
     Args:
-        folder: Where `epoch-0001.png`, … are written; made where it is missing.
+        folder: Where `epoch-0001.png`, … are written; made where it is missing. None: nowhere.
         count: Images in a grid.
         every: Epochs between two grids. The last one of those planned has one too.
         seed: Of the latents.
@@ -61,7 +63,7 @@ class SampleGrid(Grid):
     """
 
     def __init__(
-        self, folder: str | pathlib.Path, count: int = 100, every: int = 1, seed: int = 0
+        self, folder: str | pathlib.Path | None, count: int = 100, every: int = 1, seed: int = 0
     ) -> None:
         super().__init__(folder, every)
         self.count = count
@@ -76,7 +78,7 @@ class ReconstructionGrid(Grid):
     """Draws given images over their reconstructions after an epoch.
 
     Args:
-        folder: Where `epoch-0001.png`, … are written; made where it is missing.
+        folder: Where `epoch-0001.png`, … are written; made where it is missing. None: nowhere.
         images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
         every: Epochs between two grids. The last one of those planned has one too.
         classes: Of a conditional model, the class of each image, or its numbers.
@@ -96,7 +98,7 @@ class ReconstructionGrid(Grid):
 
     def __init__(
         self,
-        folder: str | pathlib.Path,
+        folder: str | pathlib.Path | None,
         images: np.ndarray,
         every: int = 1,
         classes: np.ndarray | None = None,

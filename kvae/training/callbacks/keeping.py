@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from kvae.steps.team import Team
 from kvae.training.callbacks.averages import copied
 
 __all__ = ["KeepLastEpoch"]
@@ -22,6 +23,7 @@ SIGNALS = {
     if hasattr(signal, name)
 }
 SHARE = 0.02  # of all time that checkpoints may take
+APART = 1.0  # seconds between two questions to the other processes, of which each costs some ms
 
 
 class KeepLastEpoch(keras.callbacks.Callback):
@@ -33,6 +35,9 @@ class KeepLastEpoch(keras.callbacks.Callback):
     raises at once. After `restore` all are held back to the end of the context, so that nothing
     that is being saved is lost. What the process was told to ignore stays ignored.
 
+    Where several processes train together all stop at the same step, whichever was asked to, and
+    make checkpoints when the first of them does: about every second they tell each other.
+
     Args:
         save: Called with the number of finished epochs, after the first and then at most every
             `seconds`, so that a crash or a power cut loses little too.
@@ -41,11 +46,12 @@ class KeepLastEpoch(keras.callbacks.Callback):
             a fiftieth of all time.
         seconds: Time between two saves.
         minutes: Time between two checkpoints within an epoch.
+        crew: The processes that train together; None: this one alone.
 
     Attributes:
         finished: The number of good epochs: all losses and weights were finite at their end.
         broken: What was not finite in the epoch that stopped training.
-        interrupted: The signal that asked to stop, or None.
+        interrupted: The signal that asked to stop, or None; any process's, once all know.
     """
 
     def __init__(
@@ -54,8 +60,10 @@ class KeepLastEpoch(keras.callbacks.Callback):
         checkpoint: Callable[[int, int], None] | None = None,
         seconds: float = 30.0,
         minutes: float = 5.0,
+        crew: Team | None = None,
     ) -> None:
         super().__init__()
+        self.crew = crew or Team()
         self.save = save
         self.checkpoint = checkpoint
         self.seconds = seconds
@@ -63,13 +71,16 @@ class KeepLastEpoch(keras.callbacks.Callback):
         self.finished = 0
         self.broken: list[str] = []
         self.interrupted: int | None = None
-        self.deaf = False
+        self.heard = self.deaf = False
+        self.asked = (-1, 0.0)  # at which step, and when, the processes told each other last
+        self.apart = 1  # steps, till they do again
         self.kept: list[np.ndarray] = []
         self.former: dict[int, Any] = {}
         self.former_hook: Callable[[Any], None] | None = None
         self.saved_at = self.checked_at = -float("inf")
         self.cost = 0.0
         self.first_step = 0
+        self.seen = 0  # steps that were about to begin
 
     def __enter__(self) -> Any:
         """Listens for signals, where Python lets us: in the main thread."""
@@ -100,25 +111,39 @@ class KeepLastEpoch(keras.callbacks.Callback):
         """Notes the first signal; raises on the second."""
         if self.deaf:
             return
-        if self.interrupted:
+        if self.heard:
             raise KeyboardInterrupt
-        self.interrupted = number
+        self.heard = True
+        self.interrupted = self.interrupted or number
         what = SIGNALS[number]
         print(f"\n{what}: stopping in a moment. Once more stops at once.", file=sys.stderr)
 
-    def raise_if_interrupted(self) -> None:
-        """Raises, when the model's state is whole."""
-        if self.interrupted:
-            raise KeyboardInterrupt
+    def agreed(self, checkpoint: bool, save: bool = False) -> tuple[bool, bool, bool]:
+        """Whether to stop, to make a checkpoint and to save: in all processes the same."""
+        if self.crew.processes == 1:
+            return bool(self.interrupted), checkpoint, save
+        made, now = self.seen, time.monotonic()
+        since, then = self.asked
+        seconds = (now - then) / max(1, made - since) if then else APART  # of a step
+        said = self.crew.gathered([self.interrupted or 0, seconds, checkpoint, save])
+        self.interrupted = self.interrupted or int(said[:, 0].max()) or None
+        self.apart = max(1, int(APART / max(said[:, 1].max(), 1e-6)))
+        self.asked = (made, time.monotonic())
+        return bool(said[:, 0].any()), bool(said[0, 2]), bool(said[0, 3])
 
     looks_at_batches = False  # steps may be made ahead: it need not see each alone
 
     # Not at the end of a batch: Keras would then wait for every batch's metrics.
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Between two steps: makes a checkpoint where it is time, or stops."""
-        if self.interrupted or self.is_time(60 * self.minutes):
+        self.seen += 1
+        if self.crew.processes > 1 and self.seen < self.asked[0] + self.apart:
+            return
+        stop, due, _ = self.agreed(self.is_time(60 * self.minutes))
+        if stop or due:
             self.make_checkpoint()
-        self.raise_if_interrupted()
+        if stop:
+            raise KeyboardInterrupt
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Notes where the epoch begins."""
@@ -137,12 +162,15 @@ class KeepLastEpoch(keras.callbacks.Callback):
         self.first_step = self.steps()
         last = self.finished == self.params.get("epochs")
         # First the state, so that there is no moment with a model that could not go on.
-        if last or self.interrupted or self.is_time(self.cost / SHARE):
+        time_to_save = time.monotonic() - self.saved_at > self.seconds
+        stop, due, save = self.agreed(self.is_time(self.cost / SHARE), time_to_save)
+        if last or stop or due:
             self.make_checkpoint()
-        if time.monotonic() - self.saved_at > self.seconds:
+        if save:
             self.save(self.finished)
             self.saved_at = time.monotonic()
-        self.raise_if_interrupted()
+        if stop:
+            raise KeyboardInterrupt
 
     def is_time(self, seconds: float) -> bool:
         """Whether the last checkpoint, or the beginning, is so long ago, and another is cheap."""
