@@ -19,9 +19,10 @@ class Capacity(Objective):
 
     (Burgess et al., equation 8), with the KL averaged over the batch. `beta` is γ. The loss is
     `reconstruction + beta · |kl − C|` of each batch; over several it is somewhat more than by their
-    mean `kl`. `capacity` is a metric: C as it was. That these nats tell images apart nothing says: a
-    posterior that is away from the prior for all images alike has them too, which the doctor shows
-    (prior gap).
+    mean `kl`. `capacity` is a metric: C as it was.
+
+    That these nats tell images apart nothing says: a posterior that is away from the prior for all
+    images alike has them too, which `kvae doctor` shows (prior gap).
 
     Args:
         beta: γ, the weight of the distance; large enough that the KL follows. It can be assigned
