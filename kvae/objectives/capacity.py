@@ -21,6 +21,9 @@ class Capacity(Objective):
     `reconstruction + beta · |kl − C|` of each batch; over several it is somewhat more than by their
     mean `kl`. `capacity` is a metric: C as it was.
 
+    That these nats tell images apart nothing says: a posterior that is away from the prior for all
+    images alike has them too, which `kvae doctor` shows (prior gap).
+
     Args:
         beta: γ, the weight of the distance; large enough that the KL follows. It can be assigned
             to.
