@@ -143,8 +143,11 @@ def generate(
     seed = random.randrange(2**31) if seed is None else seed
     source, what = Images(vae, dataset, data_dir, split), "new images"
     if like is not None:
-        images = kvae.like(vae, source.image(like), count, seed, temperature)
+        known = source.class_of(like)
+        images = kvae.like(vae, source.image(like), count, seed, temperature, known)
         what += f" like {like}"
+    elif class_names and of_classes and (dataset or data_dir):
+        raise click.UsageError("A conditional model draws of a class by itself: no --dataset here.")
     elif class_names and of_classes:
         numbers = numbers_of_classes(vae, class_names)
         if same_style:

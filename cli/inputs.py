@@ -166,6 +166,23 @@ class Images:
         """The labels of the split, or None."""
         return getattr(self.data, f"{self.split}_labels")
 
+    def told(self, labels: Any) -> Any:
+        """Labels of these images as a conditional model has its classes; None of any other."""
+        return self.vae.known(labels, self.data.class_names)
+
+    def class_of(self, name: str) -> Any:
+        """The class of an image of the data, or the class, that a user names; None: not known."""
+        labels, found = None, IMAGE.fullmatch(name)
+        if self.vae.condition is None or pathlib.Path(name).exists():
+            return None
+        if found:
+            labels = getattr(self.data, f"{found[1] or self.split}_labels")
+            labels = None if labels is None else labels[int(found[2]) :][:1]
+        elif name in self.class_names:
+            labels = [self.class_names.index(name)]
+        told = None if labels is None else self.told(labels)
+        return None if told is None else told[0]
+
     def sample(self, count: int, seed: int) -> Any:
         """So many images of the split, or all if there are fewer; with their labels or None."""
         import numpy as np

@@ -86,11 +86,13 @@ def interpolate(
 
     if groups is not None and groups > len(vae.groups):
         raise click.UsageError(f"--groups is at most {len(vae.groups)} for this model.")
+    classes: Any
     if hold is not None and vae.condition is None:
         raise click.UsageError(f"--hold is for a conditional model, and {model} is none.")
     source = Images(vae, dataset, data_dir, split)
     if start:
         ends = [source.end(name) for name in start], [source.end(name) for name in end]
+        classes = tuple([source.class_of(name) for name in names] for names in (start, end))
         ways = ", ".join(f"{one} to {other}" for one, other in zip(start, end, strict=True))
         what = f"{len(start)} {path} path{'s' * (len(start) > 1)}: {ways}"
     else:
@@ -101,9 +103,9 @@ def interpolate(
                 f"Paths between images take at least 2, and there is one of {source.what}. Take "
                 "another --split, or name ends with --start and --end."
             )
-        ends = pairs(images, labels, rows)
+        ends, classes = pairs(images, labels, source.told(labels), rows)
         what = f"{len(ends[0])} {path} paths between {source.what}"
-    images = kvae.interpolate(vae, ends[0], ends[1], steps, path, groups, hold)
+    images = kvae.interpolate(vae, ends[0], ends[1], steps, path, groups, hold, classes)
     if hold:
         what += f", each of the {hold} of its start"
     if out.endswith(".gif"):
@@ -116,8 +118,11 @@ def interpolate(
     click.echo(f"{out}: {what}; {steps} steps, by {model}")
 
 
-def pairs(images: Any, labels: Any, count: int) -> Any:
-    """Starts and ends among images in random order; of different classes where there are labels."""
+def pairs(images: Any, labels: Any, classes: Any, count: int) -> Any:
+    """Starts and ends among images in random order; of different classes where there are labels.
+
+    And the classes of both, of a conditional model.
+    """
     import numpy as np
 
     starts = np.arange(count) % len(images)
@@ -126,4 +131,5 @@ def pairs(images: Any, labels: Any, count: int) -> Any:
         for i, start in enumerate(starts):
             later = (np.arange(len(images)) + ends[i]) % len(images)
             ends[i] = later[labels[later] != labels[start]][0]
-    return images[starts], images[ends]
+    told = (None, None) if classes is None else (classes[starts], classes[ends])
+    return (images[starts], images[ends]), told

@@ -79,7 +79,10 @@ def latent(
     if class_name is not None:
         if show != "manifold" or vae.condition is None or not vae.condition.classes:
             raise click.UsageError("--class is for the manifold of a conditional model.")
-        (of_class,) = numbers_of_classes(vae, (class_name,))[:1]
+        found = numbers_of_classes(vae, (class_name,))
+        if len(found) > 1:
+            raise click.UsageError("The manifold is of one class. Received: --class all")
+        (of_class,) = found
     import kvae
 
     source = Images(vae, dataset, data_dir, split)
@@ -90,9 +93,11 @@ def latent(
         return
     images, labels = source.sample(count, seed)
     if show == "manifold":
-        figure = kvae.manifold(vae, images, size, source.what, of_class)
+        figure = kvae.manifold(vae, images, size, source.what, of_class, source.told(labels))
     elif show == "traversals":
-        figure = kvae.traversals(vae, images, latents, what=source.what)
+        figure = kvae.traversals(
+            vae, images, latents, what=source.what, classes=source.told(labels)
+        )
     else:
         names = source.class_names
         figure = kvae.latent(vae, images, labels, names, show, seed, what=source.what)

@@ -60,7 +60,7 @@ def reconstruct(
         inputs, what = np.stack([as_float(source.image(name)) for name in images]), "images"
     else:
         (inputs, labels), what = source.sample(count, seed), source.what
-        classes = vae.known(labels)
+        classes = source.told(labels)
     if by_group:
         figure = kvae.by_group(vae, inputs, what, classes)
         how = "beside their reconstructions by group"

@@ -153,8 +153,7 @@ def diagnose(
     count = checked_integer("count", count)
     check_seed(seed)
     (train, train_classes), (validation, classes) = (
-        sampled(getattr(dataset, part), getattr(dataset, f"{part}_labels"), count, seed, vae)
-        for part in ("train", "validation")
+        sampled(dataset, part, count, seed, vae) for part in ("train", "validation")
     )
     history, latents = dict(history or {}), dict(latents or {})
     facts = pixel_facts(validation)
@@ -242,7 +241,7 @@ def examined(
             by_group = np.array([own[name].mean() for name in names])
         numbers |= {name: float(kl) for name, kl in zip(names, by_group, strict=True)}
         found.append(check_groups(by_group, not vae.prior.closed_form))
-    else:
+    elif "information" in numbers:
         found.append(
             check_prior_gap(
                 numbers["kl"],

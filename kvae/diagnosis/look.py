@@ -9,9 +9,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from kvae.data import fitted
+from kvae.data import Dataset, fitted
 from kvae.diagnosis.pixels import learns_scale
-from kvae.evaluation import active_units, mutual_information, prior_gap_at_least
+from kvae.evaluation import active_units, information_within, prior_gap_at_least
 from kvae.likelihoods import DiscretizedLogistic
 from kvae.limits import read_rows
 from kvae.model import VAE, in_batches
@@ -33,11 +33,12 @@ PIXELS = 200_000  # so many values make a histogram
 
 
 def sampled(
-    images: np.ndarray, labels: np.ndarray | None, count: int, seed: int, vae: VAE
+    dataset: Dataset, part: str, count: int, seed: int, vae: VAE
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """So many images at random, of the model's size; and of a conditional one their classes."""
+    images, labels = getattr(dataset, part), getattr(dataset, f"{part}_labels")
     chosen = np.random.default_rng(seed).permutation(len(images))[:count]
-    classes = vae.known(labels)
+    classes = vae.known(labels, dataset.class_names)
     if classes is not None:
         classes = vae.condition.checked(classes, len(images))[chosen] if vae.condition else None
     return fitted(read_rows(images, chosen), vae.image_shape), classes
@@ -117,8 +118,8 @@ def measured(vae: VAE, own: Mapping[str, np.ndarray], seed: int) -> dict[str, fl
         "spread": float(np.sqrt(np.square(own["noise"]).mean())),
     }
     if len(vae.groups) == 1:
-        found["information"] = mutual_information(mean, log_variance, seed)
         rows = own.get("context")
+        found["information"], _ = information_within(mean, log_variance, seed, rows)
         found["moment_gap"] = prior_gap_at_least(vae.prior, mean, log_variance, seed, rows)
     return {name: value for name, value in found.items() if value is not None}
 

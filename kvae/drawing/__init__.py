@@ -3,16 +3,8 @@
 from kvae.drawing import charts, plots
 from kvae.drawing.charts import curves
 from kvae.drawing.factors import factors
-from kvae.drawing.pictures import (
-    by_group,
-    interpolate,
-    latent,
-    like,
-    manifold,
-    reconstruct,
-    styles,
-    traversals,
-)
+from kvae.drawing.paths import interpolate, like, styles
+from kvae.drawing.pictures import by_group, latent, manifold, reconstruct, traversals
 from kvae.drawing.surprise import surprise
 
 __all__ = [

@@ -8,24 +8,18 @@ import numpy as np
 from keras import ops
 from matplotlib.figure import Figure
 
-from kvae.data.values import as_array, paths_of
 from kvae.drawing import charts, plots
 from kvae.model import VAE
-from kvae.parts import check_seed, checked_integer, positive_integer
+from kvae.parts import checked_integer, positive_integer
 from kvae.priors import StandardNormal, given
 
 __all__ = [
     "by_group",
-    "interpolate",
     "latent",
-    "like",
     "manifold",
     "reconstruct",
-    "styles",
     "traversals",
 ]
-
-PATHS = ("linear", "spherical")
 
 
 def reconstruct(
@@ -81,211 +75,6 @@ def by_group(
     )
 
 
-def interpolate(
-    vae: VAE,
-    start: Sequence[np.ndarray] | np.ndarray,
-    end: Sequence[np.ndarray] | np.ndarray,
-    steps: int = 15,
-    path: str = "linear",
-    groups: int | None = None,
-    hold: str | None = None,
-) -> np.ndarray:
-    r"""Decodes paths between the posterior means of images, or of classes.
-
-    $$z_t = (1 - t)\, z_0 + t\, z_1 \quad\text{or}\quad z_t = \big((1 - t) |z_0| + t |z_1|\big)
-    \frac{\sin((1 - t) \omega)\, u_0 + \sin(t \omega)\, u_1}{\sin \omega}$$
-
-    where u are the directions of the ends and ω is the angle between them; t runs from 0 to 1. The
-    spherical path keeps the length between those of the ends, where standard normal noise has its
-    mass; with a learned prior it is a path of the noise that latents are made of. Ends on one line
-    through the origin are joined by that line. Of a conditional model what it is told goes the way
-    too, in a straight line.
-
-    Args:
-        vae: A trained model.
-        start: One entry a path: an image, (height, width, channels), or several, (count, height,
-            width, channels), for which the average of their posterior means stands. uint8 in 0…255
-            or float in [0, 1].
-        end: As `start`.
-        steps: Images on a path, both ends counted.
-        path: "linear" or "spherical".
-        groups: So many groups of latents, from the first, go the way; those after are at the mean
-            of their prior, so that what changes is the whole and no detail. None: all.
-        hold: Of a conditional model: "class", and all of a path is of the class of its start; or
-            "style", and its latents stay those of the start. None: both go the way.
-
-    Returns:
-        (pairs, steps, height, width, channels), float32 in [0, 1].
-
-    Raises:
-        ValueError: If the numbers of ends differ, or `steps` is less than 2, or there is no such
-            path, or there are not so many groups.
-
-    References:
-        White (2016), "Sampling generative networks", arXiv:1609.04468 (spherical paths).
-    """
-    if path not in PATHS:
-        raise ValueError(f"`path` must be one of {', '.join(PATHS)}. Received: {path!r}")
-    if len(start) != len(end) or not len(start):
-        raise ValueError(
-            f"`start` and `end` must have one entry for each path. Received: {len(start)} and "
-            f"{len(end)}"
-        )
-    if not positive_integer(steps) or steps < 2:
-        raise ValueError(f"`steps` must be at least 2, for the two ends. Received: {steps!r}")
-    if hold not in (None, "class", "style") or (hold and vae.condition is None):
-        raise ValueError(
-            '`hold` must be None, or of a conditional model "class" or "style". '
-            f"Received: hold={hold!r}"
-        )
-    vae.check_room(len(start) * steps)
-    (first, told), (last, other) = (ends_of(vae, ends, groups) for ends in (start, end))
-    if hold == "class":
-        other = told
-    if path == "spherical":
-        first, last = (
-            ops.convert_to_numpy(vae.prior.to_noise(end, **given(rows)))
-            for end, rows in ((first, told), (last, other))
-        )
-    if hold == "style":
-        last = first
-    way = spherical if path == "spherical" else straight
-    latents = along(way, first, last, steps)
-    rows = None if told is None or other is None else along(straight, told, other, steps)
-    if path == "spherical":
-        latents = ops.convert_to_numpy(vae.prior.from_noise(latents, **given(rows)))
-    images = vae.decode_told(latents, rows)
-    return images.reshape(len(first), steps, *vae.image_shape)
-
-
-def ends_of(
-    vae: VAE, ends: Sequence[np.ndarray] | np.ndarray, groups: int | None
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Latents of the ends of paths, (paths, latent), and what a conditional model is told."""
-    found = [posterior(vae, one) for one in ends]
-    told = [row for _, _, row in found if row is not None]
-    rows = np.stack(told) if told else None
-    return vae.of_groups(np.stack([mean for mean, _, _ in found]), groups, rows), rows
-
-
-def along(way: Any, first: np.ndarray, last: np.ndarray, steps: int) -> np.ndarray:
-    """Points on each path from a row of `first` to that of `last`: (paths · steps, …)."""
-    shares = np.linspace(0, 1, steps, dtype="float32")
-    points = np.concatenate([way(first, last, share)[:, np.newaxis] for share in shares], axis=1)
-    return points.reshape(-1, first.shape[-1])
-
-
-def styles(
-    vae: VAE,
-    classes: Sequence[int] | None = None,
-    count: int = 10,
-    seed: int = 0,
-    temperature: float | Sequence[float] = 1.0,
-) -> np.ndarray:
-    """New images of each class in the same styles: what is drawn is the same for all classes.
-
-    Args:
-        vae: A trained conditional model of classes.
-        classes: Which; all where they are not given.
-        count: How many styles.
-        seed: The same seed, the same images, on the same backend.
-        temperature: As for `VAE.generate`.
-
-    Returns:
-        (classes, count, height, width, channels), float32 in [0, 1].
-
-    Raises:
-        ValueError: If the model is not one of classes, or an argument is not what it should be.
-    """
-    if vae.condition is None or not vae.condition.classes:
-        raise ValueError("Styles are drawn by a conditional model of classes.")
-    check_seed(seed)
-    count = checked_integer("count", count)
-    chosen = np.arange(vae.condition.classes) if classes is None else np.asarray(classes)
-    rows = vae.condition.rows(chosen, len(chosen)).repeat(count, axis=0)
-    vae.check_room(len(rows))
-    noise = vae.temperatures(temperature) * ops.convert_to_numpy(vae.prior.noise(count, seed))
-    noise = np.tile(noise.astype("float32"), (len(chosen), 1))
-    latents = ops.convert_to_numpy(vae.prior.from_noise(noise, **given(rows)))
-    return vae.decode_told(latents, rows).reshape(len(chosen), count, *vae.image_shape)
-
-
-def straight(first: np.ndarray, last: np.ndarray, share: float) -> np.ndarray:
-    """The point that lies this share of the way from each row of `first` to that of `last`."""
-    return (1 - share) * first + share * last
-
-
-def spherical(first: np.ndarray, last: np.ndarray, share: float) -> np.ndarray:
-    """The same along an arc around the origin, with a length between those of the ends."""
-    lengths = [np.linalg.norm(end, axis=-1, keepdims=True) for end in (first, last)]
-    one, other = (
-        end / np.maximum(length, 1e-12) for end, length in zip((first, last), lengths, strict=True)
-    )
-    angle = np.arccos(np.clip(np.sum(one * other, axis=-1, keepdims=True), -1, 1))
-    sine = np.sin(angle)
-    on_a_line = (sine < 1e-4) | (np.minimum(*lengths) < 1e-12)
-    sine = np.where(on_a_line, 1, sine)
-    direction = (np.sin((1 - share) * angle) * one + np.sin(share * angle) * other) / sine
-    return np.where(
-        on_a_line, straight(first, last, share), straight(lengths[0], lengths[1], share) * direction
-    )
-
-
-def like(
-    vae: VAE,
-    images: np.ndarray,
-    count: int = 100,
-    seed: int | None = None,
-    temperature: float | Sequence[float] = 1.0,
-) -> np.ndarray:
-    """New images around the posterior of an image, or around the average posterior of several.
-
-    The average posterior has the average of the means and of the variances. Draws are NumPy's, so
-    that a seed gives the same latents on every backend.
-
-    Args:
-        vae: A trained model.
-        images: (height, width, channels), or (several, height, width, channels), uint8 in 0…255 or
-            float in [0, 1].
-        count: How many new ones.
-        seed: The same seed, the same images; None: others each time.
-        temperature: Multiplies the distance from the mean: 0 gives the reconstruction. One for all
-            latents, or one for each group of them.
-
-    Returns:
-        (count, height, width, channels), float32 in [0, 1].
-
-    Raises:
-        ValueError: If `count` is less than 1 or `temperature` negative or not finite.
-    """
-    count = checked_integer("count", count)
-    warmth = vae.temperatures(temperature)
-    if seed is not None:
-        check_seed(seed)
-    vae.check_room(count)
-    mean, deviation, told = posterior(vae, images)
-    noise = np.random.default_rng(seed).standard_normal((count, vae.latent_dim), dtype="float32")
-    latents = (mean + warmth * deviation * noise).astype("float32")
-    return vae.decode_told(latents, None if told is None else np.tile(told, (count, 1)))
-
-
-def posterior(vae: VAE, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Mean and deviation, each (latent,), of an image's posterior or of the average of several.
-
-    And what a conditional model is told of them, (context,): the likeliest class of most.
-    """
-    images = vae.taken(images) if paths_of(images) else as_array(images)
-    alone = images.shape in (vae.image_shape, vae.image_shape[:2])
-    images = vae.taken(images[np.newaxis] if alone else images)
-    rows = vae.rows_or_likeliest(None, images)
-    told = None
-    if rows is not None:
-        told = np.eye(rows.shape[1], dtype="float32")[rows.sum(axis=0).argmax()]
-        rows = np.tile(told, (len(images), 1))
-    mean, log_variance = vae.encode_told(images, rows)
-    return mean.mean(axis=0), np.sqrt(np.exp(log_variance).mean(axis=0)), told
-
-
 def latent(
     vae: VAE,
     images: np.ndarray,
@@ -294,6 +83,7 @@ def latent(
     method: str = "tsne",
     seed: int = 0,
     what: str = "images",
+    classes: np.ndarray | None = None,
 ) -> Figure:
     """A scatter of the images' posterior means, coloured by class.
 
@@ -303,13 +93,15 @@ def latent(
         vae: A trained model.
         images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1]. t-SNE takes
             some ten seconds for 3,000.
-        labels: (count,), integers from 0 on; of a conditional model they are its classes too.
+        labels: (count,), integers from 0 on.
         class_names: The name of label 0, of label 1, ….
         method: "tsne", which keeps neighbours together, and whose distances mean little; "pca", the
             two directions of greatest variance; or "plane", the latents themselves, where there are
             two.
         seed: Of t-SNE.
         what: What the title calls the images.
+        classes: Of a conditional model, the class of each image, or its numbers; None: `labels`, or
+            the class that is the most likely.
 
     Raises:
         ValueError: If there is no such method, or "plane" has not two latents, or there are fewer
@@ -326,7 +118,8 @@ def latent(
         )
     if len(images) < 3:
         raise ValueError(f"A scatter needs at least 3 images. Received: {len(images)}")
-    means = vae.encode(images, classes=vae.known(labels))[0][:, : vae.groups[0]]
+    classes = vae.known(labels, class_names) if classes is None else classes
+    means = vae.encode(images, classes=classes)[0][:, : vae.groups[0]]
     points, axis_names = METHODS[method](means, seed)
     title = f"{NAMES[method]} of the {of_first(vae)} of {len(images):,} {what}"
     return charts.scatter(points, labels, class_names, title, axis_names)
@@ -382,7 +175,12 @@ def principal(means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def manifold(
-    vae: VAE, images: np.ndarray, size: int = 20, what: str = "images", of_class: int | None = None
+    vae: VAE,
+    images: np.ndarray,
+    size: int = 20,
+    what: str = "images",
+    of_class: Any = None,
+    classes: np.ndarray | None = None,
 ) -> Figure:
     """Decoded points of a plane, at the quantiles of a normal distribution.
 
@@ -395,19 +193,17 @@ def manifold(
         images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
         size: Images along each side.
         what: What the title calls the images.
-        of_class: Of a conditional model, the class that all points are of; that of most images
-            where it is not given.
+        of_class: Of a conditional model, the class that all points are of, or their numbers; the
+            class of most images where it is not given.
+        classes: Of a conditional model, the class of each image, or its numbers; None: the class
+            that is the most likely.
     """
     size = checked_integer("size", size)
     vae.check_room(size * size)
     quantiles = [NormalDist().inv_cdf((i + 0.5) / size) for i in range(size)]
     points = np.array([(x, y) for y in reversed(quantiles) for x in quantiles], "float32")
     where = "the plane of the 2 latents, at the quantiles of the prior"
-    told = None
-    if vae.condition is not None and of_class is None:
-        told = posterior(vae, images)[2]
-    elif (rows := vae.spread(of_class, 1)) is not None:
-        told = rows[0]
+    told, own = told_of_all(vae, images, of_class, classes)
     rows = None if told is None else np.tile(told, (len(points), 1))
     if vae.latent_dim == 2:
         points = ops.convert_to_numpy(vae.prior.from_noise(points, **given(rows)))
@@ -417,21 +213,43 @@ def manifold(
                 f"Of {vae.latent_dim} latents a manifold is the plane of the images' principal "
                 f"components, which takes at least 3 images. Received: {len(images)}"
             )
-        means, first = vae.encode(images)[0], vae.groups[0]
+        if own is not None and told is not None and (same := (own == told).all(1)).sum() > 2:
+            images, own = vae.taken(images)[same], own[same]  # p(z|class) is of these alone
+        means, first = vae.encode_told(vae.taken(images), own)[0], vae.groups[0]
         directions, coordinates = principal(means[:, :first])
         moved = (points * coordinates[:, :2].std(axis=0)) @ directions[:2]
         points = np.tile(means.mean(axis=0), (len(points), 1))
         points[:, :first] += moved
         points = vae.of_groups(points, 1 if first < vae.latent_dim else None, rows)
         where = f"the plane of two principal components of {len(images):,} {what}, at its quantiles"
-    if told is not None:
+    if told is not None and vae.classes:
         where += f", as class {int(told.argmax())}"
     picture = plots.grid(vae.decode_told(points.astype("float32"), rows), size)
     return plots.framed(picture, f"{size} × {size} points of {where}")
 
 
+def told_of_all(
+    vae: VAE, images: np.ndarray, of_class: Any, classes: np.ndarray | None
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """What a conditional model is told of all points, (context,), and of each image."""
+    if vae.condition is None:
+        vae.rows(of_class, 1)  # which says that it has none
+        return None, None
+    own = vae.rows_or_likeliest(classes, vae.taken(images))
+    if of_class is None and own is not None:
+        rows, counts = np.unique(own, axis=0, return_counts=True)
+        return rows[counts.argmax()], own
+    told = vae.spread(of_class if np.ndim(of_class) == 0 else [of_class], 1)
+    return None if told is None else told[0], own
+
+
 def traversals(
-    vae: VAE, images: np.ndarray, latents: int = 10, steps: int = 11, what: str = "images"
+    vae: VAE,
+    images: np.ndarray,
+    latents: int = 10,
+    steps: int = 11,
+    what: str = "images",
+    classes: np.ndarray | None = None,
 ) -> Figure:
     """One row for each latent: the first image, decoded with that latent moved from −3 to 3.
 
@@ -445,6 +263,8 @@ def traversals(
         latents: How many rows at most.
         steps: Images in a row.
         what: What the title calls the images.
+        classes: Of a conditional model, the class of each image, or its numbers; None: the class
+            that is the most likely.
     """
     if not (positive_integer(latents) and positive_integer(steps)) or steps < 2:
         raise ValueError(
@@ -457,10 +277,13 @@ def traversals(
             "With a learned prior it takes at least 2 images to see how far latents spread. "
             f"Received: {len(images)}"
         )
-    kl = vae.kl_per_latent(images)
+    own = vae.rows_or_likeliest(classes, vae.taken(images))
+    if own is not None and (same := (own == own[0]).all(axis=1)).sum() > 1:
+        images, own = vae.taken(images)[same], own[same]  # of the class of the first
+    kl = vae.kl_told(vae.taken(images), own)
     rows = np.argsort(-kl, kind="stable")[:latents]
     values = np.linspace(-3, 3, steps, dtype="float32")
-    picture = plots.grid(moved(vae, images, rows, values), steps)
+    picture = plots.grid(moved(vae, images, rows, values, own), steps)
     unit = "" if isinstance(vae.prior, StandardNormal) else " of its deviations"
     share = "KL in nats" if vae.prior.closed_form else "KL from a Gaussian fitted to each, in nats"
     if len(vae.groups) > 1 and not vae.prior.closed_form:
@@ -474,7 +297,13 @@ def traversals(
     )
 
 
-def moved(vae: VAE, images: np.ndarray, rows: np.ndarray, values: np.ndarray) -> np.ndarray:
+def moved(
+    vae: VAE,
+    images: np.ndarray,
+    rows: np.ndarray,
+    values: np.ndarray,
+    told: np.ndarray | None = None,
+) -> np.ndarray:
     """The first image, decoded with each of these latents moved alone.
 
     Args:
@@ -482,20 +311,22 @@ def moved(vae: VAE, images: np.ndarray, rows: np.ndarray, values: np.ndarray) ->
         images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
         rows: The numbers of the latents.
         values: Where to; with a learned prior in deviations of that latent over the images.
+        told: (count, context), of a conditional model; None: the likeliest class of each image.
 
     Returns:
         (rows · values, height, width, channels), float32 in [0, 1].
     """
-    mean, _, told = posterior(vae, images[0])
-    points = np.tile(mean, (len(rows), len(values), 1))
+    images = vae.taken(images)
+    told = vae.rows_or_likeliest(None, images) if told is None else told
+    means, log_variances = vae.encode_told(images, told)
+    points = np.tile(means[0], (len(rows), len(values), 1))
     places = np.repeat(values[np.newaxis], len(rows), axis=0)
     if not isinstance(vae.prior, StandardNormal):
-        means, log_variances = vae.encode(images)
         spread = np.sqrt(means.var(axis=0) + np.exp(log_variances).mean(axis=0))
         places = (means.mean(axis=0) + np.outer(values, spread)).T[rows]
     points[np.arange(len(rows)), :, rows] = places
     points = points.reshape(-1, vae.latent_dim)
-    return vae.decode_told(points, None if told is None else np.tile(told, (len(points), 1)))
+    return vae.decode_told(points, None if told is None else np.tile(told[0], (len(points), 1)))
 
 
 def of_group(vae: VAE, latent: int) -> str:

@@ -108,6 +108,34 @@ def mutual_information(mean: np.ndarray, log_variance: np.ndarray, seed: int = 0
     return max(0.0, float(np.mean(log_posterior - aggregate_log_prob(z, mean, log_variance))))
 
 
+def information_within(
+    mean: np.ndarray, log_variance: np.ndarray, seed: int = 0, rows: np.ndarray | None = None
+) -> tuple[float | None, float | None]:
+    """`mutual_information`, and the most that so many images can show.
+
+    Of a model of classes it is that of the images of each class among themselves, I(x; z|c),
+    averaged over images: what all of them together show is of the class as well. None, None of a
+    model of other numbers.
+
+    Args:
+        mean: (count, latent).
+        log_variance: (count, latent), the natural log of a variance.
+        seed: Of the draws.
+        rows: (count, context), of a conditional model; see `VAE.rows`.
+    """
+    if rows is None:
+        return mutual_information(mean, log_variance, seed), math.log(len(mean))
+    if not np.isin(rows, (0, 1)).all() or not (rows.sum(axis=1) == 1).all():
+        return None, None
+    found = most = 0.0
+    for number in np.unique(rows.argmax(axis=1)):
+        own = rows[:, number] == 1
+        share = own.mean()
+        found += share * mutual_information(mean[own], log_variance[own], seed)
+        most += share * math.log(own.sum())
+    return float(found), float(most)
+
+
 def beyond_chance(gap: float, images: int, latents: int) -> float:
     """A gap by moments, less what so many draws from the prior itself would show."""
     return max(0.0, gap - latents * (latents + 3) / (4 * images))

@@ -16,7 +16,7 @@ from kvae.evaluation.latents import (
     active_units,
     beyond_chance,
     linear_probe_accuracy,
-    mutual_information,
+    information_within,
     neighbour_accuracy,
     prior_gap_at_least,
 )
@@ -130,7 +130,8 @@ def evaluate(
     chosen = getattr(dataset, split)[:images]
     labels = getattr(dataset, f"{split}_labels")
     labels = None if labels is None else labels[:images]
-    of = posterior(vae, chosen, seed, vae.known(labels))
+    classes = vae.known(labels, dataset.class_names)
+    of = posterior(vae, chosen, seed, classes)
     bound, per_image = of_terms(vae, terms(vae, of))
     curve = [*(k for k in CURVE if k < importance_samples), importance_samples]
     nll = importance_weighted(vae, of, curve, verbose)
@@ -141,11 +142,12 @@ def evaluate(
     }
     known = dataset.train_labels
     others = split != "train"
-    if vae.condition is not None:
-        if vae.condition.classes:
-            figures["classification"] = classification(vae, chosen, labels, seed)
-    elif others and labels is not None and known is not None and len(np.unique(known)) > 1:
-        means = (vae.encode(part)[0] for part in (dataset.train, chosen))
+    if vae.condition is not None and vae.condition.classes:
+        figures["classification"] = classification(vae, chosen, classes, seed)
+    if others and labels is not None and known is not None and len(np.unique(known)) > 1:
+        told = vae.known(known, dataset.class_names), classes
+        pairs = zip((dataset.train, chosen), told, strict=True)
+        means = (vae.encode(part, classes=those)[0] for part, those in pairs)
         figures["representation"] = representation(next(means), known, next(means), labels)
     if samples and others:
         figures["samples"] = sample_quality(vae, dataset, samples, seed, split=split)
@@ -237,7 +239,8 @@ def latent_figures(vae: VAE, of: Posterior, kl: float, seed: int) -> dict[str, A
     least = None
     if one:
         least = prior_gap_at_least(vae.prior, of.mean, of.log_variance, seed, of.rows)
-    information = mutual_information(of.mean, of.log_variance, seed) if one else None
+    parts = (of.mean, of.log_variance, seed, of.rows)
+    information, most = information_within(*parts) if one else (None, None)
     whose = "the prior" if vae.prior.closed_form else "a Gaussian fitted to each"
     if not one and not vae.prior.closed_form:
         whose = "the prior, or where that is learned a Gaussian fitted to each"
@@ -246,7 +249,7 @@ def latent_figures(vae: VAE, of: Posterior, kl: float, seed: int) -> dict[str, A
         "active": int(active_units(of.mean).sum()) if several else None,
         "kl_per_latent": None if each is None else [round(float(value), 4) for value in each],
         "mutual_information": None if information is None else round(information, 4),
-        "mutual_information_at_most": round(math.log(len(of.mean)), 4),
+        "mutual_information_at_most": round(most or math.log(len(of.mean)), 4),
         "kl_per_group": None
         if each is None or len(vae.groups) == 1
         else [round(float(value), 4) for value in vae.sums_by_group(each)],

@@ -71,7 +71,9 @@ def sample_quality(
     asked = None
     if vae.condition is not None and dataset.train_labels is not None:  # as often as in training
         asked = np.random.default_rng([seed, 1]).permutation(dataset.train_labels)[:count]
-    told: dict[str, Any] = {} if asked is None else {"classes": asked}
+    told: dict[str, Any] = {}
+    if asked is not None:
+        told["classes"] = vae.known(asked, dataset.class_names)
     generated = vae.generate(count, seed=seed, **told)
     copies = memorisation(generated, dataset, seed=seed, split=split)
     figures = {"images": count, "memorisation": copies}

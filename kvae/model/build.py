@@ -36,6 +36,9 @@ def from_recipe(
     given.
     """
     recipe = presets.get(preset)
+    for name, value in (("classes", classes), ("context_dim", context_dim)):
+        if value is not None:
+            checked_integer(name, value)
     context_dim = classes if context_dim is None else context_dim
     shape = check_image_shape(image_shape)
     latent_dim = latents_of(recipe, shape) if latent_dim is None else latent_dim

@@ -8,7 +8,7 @@ from keras import ops
 
 from kvae.data.values import as_array
 from kvae.objectives import ELBO, Objective
-from kvae.parts import checked_integer, checked_truth, is_integer
+from kvae.parts import checked_integer, checked_truth
 from kvae.priors import Prior
 
 __all__ = ["Condition", "condition_of", "context_dim_of"]
@@ -50,15 +50,12 @@ class Condition:
         """
         if given is None:
             raise ValueError(
-                "The model is conditional: it needs what it was trained with beside each image, "
-                f"{self.what}."
+                f"The model is conditional, on {self.what}: give them beside the images, as the "
+                "labels of `fit` or of a data set, or as `classes`."
             )
-        try:
-            values = np.asarray(as_array(given))
-        except (ValueError, TypeError):
-            values = np.empty(0, object)
+        values = as_values(given)
         if values.dtype.kind not in "buif" or values.ndim not in (1, 2) or not values.size:
-            raise ValueError(self.refusal(given))
+            raise ValueError(self.refusal(values))
         if self.classes is None:
             rows = values.reshape(-1, 1) if values.ndim == 1 and self.size == 1 else values
             if rows.shape != (count, self.size) or not np.isfinite(rows).all():
@@ -87,10 +84,10 @@ class Condition:
             raise ValueError(self.refusal(values))
         return values.astype("int32")
 
-    def refusal(self, given: Any) -> str:
+    def refusal(self, given: np.ndarray) -> str:
         """What is said of what is not what it should be."""
-        came = f"shape {given.shape}" if hasattr(given, "shape") else type(given).__name__
-        if getattr(given, "ndim", 2) == 1 and given.dtype.kind in "uif" and self.classes:
+        came = f"shape {given.shape} of {given.dtype}"
+        if given.ndim == 1 and given.size and given.dtype.kind in "uif" and self.classes:
             came = f"{len(given)} values from {given.min():g} to {given.max():g}"
         return f"The model is conditional, on {self.what}. Received: {came}"
 
@@ -108,6 +105,15 @@ class Condition:
             raise ValueError("Here the class of each image must be known; leave out `classes`.")
         return np.eye(self.size, dtype="float32")[values]
 
+    def arranged(self, given: Any) -> Any:
+        """What `checked` makes of tensors, once they are: (batch,), int32, or float32 rows."""
+        rank = len(given.shape)
+        if self.classes is None:
+            return ops.cast(given if rank == 2 else given[:, None], "float32")
+        if rank == 2:
+            given = given[:, 0] if given.shape[1] == 1 else ops.argmax(given, axis=1)
+        return ops.cast(given, "int32")
+
     def context(self, checked: Any) -> Any:
         """The same within a step: (batch,) or (batch, size) to (batch, size), float32."""
         if self.classes is None:
@@ -122,12 +128,22 @@ class Condition:
         """
         if given is None and self.classes is not None:
             return np.resize(np.eye(self.classes, dtype="float32"), (count, self.size))
-        if given is None or is_integer(given):
-            given = None if given is None else [given]
-        rows = self.rows(given, count if given is None else len(as_array(given)))
+        if given is None:
+            return self.rows(None, count)
+        values = np.atleast_1d(as_values(given))
+        rows = self.rows(values, len(values))
         if len(rows) > count:
             raise ValueError(f"There are classes for {len(rows)} images, and {count} are to come.")
         return np.resize(rows, (count, self.size))
+
+
+def as_values(given: Any) -> np.ndarray:
+    """What is given, as NumPy has it; an array of objects of what is no array of numbers."""
+    try:
+        values = np.asarray(as_array(given))
+    except (ValueError, TypeError):
+        return np.array([given, None], object)[:1]
+    return values if values.dtype.kind in "buif" else values.astype(object)
 
 
 def context_dim_of(model: keras.Model) -> int | None:

@@ -216,9 +216,16 @@ class Look:
         """Whether such batches are let in if their images are in [0, 1]."""
         return self.fits(spec) and self.border.unit_floats and parts_of(spec)[0].dtype.is_floating
 
-    def arranged(self, batch: Any) -> tuple:
-        """What a call makes of a batch, of tensors whose values are not yet known."""
+    def arranged(self, batch: Any, as_given: bool = False) -> tuple:
+        """What a call makes of a batch, of tensors whose values are not yet known.
+
+        Args:
+            batch: As the data set has it.
+            as_given: Whether the labels of a conditional model stay what they are.
+        """
         images, labels, weights = parts_of(batch)
+        if self.border.condition is not None and not as_given:
+            labels = self.border.condition.arranged(labels)
         if images.shape.rank == 3:
             images = images[..., None]
         return trailing(images, None if self.drops_labels else labels, weights)

@@ -100,6 +100,11 @@ def hierarchy_of(
             "An encoder with several inputs must be a ladder's, and the decoder must be too: see "
             "kvae.build_encoder(…, 'ladder')."
         ) from None
+    if context_dim_of(encoder) != context_dim_of(decoder):
+        raise ValueError(
+            "Encoder and decoder of a ladder must both take a context, or neither: give "
+            "kvae.build_encoder and build_decoder the same context_dim."
+        )
     objective.check_groups(ladder.sizes)
     if isinstance(objective, ELBO) and (objective.free_bits or objective.weighs_groups):
         nothing = ops.zeros((1, prior.latent_dim))

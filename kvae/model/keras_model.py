@@ -169,9 +169,11 @@ class KerasModel(TrainStep):
             for output in keras.tree.flatten(layer.output if layer.weights else [])
             if None not in output.shape[1:]
         )
+        condition = self.kept.condition
+        passes = condition.size if condition is not None and condition.partly_labelled else 1
         draws = f", {self.samples:,} draws of z each," if self.samples > 1 else ""
         check_memory(
-            batch * self.samples * bytes_of_a_draw,
+            passes * batch * self.samples * bytes_of_a_draw,
             f"A step on {batch:,} images{draws}",
             "Choose a smaller `batch_size`" + (" or fewer `samples`." if draws else "."),
         )

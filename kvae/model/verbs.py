@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import math
-import types
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,10 +15,9 @@ from kvae.data.pictures import read_pictures
 from kvae.data.values import as_array, paths_of
 from kvae.limits import check_memory
 from kvae.model.batches import in_batches
-from kvae.model.condition import Condition, context_dim_of
 from kvae.model.generator import build_generator
 from kvae.model.hierarchy import Hierarchy
-from kvae.model.keras_model import KerasModel
+from kvae.model.told import Told
 from kvae.objectives import repeated
 from kvae.parts import check_seed, check_temperature, checked_integer, is_integer
 from kvae.priors import Prior, given
@@ -30,12 +28,11 @@ __all__ = ["Verbs"]
 VALUES_DECODED = 2**25  # of the likelihood's parameters: 128 MB, some five times over
 
 
-class Verbs(KerasModel):
+class Verbs(Told):
     """A model that encodes, decodes and generates images."""
 
     decoder: keras.Model
     prior: Prior
-    kept: types.SimpleNamespace
 
     @property
     def latent_dim(self) -> int:
@@ -46,11 +43,6 @@ class Verbs(KerasModel):
     def hierarchy(self) -> Hierarchy | None:
         """How encoder and decoder work together where latents come in groups."""
         return self.kept.hierarchy
-
-    @property
-    def condition(self) -> Condition | None:
-        """What the parts of a conditional model are told of each image."""
-        return self.kept.condition
 
     @property
     def groups(self) -> tuple[int, ...]:
@@ -92,22 +84,6 @@ class Verbs(KerasModel):
         z = repeated(mean, samples) + ops.exp(0.5 * repeated(log_variance, samples)) * noise
         context = None if context is None else repeated(context, samples)
         return mean, log_variance, z, self.decoded(z, context, training)
-
-    def seen(self, observed: Any, context: Any) -> Any:
-        """What the encoder takes: images as they were observed, and their context if it does."""
-        told = context is not None and context_dim_of(self.encoder) is not None
-        return [observed, context] if told else observed
-
-    def decoded(self, z: Any, context: Any = None, training: bool = False) -> Any:
-        """The likelihood's parameters for draws of z, float32.
-
-        Args:
-            z: (batch, latent).
-            context: (batch, context), of a conditional model, or None.
-            training: Passed to the decoder.
-        """
-        inputs = z if context is None else [z, context]
-        return ops.cast(self.decoder(inputs, training=training), "float32")
 
     @property
     def fitting(self) -> Fitting:
@@ -163,36 +139,6 @@ class Verbs(KerasModel):
         if batch_size is not None:
             return batch_size
         return max(1, min(most, VALUES_DECODED // math.prod(self.decoder.output_shape[1:])))
-
-    def rows(self, classes: Any, count: int) -> np.ndarray | None:
-        """What a conditional model is told of so many images: (count, context), float32.
-
-        None where the model is not conditional.
-
-        Raises:
-            ValueError: If they are not what they should be, or the model knows of none.
-        """
-        if self.condition is not None:
-            return self.condition.rows(classes, count)
-        if classes is not None:
-            raise ValueError(
-                "`classes` is for a conditional model, and this one was trained without them."
-            )
-        return None
-
-    def known(self, labels: Any) -> Any:
-        """Labels of a data set as the `classes` of verbs: None where the model is of no classes."""
-        return None if self.condition is None else labels
-
-    def rows_or_likeliest(self, classes: Any, images: np.ndarray) -> np.ndarray | None:
-        """The same; where no classes are given, of the most likely one of each image."""
-        if classes is None and self.condition is not None and self.condition.classes:
-            classes = self.classify(images)
-        return self.rows(classes, len(images))
-
-    def classify(self, images: Any, draws: int = 1, seed: int = 0) -> np.ndarray:
-        """The most likely class of each image: see `Scoring.classify`."""
-        raise NotImplementedError
 
     def encode(
         self, images: Any, batch_size: int | None = None, classes: Any = None
@@ -278,12 +224,6 @@ class Verbs(KerasModel):
         """
         self.check_room(len(latents))
         return in_batches(self._decode_batch, latents, self.at_a_time(batch_size), rows)
-
-    def spread(self, classes: Any, count: int) -> np.ndarray | None:
-        """As `rows`, of images to come: few classes are taken in turn, and None is each in turn."""
-        if self.condition is None:
-            return self.rows(classes, count)
-        return self.condition.spread(classes, count)
 
     def reconstruct(
         self,
@@ -422,7 +362,14 @@ class Verbs(KerasModel):
             classes: Of a conditional model: the class of each image, (count,), or its numbers;
                 None: the class that is the most likely, see `classify`.
         """
-        encoded = self.encode(images, batch_size, classes)
+        images = self.taken(images)
+        return self.kl_told(images, self.rows_or_likeliest(classes, images), batch_size)
+
+    def kl_told(
+        self, images: np.ndarray, rows: np.ndarray | None, batch_size: int | None = None
+    ) -> np.ndarray:
+        """As `kl_per_latent`, of images as `taken` gives them, and of what a model is told."""
+        encoded = self.encode_told(images, rows, batch_size)
         mean, log_variance = map(ops.convert_to_tensor, encoded)
         kl = self.prior.kl_per_latent(mean, log_variance)
         return ops.convert_to_numpy(kl).mean(axis=0)

@@ -104,8 +104,7 @@ class Terms:
     def shares(self) -> Any:
         """See there.
 
-        The posterior over classes that makes the bound the highest, q(c|x) ∝ exp(ELBO of c), so
-        that its own gradient is zero.
+        The posterior over classes that makes the bound the highest, q(c|x) ∝ exp(ELBO of c).
 
         References:
             Kingma et al. (2014), "Semi-supervised learning with deep generative models",
@@ -125,10 +124,13 @@ class Terms:
 
     @functools.cached_property
     def kl_by_group(self) -> list[Any]:
-        """The same for each group of latents by itself: a list of (batch,), float32."""
+        """The same for each group of latents by itself: a list of (batch,), float32.
+
+        Without that of a class that is not known.
+        """
         parts = (self.mean, self.log_variance, self.z, self.groups)
         kl = self.prior.kl_by_group(*parts, **self.given)
-        return [averaged(one, self.samples) for one in kl]
+        return [self.averaged(one) for one in kl]
 
     def mean_of(self, values: Any) -> Any:
         """The mean of (batch, …) over all images, each with its weight: (…).

@@ -63,13 +63,16 @@ class TrainStep(Executions):
         # Else a graph would count a step whose batch never came.
         with nothing_registered(), tf.control_dependencies(tensors(data)):
             with tf.GradientTape() as tape, self.sharing(share):
-                outputs = self(self.inputs_of(x, y), training=True)
+                x = self.inputs_of(x, y)
+                outputs = self(x, training=True)
                 loss = self._compute_loss(x, y, outputs, sample_weight, training=True)
                 scaled_loss = self.optimizer.scale_loss(loss)  # for mixed_float16
             gradients = tape.gradient(scaled_loss, self.trainable_weights)
             with summed_over_replicas(self.optimizer, gradients) as gradients:
                 self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
-        self._loss_tracker.update_state(loss, share.total if share else tf.shape(x)[0])
+        self._loss_tracker.update_state(
+            loss, share.total if share else tf.shape(tree.flatten(x)[0])[0]
+        )
         return self.compute_metrics(x, y, outputs, sample_weight)
 
     def test_step(self, data: Any) -> Any:
@@ -77,9 +80,12 @@ class TrainStep(Executions):
         batch, share = with_share(keras.utils.unpack_x_y_sample_weight(data))
         x, y, sample_weight = batch
         with nothing_registered(), self.sharing(share):
-            outputs = self(self.inputs_of(x, y), training=False)
+            x = self.inputs_of(x, y)
+            outputs = self(x, training=False)
             loss = self._compute_loss(x, y, outputs, sample_weight, training=False)
-            self._loss_tracker.update_state(loss, share.total if share else tf.shape(x)[0])
+            self._loss_tracker.update_state(
+                loss, share.total if share else tf.shape(tree.flatten(x)[0])[0]
+            )
             return self.compute_metrics(x, y, outputs, sample_weight)
 
     def predict_step(self, data: Any) -> Any:
@@ -462,10 +468,11 @@ class TensorFlowData(TFDatasetAdapter):
     def seen(self, shape: tuple[int, int, int], number: Any, batch: Any) -> tuple:
         """The same, after a look at its values, which runs when the batch is made."""
         parts = self.look.arranged(batch)
+        given = self.look.arranged(batch, as_given=True)
 
         def values(number: np.ndarray, *arrays: np.ndarray) -> list:
             try:
-                self.look(int(number), tree.pack_sequence_as(parts, arrays))
+                self.look(int(number), tree.pack_sequence_as(given, arrays))
             except Exception as error:
                 self.fault = error
                 raise
@@ -474,7 +481,7 @@ class TensorFlowData(TFDatasetAdapter):
         images, *rest = parts
 
         def look() -> Any:
-            seen = tf.numpy_function(values, [number, *tree.flatten(parts)], [])
+            seen = tf.numpy_function(values, [number, *tree.flatten(given)], [])
             with tf.control_dependencies([seen]):
                 return tf.constant(True)
 

@@ -153,9 +153,12 @@ class TrainStep(Executions):
         """As Keras's, of the share that this process has of a batch."""
         x, y, sample_weight, share = with_share(keras.utils.unpack_x_y_sample_weight(data))
         with self.sharing(share_of(share)):
-            outputs = self(self.inputs_of(x, y), training=False)
+            x = self.inputs_of(x, y)
+            outputs = self(x, training=False)
             loss = self._compute_loss(x, y, outputs, sample_weight, training=False)
-        self._loss_tracker.update_state(loss, sample_weight=share[2] if share else x.shape[0])
+        self._loss_tracker.update_state(
+            loss, sample_weight=share[2] if share else len(tree.flatten(x)[0])
+        )
         return self.compute_metrics(x, y, outputs, sample_weight)
 
     def predict_step(self, data: Any) -> Any:
@@ -167,12 +170,15 @@ class TrainStep(Executions):
         """The gradients and the running metrics, layer by layer; `share` is of `with_share`."""
         weights = [weight.value for weight in self.trainable_weights]
         with self.sharing(share_of(share)):
-            outputs = self(self.inputs_of(x, y), training=True)
+            x = self.inputs_of(x, y)
+            outputs = self(x, training=True)
             loss = self._compute_loss(x, y, outputs, sample_weight, training=True)
         scaled = self.optimizer.scale_loss(loss)  # for mixed_float16
         gradients = torch.autograd.grad(scaled, weights, allow_unused=True)
         with torch.no_grad():
-            self._loss_tracker.update_state(loss, sample_weight=share[2] if share else x.shape[0])
+            self._loss_tracker.update_state(
+                loss, sample_weight=share[2] if share else len(tree.flatten(x)[0])
+            )
             return list(gradients), self.compute_metrics(x, y, outputs, sample_weight)
 
     def timed(self, key: tuple | None, data: tuple) -> tuple[list, dict]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 
 from kvae import likelihoods, objectives, priors
 from kvae.data import Dataset, Fitting, reduced, refitted, resized
@@ -16,6 +17,8 @@ from kvae.model.build import groups_of, latents_of
 from kvae.muon import Muon
 from kvae.recipe import OWNED, Recipe
 from kvae.training.choice import likelihood_for
+
+PARTS = ("train", "validation", "test")
 
 __all__ = ["built", "completed", "default_epochs", "optimizer", "precision", "prepared", "updates"]
 
@@ -110,18 +113,21 @@ def classes_of(recipe: Recipe, dataset: Dataset) -> int | None:
     """
     if not recipe.conditional:
         return None
-    labels = [getattr(dataset, f"{part}_labels") for part in ("train", "validation", "test")]
-    if any(one is None for one in labels):
+    labels = [getattr(dataset, f"{part}_labels") for part in PARTS]
+    without = [part for part, one in zip(PARTS, labels, strict=True) if one is None]
+    if without:
+        parts = "" if len(without) == len(PARTS) else f" for its {' and '.join(without)} images"
+        flat = "without --flat (flat=True), " if recipe.flat else ""
         raise ValueError(
-            f"A conditional model needs the class of each image, and {dataset.name} has no labels. "
-            "A folder for each class gives them, or a table with a column label."
+            f"A conditional model needs the class of each image, and {dataset.name} has no labels"
+            f"{parts}. A folder for each class gives them, {flat}or a table with a column label."
         )
-    count = max(len(dataset.class_names), *(int(one.max()) + 1 for one in labels))
-    if count < 2:
+    if len(np.unique(labels[0])) < 2:
         raise ValueError(
-            f"A conditional model needs two classes or more, and {dataset.name} has one."
+            f"A conditional model needs train images of two classes or more, and {dataset.name} "
+            "has one."
         )
-    return count
+    return max(len(dataset.class_names), *(int(one.max()) + 1 for one in labels))
 
 
 @contextlib.contextmanager

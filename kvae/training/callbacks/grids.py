@@ -48,6 +48,8 @@ class SampleGrid(Grid):
         count: Images in a grid.
         every: Epochs between two grids. The last one of those planned has one too.
         seed: Of the latents.
+        classes: Of a conditional model, the class of each image, or its numbers, as
+            `VAE.generate` takes them; None: each class in turn.
 
     Example:
         >>> import pathlib, tempfile
@@ -63,15 +65,21 @@ class SampleGrid(Grid):
     """
 
     def __init__(
-        self, folder: str | pathlib.Path | None, count: int = 100, every: int = 1, seed: int = 0
+        self,
+        folder: str | pathlib.Path | None,
+        count: int = 100,
+        every: int = 1,
+        seed: int = 0,
+        classes: Any = None,
     ) -> None:
         super().__init__(folder, every)
         self.count = count
         self.seed = seed
+        self.classes = classes
 
     def picture(self) -> np.ndarray:
         """The grid of this moment, (height, width, 3), uint8."""
-        return plots.grid(self.model.generate(self.count, seed=self.seed))
+        return plots.grid(self.model.generate(self.count, self.seed, classes=self.classes))
 
 
 class ReconstructionGrid(Grid):

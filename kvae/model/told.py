@@ -1,0 +1,102 @@
+"""Told: what a conditional model is told of images, from what users and data sets know of them."""
+
+import types
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from kvae.model.condition import Condition, context_dim_of
+from kvae.model.keras_model import KerasModel
+
+__all__ = ["Told"]
+
+
+class Told(KerasModel):
+    """A model that may be conditional: `rows` are what its parts are told, one for each image."""
+
+    kept: types.SimpleNamespace
+    card: dict[str, Any]
+
+    @property
+    def condition(self) -> Condition | None:
+        """What the parts of a conditional model are told of each image."""
+        return self.kept.condition
+
+    def rows(self, classes: Any, count: int) -> np.ndarray | None:
+        """What a conditional model is told of so many images: (count, context), float32.
+
+        None where the model is not conditional.
+
+        Raises:
+            ValueError: If they are not what they should be, or the model knows of none.
+        """
+        if self.condition is not None:
+            return self.condition.rows(classes, count)
+        if classes is not None:
+            raise ValueError(
+                "`classes` is for a conditional model, and this one was trained without them."
+            )
+        return None
+
+    def rows_or_likeliest(self, classes: Any, images: np.ndarray) -> np.ndarray | None:
+        """The same; where no classes are given, of the most likely one of each image."""
+        if classes is None and self.condition is not None and self.condition.classes:
+            classes = self.classify(images)
+        return self.rows(classes, len(images))
+
+    def spread(self, classes: Any, count: int) -> np.ndarray | None:
+        """As `rows`, of images to come: few classes are taken in turn, and None is each in turn."""
+        if self.condition is None:
+            return self.rows(classes, count)
+        return self.condition.spread(classes, count)
+
+    def known(
+        self, labels: np.ndarray | None, class_names: Sequence[str] = ()
+    ) -> np.ndarray | None:
+        """Labels of a data set as the `classes` of verbs: None where the model is of none.
+
+        Args:
+            labels: (count,), integers from 0 on.
+            class_names: The names of the data set's classes. Where these and the model's are known
+                it goes by them: in a folder that lacks a class, others have other numbers.
+
+        Raises:
+            ValueError: If the model does not know a class of this name.
+        """
+        if self.condition is None or labels is None:
+            return None
+        own = list(self.card.get("class_names") or [])
+        if not self.condition.classes or not class_names or not own or list(class_names) == own:
+            return labels
+        for number in np.unique(labels):
+            if class_names[number] not in own:
+                raise ValueError(
+                    f"The model knows no class {class_names[number]!r}; it knows "
+                    f"{', '.join(own[:20])}{', …' * (len(own) > 20)}."
+                )
+        numbers = [own.index(name) if name in own else -1 for name in class_names]
+        return np.array(numbers)[labels]
+
+    def classify(self, images: Any, draws: int = 1, seed: int = 0) -> np.ndarray:
+        """The most likely class of each image: see `Scoring.classify`."""
+        raise NotImplementedError
+
+    def seen(self, observed: Any, rows: Any) -> Any:
+        """What the encoder takes: images as they were observed, and their rows if it does."""
+        if self.condition is not None and rows is None:
+            self.condition.checked(None, 0)  # which says what is missing
+        told = rows is not None and context_dim_of(self.encoder) is not None
+        return [observed, rows] if told else observed
+
+    def decoded(self, z: Any, context: Any = None, training: bool = False) -> Any:
+        """The likelihood's parameters for draws of z, float32.
+
+        Args:
+            z: (batch, latent).
+            context: (batch, context), of a conditional model, or None.
+            training: Passed to the decoder.
+        """
+        inputs = z if context is None else [z, context]
+        return ops.cast(self.decoder(inputs, training=training), "float32")
