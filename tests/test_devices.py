@@ -84,9 +84,10 @@ def ended(started, timeout=300):
         for one in started:
             one.kill()
     # On a CPU JAX says on stdout that processes have found each other.
+    printed = [[line for line in out.splitlines() if "[Gloo]" not in line] for out, _ in said]
     return [
-        (one.returncode, "".join(out.splitlines(True)[out.startswith("[Gloo]") :]), err)
-        for one, (out, err) in zip(started, said, strict=True)
+        (one.returncode, "\n".join(lines), err)
+        for one, lines, (_, err) in zip(started, printed, said, strict=True)
     ]
 
 
