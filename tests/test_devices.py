@@ -25,8 +25,8 @@ CASES = {
         "model_parallel executions penalty average",
     ),
     "tensorflow": (
-        "mlp verbs free_bits clip penalty four",
-        "conv muon weights iwae in_order average",
+        "mlp verbs free_bits clip penalty average four",
+        "conv muon weights iwae in_order",
     ),
     "torch": (
         *("mlp verbs", "conv muon weights", "ladder average", "batch_norm clip"),
@@ -76,7 +76,7 @@ def processes(arguments, count=1):
     return started
 
 
-def ended(started, timeout=300):
+def ended(started, timeout=600):
     """The exit code, stdout and stderr of each process."""
     try:
         said = [one.communicate(timeout=timeout) for one in started]

@@ -26,7 +26,7 @@ from kvae.steps.executions import (
 )
 from kvae.steps.feed import Feed, in_floatx
 from kvae.steps.stream import EMPTY, Look, Stream
-from kvae.steps.tensorflow_replicas import share_of, summed_over_replicas, with_share
+from kvae.steps.tensorflow_replicas import summed_over_replicas, with_share
 
 MOST_COPIED = 2**30  # bytes of an array that TensorFlow may copy
 GONE: list[bool] = []  # an entry for each model that was dropped since kernels were
@@ -85,8 +85,12 @@ class TrainStep(Executions):
     def predict_step(self, data: Any) -> Any:
         """As Keras's, of the share that a replica has of a batch."""
         x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        with nothing_registered(), self.sharing(share_of(x)):
-            return super().predict_step(data)
+        (x,), share = with_share((x,))  # of a share that is known to be empty Keras's `add` fails
+        with nothing_registered(), self.sharing(share):
+            outputs = super().predict_step((x,))
+        if share is None:
+            return outputs
+        return tree.map_structure(lambda output: output[: share.images], outputs)
 
     def make_train_function(self, force: bool = False) -> Any:
         """As Keras's; the optimizer's variables, made in the step, would cost a second trace.
