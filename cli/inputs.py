@@ -166,7 +166,7 @@ class Images:
         """The labels of the split, or None."""
         return getattr(self.data, f"{self.split}_labels")
 
-    def told(self, labels: Any) -> Any:
+    def classes_of(self, labels: Any) -> Any:
         """Labels of these images as a conditional model has its classes; None of any other."""
         return self.vae.known(labels, self.data.class_names)
 
@@ -180,7 +180,7 @@ class Images:
             labels = None if labels is None else labels[int(found[2]) :][:1]
         elif name in self.class_names:
             labels = [self.class_names.index(name)]
-        told = None if labels is None else self.told(labels)
+        told = None if labels is None else self.classes_of(labels)
         return None if told is None else told[0]
 
     def sample(self, count: int, seed: int) -> Any:

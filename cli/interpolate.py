@@ -103,7 +103,7 @@ def interpolate(
                 f"Paths between images take at least 2, and there is one of {source.what}. Take "
                 "another --split, or name ends with --start and --end."
             )
-        ends, classes = pairs(images, labels, source.told(labels), rows)
+        ends, classes = pairs(images, labels, source.classes_of(labels), rows)
         what = f"{len(ends[0])} {path} paths between {source.what}"
     images = kvae.interpolate(vae, ends[0], ends[1], steps, path, groups, hold, classes)
     if hold:

@@ -93,10 +93,10 @@ def latent(
         return
     images, labels = source.sample(count, seed)
     if show == "manifold":
-        figure = kvae.manifold(vae, images, size, source.what, of_class, source.told(labels))
+        figure = kvae.manifold(vae, images, size, source.what, of_class, source.classes_of(labels))
     elif show == "traversals":
         figure = kvae.traversals(
-            vae, images, latents, what=source.what, classes=source.told(labels)
+            vae, images, latents, what=source.what, classes=source.classes_of(labels)
         )
     else:
         names = source.class_names

@@ -60,7 +60,7 @@ def reconstruct(
         inputs, what = np.stack([as_float(source.image(name)) for name in images]), "images"
     else:
         (inputs, labels), what = source.sample(count, seed), source.what
-        classes = source.told(labels)
+        classes = source.classes_of(labels)
     if by_group:
         figure = kvae.by_group(vae, inputs, what, classes)
         how = "beside their reconstructions by group"

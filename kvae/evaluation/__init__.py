@@ -11,9 +11,9 @@ from kvae.evaluation.factors import Factors, factor_matrix, factors, factors_of_
 from kvae.evaluation.latents import (
     active_units,
     beyond_chance,
+    information_within,
     linear_probe_accuracy,
     moment_gap,
-    information_within,
     mutual_information,
     neighbour_accuracy,
     prior_gap_at_least,

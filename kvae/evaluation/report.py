@@ -15,8 +15,8 @@ from kvae.evaluation.factors import factors as score_factors
 from kvae.evaluation.latents import (
     active_units,
     beyond_chance,
-    linear_probe_accuracy,
     information_within,
+    linear_probe_accuracy,
     neighbour_accuracy,
     prior_gap_at_least,
 )

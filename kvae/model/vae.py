@@ -64,8 +64,8 @@ class VAE(Fixed, Scoring):
         classes: Of a conditional model, the number of classes, as many as the parts' context has
             numbers; None where images have numbers of their own.
         partly_labelled: Whether the class of an image may be −1, not known. Its bound is then that
-            of log p(x), over all classes, equally likely, and exact where beta is 1. Each image takes
-            a pass for each class, which batch norm sees too.
+            of log p(x), over all classes, equally likely, and at its best where beta is 1. Each
+            image takes a pass for each class, which batch norm sees too.
         seed: For the draws of z and of binarised pixels.
         card: What is known of the model (data set, figures, versions); saved with it.
 

@@ -30,8 +30,13 @@ class Look(Protocol):
     def wants_unit(self, spec: Any) -> bool:
         """Whether every batch of such shapes and dtypes is, if its images are in [0, 1]."""
 
-    def arranged(self, batch: Any) -> tuple:
-        """What a call makes of a batch, of tensors whose values are not yet known."""
+    def arranged(self, batch: Any, as_given: bool = False) -> tuple:
+        """What a call makes of a batch, of tensors whose values are not yet known.
+
+        Args:
+            batch: As the data set has it.
+            as_given: Whether labels that are looked at stay what they are.
+        """
 
 
 class Stream(DataAdapter):

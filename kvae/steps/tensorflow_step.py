@@ -26,7 +26,7 @@ from kvae.steps.executions import (
 )
 from kvae.steps.feed import Feed, in_floatx
 from kvae.steps.stream import EMPTY, Look, Stream
-from kvae.steps.tensorflow_replicas import share_of, summed_over_replicas, with_share
+from kvae.steps.tensorflow_replicas import summed_over_replicas, with_share
 
 MOST_COPIED = 2**30  # bytes of an array that TensorFlow may copy
 GONE: list[bool] = []  # an entry for each model that was dropped since kernels were
@@ -92,8 +92,16 @@ class TrainStep(Executions):
         """As Keras's, of the share that a replica has of a batch."""
         x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
         inputs = self.inputs_of(x, y)
-        with nothing_registered(), self.sharing(share_of(tree.flatten(inputs)[0])):
-            return super().predict_step((inputs,))
+        # Of a share that is known to be empty Keras's `add` fails.
+        parts, share = with_share(tuple(tree.flatten(inputs)))
+        with nothing_registered(), self.sharing(share):
+            outputs = super().predict_step((tree.pack_sequence_as(inputs, parts),))
+        if share is None:
+            return outputs
+        count = tf.shape(parts[0])[0]
+        return tree.map_structure(
+            lambda output: output[: share.images * (tf.shape(output)[0] // count)], outputs
+        )
 
     def make_train_function(self, force: bool = False) -> Any:
         """As Keras's; the optimizer's variables, made in the step, would cost a second trace.
