@@ -110,7 +110,7 @@ def test_classes_come_in_many_forms(vae, images, labels, given):
 @pytest.mark.parametrize(
     "given, what",
     [
-        (None, "needs what it was trained with"),
+        (None, "integers in 0…2, one for each image: give them beside the images"),
         (np.full(64, 3), "integers in 0…2, one for each image. Received: 64 values from 3 to 3"),
         (np.full(64, -1), "made with partly_labelled=True"),
         (np.full(64, 0.5), "Received: 64 values from 0.5 to 0.5"),
@@ -309,7 +309,9 @@ def test_numbers_of_its_own_are_told_of_each_image(images):
     with pytest.raises(ValueError, match=r"rows of 2 finite numbers, of shape \(count, 2\)"):
         vae.fit(images, numbers[:, :1])
     for call in (vae.encode, vae.score, vae.reconstruct):
-        with pytest.raises(ValueError, match="needs what it was trained with"):
+        with pytest.raises(
+            ValueError, match="finite numbers, of shape .*: give them beside the images"
+        ):
             call(images[:2])
     with pytest.raises(ValueError, match="Only a model of classes can classify"):
         vae.classify(images[:2])
@@ -380,3 +382,95 @@ def test_a_whole_run_is_conditional(images, labels, tmp_path):
         )  # fmt: skip
     with pytest.raises(ValueError, match="needs the class of each image"):
         kvae.train(kvae.data.from_arrays(images), "mlp-400", conditional=True, out=out)
+
+
+def test_classes_of_a_data_set_go_by_name(vae, images, labels):
+    named = conditional(card={"class_names": ["a", "b", "c"]})
+    np.testing.assert_array_equal(named.known([0, 1], ("c", "a")), [2, 0])
+    np.testing.assert_array_equal(vae.known(labels, ("x", "y", "z")), labels)  # names not known
+    with pytest.raises(ValueError, match="knows no class 'd'; it knows a, b, c"):
+        named.known([0, 1], ("a", "d"))
+    data = kvae.data.from_arrays(images, train_labels=(labels > 0) * 1, class_names=("c", "a"))
+    whole = kvae.evaluate(named, data, importance_samples=1, samples=0)
+    of = kvae.evaluation.posterior(named, data.test, 0, np.where(data.test_labels, 0, 2))
+    bound = kvae.evaluation.terms(named, of).elbo.mean()
+    assert whole.figures["bound"]["elbo"] == pytest.approx(bound, abs=1e-3)
+    assert {"classification", "representation"} <= set(whole.figures)
+
+
+def test_information_is_what_images_of_one_class_show(vae, images, labels):
+    found = kvae.evaluation.report.latent_figures(
+        vae, kvae.evaluation.posterior(vae, images, 0, labels), 5.0, 0
+    )
+    assert found["mutual_information"] <= found["mutual_information_at_most"] < np.log(64 / 2)
+    numbers = kvae.evaluation.information_within(images[:, 0, :3, 0], images[:, 0, :3, 0], 0,
+                                                 np.full((64, 2), 0.3))  # fmt: skip
+    assert numbers == (None, None)
+
+
+@pytest.mark.parametrize("given", [np.array(1), 1.0, [1], "one"], ids=str)
+def test_one_class_may_be_given_in_any_form_of_a_number(vae, given):
+    if given == "one":
+        with pytest.raises(ValueError, match="integers in 0…2"):
+            vae.generate(2, classes=given)
+    else:
+        expected = vae.generate(2, seed=0, classes=1)
+        np.testing.assert_array_equal(vae.generate(2, seed=0, classes=given), expected)
+
+
+def test_paths_and_pictures_are_told_the_class(vae, images, labels):
+    given = (labels[:2], labels[2:4])
+    for hold in (None, "class", "style"):
+        made = kvae.interpolate(vae, images[:2], images[2:4], 3, hold=hold, classes=given)
+        assert made.shape == (2, 3, 8, 8, 1)
+        start = vae.reconstruct(images[:2], classes=labels[:2])
+        np.testing.assert_allclose(made[:, 0], start, atol=1e-4)
+    same = kvae.like(vae, images[0], 2, seed=0, temperature=0, classes=int(labels[0]))
+    np.testing.assert_allclose(same[0], start[0], atol=1e-4)
+    with pytest.raises(ValueError, match="one for each path, 2. Received: 1"):
+        kvae.interpolate(vae, images[:2], images[2:4], 3, classes=(labels[:1], labels[2:4]))
+    for draw in (
+        lambda: kvae.manifold(vae, images, 2, of_class=1, classes=labels),
+        lambda: kvae.traversals(vae, images, 2, 3, classes=labels),
+        lambda: kvae.by_group(vae, images[:2], classes=labels[:2]),
+    ):
+        assert draw() is not None
+
+
+def test_a_model_of_numbers_draws_what_others_do(images, tmp_path):
+    vae = conditional(classes=None, size=2)
+    numbers = np.random.default_rng(0).standard_normal((64, 2))
+    ends = (numbers[:2], numbers[2:4])
+    assert kvae.interpolate(vae, images[:2], images[2:4], 3, classes=ends).shape[1] == 3
+    assert len(kvae.like(vae, images[0], 2, classes=numbers[0])) == 2
+    kvae.manifold(vae, images, 2, of_class=numbers[0], classes=numbers)
+    kvae.traversals(vae, images, 2, 3, classes=numbers)
+    kvae.latent(vae, images, method="pca", classes=numbers)
+    grid = kvae.SampleGrid(tmp_path / "grids", count=4, classes=numbers[:4])
+    vae.fit(images, numbers, verbose=0, callbacks=[grid])
+    assert (tmp_path / "grids" / "epoch-0001.png").is_file()
+
+
+def test_a_ladder_whose_encoder_is_not_told_is_refused():
+    own = {"groups": ((1, 3), (2, 2)), "channels": 4}
+    with pytest.raises(ValueError, match="must both take a context, or neither"):
+        kvae.VAE(
+            kvae.build_encoder((8, 8, 1), 11, "ladder", **own),
+            kvae.build_decoder((8, 8, 1), 11, "ladder", context_dim=3, **own),
+            classes=3,
+        )
+
+
+@pytest.mark.parametrize("form", ["one-hot", "column"])
+def test_data_sets_of_tensorflow_hold_classes_in_any_form(vae, images, labels, form):
+    tf = pytest.importorskip("tensorflow")
+    given = np.eye(CLASSES)[labels] if form == "one-hot" else labels[:, None]
+    data = tf.data.Dataset.from_tensor_slices((images, given)).batch(16)
+    vae.seed_generator.state.assign([2, 0])
+    loss = vae.evaluate(data, verbose=0, return_dict=True)["loss"]
+    vae.seed_generator.state.assign([2, 0])
+    whole = vae.evaluate(images, labels, batch_size=16, verbose=0, return_dict=True)["loss"]
+    assert loss == pytest.approx(whole, rel=1e-5)
+    soft = tf.data.Dataset.from_tensor_slices((images, np.full((64, CLASSES), 0.3))).batch(16)
+    with pytest.raises(ValueError, match="Batch 1 of `x`: The model is conditional"):
+        vae.evaluate(soft, verbose=0)
