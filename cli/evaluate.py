@@ -64,8 +64,8 @@ def evaluate(
     """Measure a trained model: bound, likelihood, latents, samples; and say how it was done.
 
     With several models, compare each with the first, image by image. MODEL is a .keras file, by
-    default saved_models/vae.keras, or one that comes with kvae: mnist, mnist-ladder or
-    shapes.
+    default saved_models/vae.keras, or one that comes with kvae: mnist, mnist-ladder,
+    mnist-conditional or shapes.
 
     Example: kvae evaluate saved_models/vae.keras -k 1000
     """

@@ -18,7 +18,8 @@ model_option = click.option(
     metavar="MODEL",  # no path to click: a folder may have the name of a shipped model
     default=MODEL,
     show_default=True,
-    help="The model's .keras file, or one that comes with kvae: mnist, mnist-ladder, shapes.",
+    help="The model's .keras file, or one that comes with kvae: mnist, mnist-ladder, "
+    "mnist-conditional, shapes.",
 )
 seed_option = click.option(
     "--seed",

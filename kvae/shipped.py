@@ -4,7 +4,7 @@ import pathlib
 
 __all__ = ["SHIPPED", "path_of"]
 
-SHIPPED = ("mnist", "mnist-ladder", "shapes")
+SHIPPED = ("mnist", "mnist-ladder", "mnist-conditional", "shapes")
 
 
 def path_of(name: str) -> pathlib.Path:

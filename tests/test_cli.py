@@ -293,7 +293,7 @@ def test_generate_writes_arrays(model, in_folder):
             1,
             "at saved_models/vae.keras. Those that come with kvae: mnist",
         ),
-        (["evaluate"], 1, "mnist-ladder, shapes. Run `kvae train` for one of your own."),
+        (["evaluate"], 1, "mnist-conditional, shapes. Run `kvae train` for one of your own."),
         (["generate", "--model", "saved_models/vae.keras"], 1, "There is no model at saved_models"),
         (
             ["train", "--dataset", "digits", "--objective", "iwae", "--samples", "1"],

@@ -44,7 +44,7 @@ def test_some_images_score_about_as_the_card_says(mnist):
 def test_its_figures_are_those_of_its_file(name, request):
     vae = kvae.load(name)
     data = kvae.data.load(name) if name == "shapes" else request.getfixturevalue("mnist")
-    of = evaluation.posterior(vae, data.test)
+    of = evaluation.posterior(vae, data.test, classes=vae.known(data.test_labels))
     assert of.observed_hash == vae.card["test"]["protocol"]["observed_hash"]
     elbo = evaluation.terms(vae, of).elbo.mean()
     np.testing.assert_allclose(elbo, vae.card["test"]["elbo"], rtol=3e-5)
@@ -52,11 +52,12 @@ def test_its_figures_are_those_of_its_file(name, request):
 
 @every_model
 def test_noise_becomes_latents_and_latents_noise(name):
-    prior = loaded(name).prior
+    prior, condition = loaded(name).prior, loaded(name).condition
+    rows = [] if condition is None else [condition.spread(None, 1000)]
     noise = ops.convert_to_tensor(
         np.random.default_rng(0).standard_normal((1000, loaded(name).latent_dim), "float32")
     )
-    again = prior.to_noise(prior.from_noise(noise))
+    again = prior.to_noise(prior.from_noise(noise, *rows), *rows)
     np.testing.assert_allclose(ops.convert_to_numpy(again), ops.convert_to_numpy(noise), atol=1e-4)
 
 
@@ -69,5 +70,5 @@ def test_a_file_comes_before_a_shipped_model(make_vae, tmp_path, monkeypatch):
 
 
 def test_a_name_that_is_none_is_told_those_that_there_are():
-    with pytest.raises(FileNotFoundError, match="no model at minst.*mnist, mnist-ladder, shapes"):
+    with pytest.raises(FileNotFoundError, match="no model at minst.*mnist-conditional, shapes"):
         kvae.load("minst")

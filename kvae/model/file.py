@@ -39,7 +39,7 @@ def load(
 
     Args:
         path: A `.keras` file; or the name of a model that comes with kvae, "mnist",
-            "mnist-ladder" or "shapes", where there is no file of that name.
+            "mnist-ladder", "mnist-conditional" or "shapes", where there is no file of that name.
         compile: Whether to load the optimizer too, to train further.
         custom_objects: Classes and functions of your own by name, where they are not registered
             with Keras.
