@@ -34,8 +34,8 @@ def doctor(
     """Say what is wrong with a model, if anything, and which option helps.
 
     MODEL is its .keras file, saved_models/vae.keras where none is named, or one that comes with
-    kvae: mnist, mnist-ladder, mnist-conditional or shapes; the history is read from the folder beside it. The page
-    that is printed is drawn too, over what it was seen in.
+    kvae: mnist, mnist-ladder, mnist-conditional or shapes; the history is read from the folder
+    beside it. The page that is printed is drawn too, over what it was seen in.
 
     Example: kvae doctor saved_models/vae.keras
     """

@@ -100,7 +100,8 @@ def latent(
         )
     else:
         names = source.class_names
-        figure = kvae.latent(vae, images, labels, names, show, seed, what=source.what)
+        told = source.classes_of(labels)
+        figure = kvae.latent(vae, images, labels, names, show, seed, source.what, told)
     kvae.plots.save_picture(figure, out)
     click.echo(f"{out}: {show} of {len(images):,} {source.what} by {model}")
 

@@ -5,7 +5,7 @@ from marks import once
 from matplotlib.figure import Figure
 
 import kvae
-from kvae.drawing import pictures
+from kvae.drawing import paths, pictures
 
 CLOSE = {"rtol": 0, "atol": 1e-5}
 
@@ -42,9 +42,11 @@ def decoded(monkeypatch):
     """Spies on a model: the latents that it decodes."""
 
     def spy(vae):
-        seen, decode = [], vae.decode
+        seen, decode = [], vae.decode_told
         monkeypatch.setattr(
-            vae, "decode", lambda latents: (seen.append(latents), decode(latents))[1]
+            vae,
+            "decode_told",
+            lambda latents, rows: (seen.append(latents), decode(latents, rows))[1],
         )
         return seen
 
@@ -58,7 +60,7 @@ def test_reconstruct_puts_images_over_their_reconstructions(fixed_vae, images):
     assert title(figure) == "6 bars, each over its reconstruction"
 
 
-@pytest.mark.parametrize("path", pictures.PATHS)
+@pytest.mark.parametrize("path", paths.PATHS)
 def test_both_ends_of_a_path_are_the_reconstructions(fixed_vae, images, path):
     found = kvae.interpolate(fixed_vae, images[:4], images[4:8], steps=5, path=path)
     assert found.shape == (4, 5, 8, 8, 1)
@@ -87,12 +89,12 @@ def test_a_spherical_path_keeps_the_length_between_those_of_its_ends():
     last[0], last[1], last[2] = 2 * first[0], -first[1], 0
     lengths = np.linalg.norm([first, last], axis=-1)
     for share in np.linspace(0, 1, 7):
-        point = pictures.spherical(first, last, share)
+        point = paths.spherical(first, last, share)
         length = np.linalg.norm(point, axis=-1)
         assert (length <= lengths.max(0) + 1e-9).all()
         assert (length[3:] >= lengths.min(0)[3:] - 1e-9).all()
         for row in (0, 1, 2):  # on a line through the origin: straight
-            expected = pictures.straight(first[row], last[row], share)
+            expected = paths.straight(first[row], last[row], share)
             np.testing.assert_allclose(point[row], expected, **CLOSE)
 
 
@@ -113,7 +115,7 @@ def test_like_without_temperature_is_the_reconstruction(fixed_vae, images):
 
 def test_like_draws_around_the_average_posterior(fixed_vae, images, monkeypatch):
     mean, log_variance = fixed_vae.encode(images)
-    monkeypatch.setattr(fixed_vae, "decode", lambda latents: latents)
+    monkeypatch.setattr(fixed_vae, "decode_told", lambda latents, rows: latents)
     draws = kvae.like(fixed_vae, images, count=20_000, seed=0)
     np.testing.assert_allclose(draws.mean(0), mean.mean(0), atol=0.05)
     np.testing.assert_allclose(draws.var(0), np.exp(log_variance).mean(0), rtol=0.05)
@@ -210,7 +212,7 @@ def test_a_spherical_path_of_a_flow_is_one_of_its_noise(make_vae, make_flow, ima
     (points,) = seen
     np.testing.assert_allclose(points[[0, 2]], means, atol=1e-4)
     start, middle, end = ops.convert_to_numpy(vae.prior.to_noise(points))
-    expected = pictures.spherical(start[None], end[None], 0.5)[0]
+    expected = paths.spherical(start[None], end[None], 0.5)[0]
     np.testing.assert_allclose(middle, expected, atol=1e-3)
     assert abs(points[1] - means.mean(0)).max() > 0.01
 

@@ -125,7 +125,7 @@ def test_neighbours_stand_in_their_own_rows(make_vae, tmp_path, monkeypatch):
 def test_no_path_leads_from_an_image_to_itself():
     images = np.arange(3)
     for count in range(1, 8):
-        starts, ends = pairs(images, None, None, count)
+        (starts, ends), _ = pairs(images, None, None, count)
         assert len(starts) == count and (starts != ends).all()
 
 
