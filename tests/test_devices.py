@@ -27,12 +27,12 @@ CASES = {
     ),
     "tensorflow": (
         *("mlp verbs average", "mlp free_bits clip penalty four"),
-        *("conv muon weights iwae in_order", "covariance weights classes"),
+        *("conv muon weights iwae in_order", "capacity classes"),
     ),
     "torch": (
         *("mlp verbs", "conv muon weights", "ladder average", "batch_norm clip"),
         *("iwae accumulation penalty", "free_bits in_order clip", "warmup bfloat16"),
-        *("covariance weights", "capacity classes"),
+        "capacity classes",
     ),
 }[BACKEND]
 # On JAX batch norm is over the whole batch; elsewhere each device normalises its own share.

@@ -41,7 +41,8 @@ class InferredPrior(Objective):
 
     Raises:
         ValueError: If an argument is not what it should be; later, if the prior ties latents
-            together, or if they come in groups.
+            together, if they come in groups, or if several devices share a batch (but on JAX, where
+            each sees all of it).
 
     References:
         Kumar, Sattigeri and Balakrishnan (2018), "Variational inference of disentangled latent
@@ -57,7 +58,7 @@ class InferredPrior(Objective):
     """
 
     shown = ("correlated", "unscaled")
-    factorised = one_group = True
+    factorised = one_group = compares_images = True
 
     def __init__(
         self,
@@ -78,6 +79,7 @@ class InferredPrior(Objective):
 
     def loss(self, terms: Terms, training: bool = True) -> Any:
         """−ELBO and the distance from identity: a float32 scalar, nats per image."""
+        self.check_whole(terms)
         covariance = self.covariance(terms)
         variances = ops.diagonal(covariance)
         squares = ops.sum(ops.square(covariance)) - ops.sum(ops.square(variances))
@@ -91,7 +93,7 @@ class InferredPrior(Objective):
     def covariance(self, terms: Terms) -> Any:
         """The covariance over the images of the batch, by their weights: (latent, latent).
 
-        It is made of means over all images alone, so that several devices may share them.
+        It is made of means over all images alone.
         """
         mean = terms.outputs["mean"]
         total = ops.maximum(terms.mean_weight, 1e-30)
