@@ -69,11 +69,17 @@ def looked_at(
         latents come in groups.
     """
     images = vae.taken(images)
-    copy = vae.uncompiled(ELBO(samples=vae.objective.samples))
+    copy = with_elbo(vae)
     copy.seed_generator.state.assign([seed, 0])
-    if copy.condition is not None:
-        copy.condition.partly_labelled = False  # here all are known
     return in_batches(functools.partial(look, copy, seed), images, batch, classes)
+
+
+def with_elbo(vae: VAE, beta: float = 1.0) -> VAE:
+    """A copy whose loss is −ELBO, with as many draws of z; here all classes are known."""
+    copy = vae.uncompiled(ELBO(beta, samples=vae.objective.samples))
+    if copy.condition is not None:
+        copy.condition.partly_labelled = False
+    return copy
 
 
 def look(
@@ -146,9 +152,7 @@ def gradients_of(
     """
     rate = 1e6
     beta = float(ops.convert_to_numpy(vae.beta))
-    copy = vae.uncompiled(ELBO(beta, samples=vae.objective.samples))
-    if copy.condition is not None:
-        copy.condition.partly_labelled = False
+    copy = with_elbo(vae, beta)
     copy.compile(keras.optimizers.SGD(rate), auto_scale_loss=False, jit_compile=False)
     weights = {name: v for name, v in weights_of(copy).items() if v.trainable}
     before = [np.array(ops.convert_to_numpy(v), "float64") for v in weights.values()]
