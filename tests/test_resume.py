@@ -87,11 +87,12 @@ def short(data, tmp_path_factory):
 
 
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(data, whole, tmp_path, monkeypatch):
-    for epoch, batch in ((0, 3), (2, 4)):
+    # The first before its first step, and once more there; the third at the end of an epoch.
+    for stop, (epoch, batch) in enumerate(((0, 0), (0, 0), (0, 3), (2, 0), (2, 4))):
         with monkeypatch.context() as patch:
             stop_at(patch, epoch, batch)
             with pytest.raises(KeyboardInterrupt, match="With --resume .* the run goes on"):
-                train(data, tmp_path / "vae.keras", resume=epoch > 0)
+                train(data, tmp_path / "vae.keras", resume=stop > 0)
         assert (tmp_path / "vae.keras").exists() == (epoch > 0)
     train(data, tmp_path / "vae.keras", resume=True)
     assert_same_run(whole, tmp_path)
