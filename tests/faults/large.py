@@ -1,11 +1,15 @@
 """Large: what a process holds while it trains on images that memory does not hold.
 
-python tests/faults/large.py --gigabytes 6 --backend jax
+    python tests/faults/large.py --gigabytes 6 --backend jax
+
+On JAX and PyTorch it does without TensorFlow, as the command does; with `--tensorflow` Keras
+imports it, as it does from Python wherever it is installed.
 """
 
 import argparse
 import os
 import pathlib
+import sys
 import tempfile
 import threading
 import time
@@ -53,7 +57,12 @@ def main():
     parser.add_argument("--gigabytes", type=float, default=6)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--available", type=float, default=2, help="GB that the process may have")
+    parser.add_argument("--tensorflow", action="store_true", help="let Keras import it")
     arguments = parser.parse_args()
+    if arguments.backend != "tensorflow" and not arguments.tensorflow:
+        from kvae_cli.command import KeptOut
+
+        sys.meta_path.insert(0, KeptOut("tensorflow"))
     os.environ["KERAS_BACKEND"] = arguments.backend
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import kvae
