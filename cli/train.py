@@ -87,7 +87,8 @@ SETTINGS = (
     default="auto",
     show_default=True,
     help="The model, and how it is trained; see `kvae presets`. auto: mlp for images of "
-    "up to 16×16, conv for grey ones such as MNIST's, conv-colour for others.",
+    "up to 16×16, conv for grey ones such as MNIST's, conv-colour for others, in smaller batches "
+    "above 128×128.",
 )
 @settings_options(*SETTINGS)
 @click.option(

@@ -1,5 +1,7 @@
 """What images ask for, where the user names nothing: a preset and a likelihood."""
 
+import sys
+
 import numpy as np
 import pytest
 from marks import not_on_jax
@@ -35,6 +37,14 @@ def strokes(*shape):
 )
 def test_the_preset_goes_by_the_size(shape, preset):
     assert preset_for(data(*shape))[0] == preset
+
+
+@pytest.mark.parametrize("asked, batch_size", [(None, 16), (64, 64)])
+def test_large_images_come_in_smaller_batches_unless_the_user_says(asked, batch_size):
+    images = data(128, 512, 3)
+    recipe, why = sys.modules["kvae.training.train"].chosen(images, "auto", {"batch_size": asked})
+    assert recipe.batch_size == batch_size
+    assert ("batches of 16 for the memory that such images take" in why) == (asked is None)
 
 
 def test_strokes_are_bernoulli_and_pictures_are_not():

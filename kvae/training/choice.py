@@ -1,4 +1,4 @@
-"""Choice: the preset and the likelihood that images ask for, where the user names none."""
+"""Choice: the preset, batch and likelihood that images ask for, where the user names none."""
 
 import numpy as np
 
@@ -6,10 +6,11 @@ from kvae.data import Dataset
 from kvae.limits import read_rows
 from kvae.recipe import Recipe
 
-__all__ = ["likelihood_for", "preset_for"]
+__all__ = ["batch_size_for", "likelihood_for", "preset_for"]
 
 DENSE = 16 * 16  # pixels of an image, up to which dense layers are as good as any
 FLAT = 32 * 32  # pixels of a grey image, up to which latents need not lie on a grid
+AT_ONCE = 64 * 128 * 128  # pixels of a batch, which convolutions train on in some 3 GB
 LOOKED_AT = 1_000  # images, to choose a likelihood
 DARK, LIGHT = 25, 230  # of 255; what is beyond is nearly black or nearly white
 STROKES = 0.8  # the share of such pixels from which on images are strokes
@@ -30,6 +31,20 @@ def preset_for(dataset: Dataset) -> tuple[str, str]:
     if channels == 1 and height * width <= FLAT:
         return "conv", "grey images of up to 32×32"
     return "conv-colour", "images in colour" if channels > 1 else "images of more than 32×32"
+
+
+def batch_size_for(recipe: Recipe, image_shape: tuple[int, ...]) -> int:
+    """The recipe's batch, halved for large images until memory holds it.
+
+    Example:
+        >>> [batch_size_for(Recipe(batch_size=64), (side, side, 3)) for side in (64, 256)]
+        [64, 16]
+    """
+    height, width, _ = image_shape
+    batch_size = recipe.batch_size
+    while batch_size > 1 and batch_size * height * width > AT_ONCE:
+        batch_size //= 2
+    return batch_size
 
 
 def likelihood_for(recipe: Recipe, dataset: Dataset) -> tuple[str, str]:

@@ -19,7 +19,7 @@ from kvae.recipe import Recipe
 from kvae.steps import team
 from kvae.steps.team import Team
 from kvae.training.checkpoint import Checkpoint, fingerprint
-from kvae.training.choice import likelihood_for, preset_for
+from kvae.training.choice import batch_size_for, likelihood_for, preset_for
 from kvae.training.run import Run
 from kvae.training.settings import built, completed, prepared
 from kvae.training.watch import Watch
@@ -51,7 +51,7 @@ def train(
         dataset: What `kvae.data.load` or `kvae.data.from_arrays` returned.
         preset: A key of `kvae.presets.PRESETS`, a `kvae.Recipe`, or "auto": the one for images of
             this size: "mlp" for small ones, "conv" for grey ones such as MNIST's, "conv-colour" for
-            others.
+            others, with smaller batches where they are larger than 128×128.
         out: The `.keras` file to write; see `Run` for what else is written, and where.
         keep_optimizer: Whether the file has the optimizer's state, so that training can go on from
             it: up to twice the size of the weights.
@@ -138,8 +138,14 @@ def chosen(
     why = []
     if preset == "auto":
         sized = Recipe().replaced(**settings)
-        preset, reason = preset_for(prepared(dataset, sized))
+        images = prepared(dataset, sized)
+        preset, reason = preset_for(images)
         why.append(f"preset {preset} for {reason}")
+        usual = presets.get(preset)
+        batch_size = batch_size_for(usual, images.image_shape)
+        if settings.get("batch_size") is None and batch_size < usual.batch_size:
+            settings = {**settings, "batch_size": batch_size}
+            why.append(f"batches of {batch_size} for the memory that such images take")
     recipe = presets.get(preset).replaced(**settings)
     if recipe.likelihood == "auto":
         kind, reason = likelihood_for(recipe, dataset)
