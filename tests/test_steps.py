@@ -230,6 +230,29 @@ def test_an_interrupt_while_waiting_leaves_the_state_whole(make_vae, images, mon
     vae.fit(images, batch_size=5, verbose=0)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX only")
+def test_steps_that_go_one_by_one_wait_for_those_before_them(images, monkeypatch):
+    import jax
+
+    waited, begun, far = [], [], []
+    wait = jax.block_until_ready
+
+    class Begins(keras.callbacks.Callback):
+        looks_at_batches = False
+
+        def on_train_batch_begin(self, batch, logs=None):
+            begun.append(batch)
+            far.append(batch - len(waited))  # steps that may be under way
+
+    monkeypatch.setattr("jax.block_until_ready", lambda logs: waited.append(wait(logs)))
+    small = {"latent_dim": 2, "network_arguments": {"channels": 2}}
+    vae = kvae.VAE.from_preset(kvae.presets.get("conv").replaced(**small), (8, 8, 1))
+    vae.compile("sgd")
+    vae.fit(images, batch_size=4, verbose=0, callbacks=[Begins()])
+    assert begun == list(range(math.ceil(len(images) / 4)))
+    assert max(far) == 2 < len(begun)
+
+
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="Keras has it not on PyTorch")
 def test_steps_per_execution_that_is_given_has_keras_meaning(make_vae, images):
     vae, watches = make_vae(), Watches()

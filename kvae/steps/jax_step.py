@@ -162,6 +162,12 @@ class TrainStep(Executions):
         """Puts the state of a running `fit`, which JAX hands from step to step, into variables."""
         self.jax_state_sync()
 
+    def make_train_function(self, force: bool = False) -> None:
+        """As that of all backends; steps that go one by one wait for those before them."""
+        super().make_train_function(force)
+        if max(self.steps_per_execution, self.executions.ahead) == 1:
+            self.train_function = not_far_ahead(self.train_function)
+
     def several_steps_function(self, most: int) -> Any:
         """Several steps as one compiled loop, where Keras dispatches each from Python."""
         if not self.is_compiled():
@@ -179,7 +185,7 @@ class TrainStep(Executions):
             return logs, state
 
         def one_step(state: Any, iterator: Any) -> Any:
-            """One may wait while another runs, not more: else Ctrl-C would wait for them all."""
+            """As `not_far_ahead`, with steps that were made together."""
             ahead = ahead_of.setdefault(iterator, Ahead())
             if not ahead.logs:
                 while len(ahead.running) < 2 and (batches := ahead.next_group(iterator, most)):
@@ -233,6 +239,24 @@ class TrainStep(Executions):
             return jax.lax.fori_loop(0, count, step, (stacks, state))
 
         return several_steps
+
+
+def not_far_ahead(function: Any) -> Any:
+    """A train function of which one call may wait while another runs, not more.
+
+    JAX would take some thirty ahead, and Ctrl-C and checkpoints would wait for them all: minutes,
+    where a step takes seconds.
+    """
+    running: collections.deque = collections.deque(maxlen=2)
+
+    def step(state: Any, iterator: Any) -> Any:
+        if len(running) == 2:
+            jax.block_until_ready(running[0])
+        logs, state = function(state, iterator)
+        running.append(logs)
+        return logs, state
+
+    return step
 
 
 def stacked(parts: Any, length: int) -> Any:
