@@ -163,9 +163,9 @@ class TrainStep(Executions):
         self.jax_state_sync()
 
     def make_train_function(self, force: bool = False) -> None:
-        """As that of all backends; steps that go one by one wait for those before them."""
+        """As that of all backends; where kvae takes no steps ahead, JAX is kept from it too."""
         super().make_train_function(force)
-        if max(self.steps_per_execution, self.executions.ahead) == 1:
+        if self.executions.ahead == 1:
             self.train_function = not_far_ahead(self.train_function)
 
     def several_steps_function(self, most: int) -> Any:
@@ -196,16 +196,11 @@ class TrainStep(Executions):
                 ahead.logs.extend(logs_of_each(*ahead.running.popleft()))
             return ahead.logs.popleft(), state
 
-        running: collections.deque = collections.deque(maxlen=2)
-
         def as_many_as_told(state: Any, iterator: Any) -> Any:
             """Several at once, as Keras has it, with the logs of the last."""
             logs = None
             for batches in of_one_shape(iterator, most):
-                if len(running) == 2:
-                    jax.block_until_ready(running[0])
                 logs, state = dispatched(state, batches)
-                running.append(logs)
             if logs is None:
                 raise StopIteration
             return tree.map_structure(lambda stack: stack[len(batches) - 1], logs), state
