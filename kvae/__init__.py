@@ -21,6 +21,7 @@ from kvae.drawing import (
     traversals,
 )
 from kvae.evaluation import Evaluation, compare, evaluate
+from kvae.exports import export
 from kvae.likelihoods import (
     Bernoulli,
     ContinuousBernoulli,
@@ -92,6 +93,7 @@ __all__ = [
     "data",
     "diagnose",
     "evaluate",
+    "export",
     "factors",
     "fit_prior",
     "interpolate",

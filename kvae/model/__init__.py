@@ -3,7 +3,8 @@
 from kvae.model.batches import in_batches
 from kvae.model.file import load
 from kvae.model.generator import build_generator
+from kvae.model.graph import GRAPHS, Graph
 from kvae.model.scoring import Scores
 from kvae.model.vae import VAE
 
-__all__ = ["VAE", "Scores", "build_generator", "in_batches", "load"]
+__all__ = ["GRAPHS", "VAE", "Graph", "Scores", "build_generator", "in_batches", "load"]
