@@ -50,10 +50,6 @@ def write_openvino(graph: Graph, path: pathlib.Path, metadata: str, weights: str
     try:
         write_onnx(graph, onnx, metadata, "float32")
         model = openvino.Core().read_model(onnx)
-        for port, named in zip(model.inputs, graph.input_specs, strict=True):
-            port.tensor.set_names({named})
-        for port, named in zip(model.outputs, graph.output_names, strict=True):
-            port.tensor.set_names({named})
         model.set_rt_info(metadata, "kvae")
         openvino.save_model(model, path, compress_to_fp16=weights == "float16")
     finally:
@@ -105,7 +101,8 @@ def run_openvino(path: pathlib.Path, inputs: Arrays) -> Arrays:
     """The outputs of a file in OpenVINO, computed in float32, which is not its default."""
     import openvino
 
-    precise = {"INFERENCE_PRECISION_HINT": "f32"}
-    compiled = openvino.Core().compile_model(path, "CPU", precise)
-    found = compiled(inputs)
-    return {output.any_name: found[output] for output in compiled.outputs}
+    core = openvino.Core()
+    model = core.read_model(path)
+    names = [output.any_name for output in model.outputs]  # compiled, they have others beside
+    found = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(inputs)
+    return {name: found[number] for number, name in enumerate(names)}
