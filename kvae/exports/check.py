@@ -48,7 +48,8 @@ def expected(vae: VAE, part: str, inputs: dict[str, Any]) -> dict[str, np.ndarra
             latents = vae.prior.from_noise(inputs["noise"], **given(rows))
         return {"images": vae.decode(latents, classes=classes)}
     observed = vae.likelihood.observe(inputs["images"])
-    found = vae.infer(observed, inputs["noise"], context=rows)
+    context = None if rows is None else ops.convert_to_tensor(rows)
+    found = vae.infer(observed, inputs["noise"], context=context)
     mean, log_variance, _, parameters = map(ops.convert_to_numpy, found)
     images = ops.convert_to_numpy(vae.likelihood.mean(parameters))
     return {"reconstruction": images, "mean": mean, "log_variance": log_variance}
