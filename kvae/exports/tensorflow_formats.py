@@ -59,14 +59,15 @@ def arrange(path: pathlib.Path, inputs: Any, outputs: Any, metadata: str) -> Non
     if foreign:
         raise ValueError(f"LiteRT does not have {', '.join(foreign)}")
     (signature,) = model.signatureDefs
-    (main,) = [model.subgraphs[signature.subgraphIndex]]
+    main = model.subgraphs[signature.subgraphIndex]
     for maps, names, kind in (
         (signature.inputs, inputs, "inputs"),
         (signature.outputs, outputs, "outputs"),
     ):
         places = {one.name.decode(): one.tensorIndex for one in maps}
         setattr(main, kind, np.array([places[name] for name in names], "int32"))
-        maps.sort(key=lambda one, names=names: list(names).index(one.name.decode()))
+        for name, place in places.items():
+            main.tensors[place].name = name.encode()
     buffer = schema.BufferT()
     buffer.data = np.frombuffer(metadata.encode(), "uint8")
     entry = schema.MetadataT()
