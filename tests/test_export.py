@@ -177,7 +177,7 @@ def test_names_order_batch_and_card_are_in_the_file(make_vae, in_folder, name):
         files = {"kvae.json": ""}
         program = torch.export.load(path, extra_files=files)
         ports = [(one, "batch") for one in ("mean", "log_variance")]
-        assert list(program.call_spec.in_spec.children_specs[1].context) == ["images"]
+        assert list(program.call_spec.in_spec.child(1).context) == ["images"]
         text = files["kvae.json"]
     assert ports == [("mean", "batch"), ("log_variance", "batch")]
     said = json.loads(text)
