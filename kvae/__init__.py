@@ -21,7 +21,7 @@ from kvae.drawing import (
     traversals,
 )
 from kvae.evaluation import Evaluation, compare, evaluate
-from kvae.exports import export
+from kvae.exports import Exported, export
 from kvae.likelihoods import (
     Bernoulli,
     ContinuousBernoulli,
@@ -64,6 +64,7 @@ __all__ = [
     "Diagnosis",
     "DiscretizedLogistic",
     "Evaluation",
+    "Exported",
     "Gaussian",
     "ImportanceWeighted",
     "InferredPrior",

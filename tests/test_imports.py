@@ -50,7 +50,8 @@ MAY_KNOW_A_FRAMEWORK = {
     "kvae/steps/torch_step.py": {"torch"},
     "kvae/steps/torch_adam.py": {"torch"},
     "kvae/steps/torch_recording.py": {"torch"},
-    "kvae/exports/tensorflow_formats.py": {"tensorflow"},
+    "kvae/exports/litert_format.py": {"tensorflow"},
+    "kvae/exports/saved_model_format.py": {"tensorflow"},
     "kvae/exports/torch_format.py": {"torch"},
     "kvae/data/tfds.py": {"tensorflow", "tensorflow_datasets"},
 }

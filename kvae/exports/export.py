@@ -1,25 +1,26 @@
 """Export: checks what is asked for, lets a process of its own do it, and puts it in its place."""
 
-import contextlib
 import dataclasses
 import json
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from typing import Any
 
+import keras
+
 from kvae.exports.formats import Format, format_of
-from kvae.model import GRAPHS, VAE
+from kvae.exports.placing import check_place, place, staged
+from kvae.model import VAE, check_part, found
 from kvae.printable import printable
-from kvae.shipped import SHIPPED, path_of
 
 __all__ = ["Exported", "export"]
 
 LONGEST = 300  # characters of what a converter says
+NOT_THEIRS = ("keras", "kvae", "builtins")  # packages whose classes every process has
+OUT_OF_MEMORY = -9  # how Linux ends what takes too much
+ERRORS: dict[str, type[Exception]] = {"OSError": OSError, "ImportError": ImportError}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +38,19 @@ class Exported:
             of values above 1 that of their ratio to 1.
         bytes: Its size.
         bytes_of_float32: Its size with float32 weights.
+        nats: What smaller weights cost, nats per image: −ELBO of 64 images of the model's own with
+            the weights of the part so rounded, less that without. None with float32 weights, and
+            for int8 in LiteRT, which rounds more than weights.
+
+    Example:
+        >>> import kvae
+        >>> one = kvae.Exported(
+        ...     path="a.onnx", format="onnx", part="decoder", weights="float32",
+        ...     inputs={"latents": [None, 4]}, outputs={"images": [None, 8, 8, 1]},
+        ...     difference={"images": 3e-7}, bytes=9_000, bytes_of_float32=9_000, nats=None,
+        ... )
+        >>> one.difference["images"] < 1e-4
+        True
     """
 
     path: pathlib.Path
@@ -48,6 +62,7 @@ class Exported:
     difference: dict[str, float]
     bytes: int
     bytes_of_float32: int
+    nats: float | None
 
 
 def export(
@@ -56,22 +71,29 @@ def export(
     format: str = "onnx",
     part: str = "generator",
     weights: str = "float32",
+    custom_objects: dict[str, Any] | None = None,
 ) -> Exported:
     """Writes a part of a model as a file that runs without kvae and Keras, and checks it there.
 
     A process of its own opens the model on the backend that can export it, runs the export in its
-    own runtime, and compares it with what the model gives: it must be the same to 1e-4. Otherwise
-    nothing is written. Inputs and outputs have names, and a batch any size: see `kvae.model.Graph`.
-    The model's card goes along as metadata.
+    own runtime, and compares it with what the model gives. With float32 weights it must be the same
+    to 1e-4, with float16 to 0.05 and with int8 to 0.25: otherwise nothing is written. A model of
+    mixed precision is exported, and compared, in float32. Inputs and outputs have names, and a
+    batch any size: see `kvae.model.Graph`. The model's card goes along as metadata.
 
     Args:
         vae: A model, of whatever backend; or the path of its file, or the name of one that comes
             with kvae.
-        path: The file to write; for "saved-model" a folder.
+        path: The file to write; for "saved-model" a folder. An export of kvae's that is there is
+            replaced; anything else is not.
         format: "onnx", "saved-model", "litert", "openvino" or "torch".
         part: "encoder", "decoder", "generator" or "vae".
-        weights: "float32"; "float16" or "int8" make a smaller file whose images differ, by as much
-            as what is returned says. They are float32 again before they are used.
+        weights: "float32"; "float16" or "int8" make a smaller file whose outputs differ, by as much
+            as what is returned says. They are float32 again before they are used, but for int8 in
+            LiteRT: it also rounds what the weights are multiplied with.
+        custom_objects: Classes and functions of your own by name, as for `kvae.load`, in a module
+            that can be imported. Those of a model that is given itself are found where they are
+            classes, or registered with Keras.
 
     Returns:
         What was written: inputs, outputs, largest differences, bytes.
@@ -80,99 +102,145 @@ def export(
         ValueError: If there is no such format or part, or the model cannot be exported to it.
         OSError: If the file cannot be written, or there is no such model.
         ImportError: If what writes or runs the format is not installed.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> import kvae
+        >>> vae = kvae.VAE.from_preset("mlp-400", (8, 8, 1), latent_dim=4)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder) / "generator"
+        ...     exported = kvae.export(vae, path, format="saved-model")
+        >>> exported.inputs, exported.outputs
+        ({'noise': [None, 4]}, {'images': [None, 8, 8, 1]})
+        >>> exported.difference["images"] < 1e-4
+        True
     """
-    kind = format_of(format, weights)
-    if part not in GRAPHS:
-        raise ValueError(f"`part` must be one of {', '.join(GRAPHS)}. Received: part={part!r}")
-    target = pathlib.Path(path)
-    kind.check_path(target)
+    kind, target = format_of(format, weights), pathlib.Path(path)
+    check_part(part)
+    if not isinstance(vae, (VAE, str, os.PathLike)):
+        raise ValueError(
+            f"`vae` must be a kvae.VAE, or the path of its file. Received: vae={vae!r}"
+        )
+    model = None if isinstance(vae, VAE) else found(vae).absolute()
+    objects = places_of(vae, custom_objects or {})
+    check_place(kind, target)
     kind.check_installed()
-    with staged(target) as folder:
-        model = file_of(vae, folder)
-        modules = own_modules(vae) if isinstance(vae, VAE) else []
-        made = folder / "made" / target.name
-        made.parent.mkdir()
-        task = {"model": str(model), "path": str(made), "name": format, "part": part}
-        said = worked(kind, {**task, "weights": weights, "modules": modules})
-        if "error" in said:
-            what = f"The {part} cannot be exported as {format}, and nothing was written: "
-            raise ValueError(what + printable(said["error"], LONGEST))
-        place(made.parent, target)
-    return Exported(path=target, format=format, part=part, weights=weights, **said)
+    with staged() as folder:
+        if isinstance(vae, VAE):
+            model = folder / "model.keras"
+            save(vae, model)
+        made = folder / "made"
+        made.mkdir()
+        task = {
+            "model": str(model),
+            "path": str(made / target.name),
+            "name": format,
+            "part": part,
+            "weights": weights,
+            "objects": objects,
+            "safe_mode": not isinstance(vae, VAE),  # else its code is at work here already
+        }
+        result = run_worker(kind, folder, task)
+        if "error" in result:
+            reason = printable(result["error"], LONGEST)
+            raise ERRORS.get(result["kind"], ValueError)(
+                f"The {part} cannot be exported as {format}, and nothing was written: {reason}"
+            )
+        place(kind, made, target)
+    return Exported(path=target, format=format, part=part, weights=weights, **result)
 
 
-def file_of(vae: VAE | str | os.PathLike, folder: pathlib.Path) -> pathlib.Path:
-    """The file of a model; of one in memory a new one in this folder.
+def save(vae: VAE, path: pathlib.Path) -> None:
+    """Saves a model, without its optimizer where it can be copied: a Lambda layer cannot."""
+    try:
+        vae.uncompiled().save(path)
+    except ValueError:
+        vae.save(path)
+
+
+def places_of(vae: Any, custom_objects: dict[str, Any]) -> dict[str, list[str]]:
+    """The module of each class and function of the user's, and its name there: for a process.
+
+    Args:
+        vae: A model, whose own are looked for, or a path.
+        custom_objects: Others by name.
 
     Raises:
-        FileNotFoundError: If there is none.
+        ValueError: If another process could not import one.
     """
+    things = dict(custom_objects)
     if isinstance(vae, VAE):
-        path = folder / "model.keras"
-        vae.save(path)
-        return path
-    path = pathlib.Path(vae)
-    if str(vae) in SHIPPED and not path.exists():
-        path = path_of(str(vae))
-    if not path.exists():
-        raise FileNotFoundError(
-            f"There is no model at {path}. Those that come with kvae: {', '.join(SHIPPED)}."
-        )
-    return path.absolute()
+        own = {keras.saving.get_registered_name(type(vae)): type(vae)}
+        things = own | registered(vae.get_config()) | vae.custom_objects() | things
+    places = {}
+    for name, thing in things.items():
+        module = getattr(thing, "__module__", None) or ""
+        inside = getattr(thing, "__qualname__", "")
+        if module.partition(".")[0] in NOT_THEIRS and name not in custom_objects:
+            continue
+        there = sys.modules.get(module)
+        for part in inside.split("."):
+            there = getattr(there, part, None)
+        if module == "__main__" or there is not thing:
+            raise ValueError(
+                f"Another process exports the model, and cannot import {printable(name, 60)!r}, "
+                "which is made in a script, a notebook or a function: put it into a module."
+            )
+        places[name] = [module, inside]
+    return places
 
 
-def own_modules(vae: VAE) -> list[str]:
-    """The modules of the user's that a model's classes are from; what runs as a script is none."""
-    found = {type(layer).__module__ for layer in vae._flatten_layers()}
-    ours = ("keras", "kvae", "__main__")
-    return sorted(name for name in found if name.partition(".")[0] not in ours)
+def registered(config: Any) -> dict[str, Any]:
+    """The classes and functions that a configuration names and that are registered with Keras."""
+    if isinstance(config, (list, tuple)):
+        return {name: thing for part in config for name, thing in registered(part).items()}
+    if not isinstance(config, dict):
+        return {}
+    things = registered(list(config.values()))
+    function = config.get("config") if config.get("class_name") == "function" else None
+    for name in (config.get("registered_name"), function):
+        thing = keras.saving.get_registered_object(name) if isinstance(name, str) else None
+        if thing is not None:
+            things[str(name)] = thing
+    return things
 
 
-def worked(kind: Format, task: dict[str, Any]) -> dict[str, Any]:
-    """What the process says that does the work, on the backend of the format."""
+def run_worker(kind: Format, folder: pathlib.Path, task: dict[str, Any]) -> dict[str, Any]:
+    """What the process says that does the work, on the backend of the format.
+
+    Args:
+        kind: The format.
+        folder: Where the process works.
+        task: What to do.
+    """
     settings = {
         **os.environ,
+        **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder)),
         "KERAS_BACKEND": kind.backend,
+        "KERAS_TORCH_DEVICE": "cpu",
         "CUDA_VISIBLE_DEVICES": "-1",  # where products are exact to 1e-4
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
     }
-    process = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "kvae.exports.worker", json.dumps(task)],
-        env=settings,
-        capture_output=True,
-        text=True,
-        errors="replace",
-    )
-    lines = process.stdout.splitlines()
-    if process.returncode or not lines:
-        last = (process.stderr.strip().splitlines() or ["it ended without a word"])[-1]
-        return {"error": f"the process ended with {process.returncode}: {last}"}
-    return json.loads(lines[-1])
-
-
-@contextlib.contextmanager
-def staged(target: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A folder beside the target, to make it in; it is gone afterwards.
-
-    Raises:
-        OSError: If nothing can be written there.
-    """
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists() and not os.access(target, os.W_OK):
-            raise PermissionError("it is read-only")
-        folder = tempfile.TemporaryDirectory(prefix=".partial-export-", dir=target.parent)
-    except OSError as error:
-        raise OSError(f"{target} cannot be written: {error.strerror or error}.") from error
-    with folder as name:
-        yield pathlib.Path(name).absolute()
-
-
-def place(folder: pathlib.Path, target: pathlib.Path) -> None:
-    """Moves what lies in a folder to its place, the target itself last."""
-    for made in sorted(folder.iterdir(), key=lambda one: one.name == target.name):
-        there = target.with_name(made.name)
-        if there.is_dir():
-            shutil.move(there, folder.parent / "former")
-        made.replace(there)
+    (folder / "task.json").write_text(json.dumps(task))
+    # -P: nothing of the folder at hand is imported, which may hold a stranger's json.py.
+    command = [sys.executable, "-P", "-W", "ignore", "-m", "kvae.exports.worker", str(folder)]
+    with (folder / "output.txt").open("wb") as output:
+        process = subprocess.Popen(
+            command, env=settings, stdin=subprocess.PIPE, stdout=output, stderr=output
+        )
+        try:
+            code = process.wait()
+        finally:
+            process.kill()
+            process.wait()
+            if process.stdin is not None:  # open until here: the worker ends where it closes
+                process.stdin.close()
+    result = folder / "result.json"
+    if not code and result.is_file():
+        return json.loads(result.read_text())
+    lines = (folder / "output.txt").read_text(errors="replace").splitlines()
+    said = [line.strip() for line in lines if "Error" in line] or ["it said nothing"]
+    if code == OUT_OF_MEMORY:
+        said = ["it was killed, perhaps because memory was short"]
+    return {"error": f"the process ended with {code}: {said[-1]}", "kind": "ValueError"}

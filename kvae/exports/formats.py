@@ -1,8 +1,15 @@
-"""Formats: what each is called, who writes it, what it needs, and which weights it can have."""
+"""Formats: what each is called, who writes and runs it, what it needs, which weights it can have.
+
+A format has a file of its own here, with two functions:
+
+- `write(graph, path, metadata, weights)` writes a `kvae.model.Graph`, with a text that goes along;
+- `run(path, inputs)` gives the outputs by name as its users get them, without kvae and Keras.
+"""
 
 import dataclasses
+import importlib
 import importlib.util
-import pathlib
+from typing import Any
 
 __all__ = ["FORMATS", "WEIGHTS", "Format", "format_of"]
 
@@ -17,19 +24,21 @@ class Format:
         name: Its name.
         suffix: What the name of a file ends in; empty where the export is a folder.
         backend: The backend of Keras that writes it.
-        runtime: The package that runs it, as pip calls it.
         modules: What must be installed, as Python imports it.
+        file: The file of `kvae.exports` that writes and runs it.
         extra: The extra of kvae that installs it.
         weights: The kinds of weights that it can have.
+        beside: The suffixes of files that it writes beside the one that is named.
     """
 
     name: str
     suffix: str
     backend: str
-    runtime: str
     modules: tuple[str, ...]
+    file: str
     extra: str = "export"
     weights: tuple[str, ...] = ("float32",)
+    beside: tuple[str, ...] = ()
 
     def check_installed(self) -> None:
         """Raises an ImportError that says what to install, if anything is missing."""
@@ -40,40 +49,31 @@ class Format:
                 f"pip install 'keras-vae[{self.extra}]'"
             )
 
-    def check_path(self, path: pathlib.Path) -> None:
-        """Raises a ValueError unless a file or folder of the format may have this path."""
-        if not self.suffix:
-            if path.exists() and not (path / "saved_model.pb").is_file():
-                raise ValueError(f"{path} exists, and is no folder that holds a SavedModel.")
-        elif path.suffix != self.suffix:
-            raise ValueError(f"A file of the format {self.name} ends in {self.suffix}: {path}")
-        elif path.exists() and not path.is_file():
-            raise ValueError(f"{path} exists, and is no file.")
+    def load(self) -> Any:
+        """Its file, which imports what writes it: in a process of that backend alone."""
+        return importlib.import_module(f"kvae.exports.{self.file}")
 
 
-ONNX = ("onnx", "tf2onnx", "onnxruntime")
+ONNX = ("onnx", "tf2onnx")
+LITERT = ("tensorflow", "ai_edge_litert")
 FORMATS = {
     one.name: one
     for one in (
-        Format("onnx", ".onnx", "tensorflow", "onnxruntime", ONNX, weights=WEIGHTS),
-        Format("saved-model", "", "tensorflow", "tensorflow", ("tensorflow",)),
         Format(
-            "litert",
-            ".tflite",
-            "tensorflow",
-            "ai-edge-litert",
-            ("tensorflow", "ai_edge_litert"),
-            weights=WEIGHTS,
+            "onnx", ".onnx", "tensorflow", (*ONNX, "onnxruntime"), "onnx_format", weights=WEIGHTS
         ),
+        Format("saved-model", "", "tensorflow", ("tensorflow",), "saved_model_format"),
+        Format("litert", ".tflite", "tensorflow", LITERT, "litert_format", weights=WEIGHTS),
         Format(
             "openvino",
             ".xml",
             "tensorflow",
-            "openvino",
-            (*ONNX[:2], "openvino"),
-            weights=("float32", "float16"),
+            (*ONNX, "openvino"),
+            "openvino_format",
+            weights=WEIGHTS[:2],
+            beside=(".bin",),
         ),
-        Format("torch", ".pt2", "torch", "torch", ("torch",), extra="torch"),
+        Format("torch", ".pt2", "torch", ("torch",), "torch_format", extra="torch"),
     )
 }
 

@@ -1,5 +1,6 @@
-"""What PyTorch writes: an exported program, whose arguments have the inputs' names."""
+"""PyTorch: an exported program, whose arguments have the inputs' names."""
 
+import inspect
 import pathlib
 import warnings
 from typing import Any
@@ -9,11 +10,11 @@ import torch
 
 from kvae.model import Graph
 
-__all__ = ["run_torch", "write_torch"]
+__all__ = ["run", "write"]
 
 
-def write_torch(graph: Graph, path: pathlib.Path, metadata: str, weights: str) -> None:
-    """Writes a `.pt2` file; the metadata in its extra file `kvae.json`."""
+def write(graph: Graph, path: pathlib.Path, metadata: str, weights: str) -> None:
+    """Writes a .pt2 file, with float32 weights; the metadata in its extra file `kvae.json`."""
     specs = graph.input_specs
     samples = {
         name: torch.zeros((2, *spec.shape[1:]), dtype=getattr(torch, str(spec.dtype)))
@@ -23,7 +24,7 @@ def write_torch(graph: Graph, path: pathlib.Path, metadata: str, weights: str) -
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.export.export(
-            named(graph, list(specs)).eval(),
+            with_arguments(graph, list(specs)).eval(),
             (),
             samples,
             dynamic_shapes={name: {0: batch} for name in specs},
@@ -32,31 +33,28 @@ def write_torch(graph: Graph, path: pathlib.Path, metadata: str, weights: str) -
         torch.export.save(program, path, extra_files={"kvae.json": metadata})
 
 
-def named(graph: Graph, names: list[str]) -> torch.nn.Module:
-    """The graph as a module whose `forward` has arguments of these names.
+def with_arguments(graph: Graph, names: list[str]) -> torch.nn.Module:
+    """The graph as a module whose `forward` has arguments of these names: PyTorch reads them."""
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    arguments = [inspect.Parameter(name, kind) for name in ("self", *names)]
 
-    PyTorch reads them off the function, so one is written for each set of names.
-    """
-
-    class Named(torch.nn.Module):
+    class Module(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.model = graph  # `graph` is PyTorch's own
+            self.graph: Any = graph  # with Keras on PyTorch a module itself
 
-        def of(self, inputs: dict[str, Any]) -> Any:
-            return self.model(inputs, training=False)
+        def forward(self, **inputs: Any) -> Any:
+            return self.graph(inputs, training=False)
 
-    arguments, pairs = ", ".join(names), ", ".join(f"{name!r}: {name}" for name in names)
-    scope: dict[str, Any] = {}
-    exec(f"def forward(self, {arguments}): return self.of({{{pairs}}})", scope)
-    Named.forward = scope["forward"]  # type: ignore[method-assign]
-    return Named()
+        forward.__signature__ = inspect.Signature(arguments)  # type: ignore[attr-defined]
+
+    return Module()
 
 
-def run_torch(path: pathlib.Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The outputs of an exported program, by name."""
+def run(path: pathlib.Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The outputs of the program, by name."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         module = torch.export.load(path).module()
-        found = module(**{name: torch.as_tensor(value) for name, value in inputs.items()})
-    return {name: value.numpy() for name, value in found.items()}
+        outputs = module(**{name: torch.as_tensor(value) for name, value in inputs.items()})
+    return {name: value.numpy() for name, value in outputs.items()}

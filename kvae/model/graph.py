@@ -1,16 +1,20 @@
 """Graph: what a model does, with named inputs and outputs, and nothing drawn inside: to export."""
 
 import types
+from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import ops
 
 from kvae.model.condition import context_dim_of
+from kvae.printable import printable
 from kvae.priors import given
 
-__all__ = ["GRAPHS", "Graph"]
+__all__ = ["GRAPHS", "Graph", "check_part", "export_or_say"]
 
+FORMATS_OF_KERAS = ("tf_saved_model", "onnx", "openvino", "litert", "torch")
+LONGEST = 200  # characters of what an exporter says
 GRAPHS = {
     "encoder": (("images",), ("mean", "log_variance")),
     "decoder": (("latents",), ("images",)),
@@ -31,8 +35,9 @@ class Graph(keras.Model):
 
     `images` are (batch, height, width, channels), float32 in [0, 1], and are observed as
     `VAE.encode` observes them; the others are (batch, latent), float32. `noise` is standard normal,
-    and zeros give the middle of what would be drawn. A conditional model has `classes` too, the
-    last input: (batch,), int32, or its numbers, (batch, context), float32.
+    and zeros give the means of what would be drawn. A conditional model has `classes` too, the
+    last input: (batch,), int32, in 0…classes − 1 (others, −1 too, have no meaning: nothing refuses
+    them here), or its numbers, (batch, context), float32. An encoder that is told nothing has none.
 
     Args:
         vae: The model, whose weights these are.
@@ -40,16 +45,22 @@ class Graph(keras.Model):
 
     Raises:
         ValueError: If there is no such part.
+
+    Example:
+        >>> import kvae
+        >>> vae = kvae.VAE.from_preset("mlp-400", (8, 8, 1), latent_dim=4)
+        >>> graph = kvae.model.Graph(vae, "vae")
+        >>> list(graph.input_specs), graph.output_names
+        (['images', 'noise'], ('reconstruction', 'mean', 'log_variance'))
     """
 
     def __init__(self, vae: Any, part: str) -> None:
-        if part not in GRAPHS:
-            raise ValueError(f"`part` must be one of {', '.join(GRAPHS)}. Received: part={part!r}")
+        check_part(part)
         super().__init__(name=part)
         self.autocast = False
         self.part = part
         self.kept = types.SimpleNamespace(vae=vae)  # out of sight of Keras: only what is needed
-        self.needed = list(needed(vae, part))
+        self.sources = sources_of(vae, part)
         self.built = True
 
     @property
@@ -107,21 +118,61 @@ class Graph(keras.Model):
             found["reconstruction"] = vae.likelihood.mean(parameters)
         return {**found, "mean": mean, "log_variance": log_variance}
 
-    def export(self, filepath: Any, format: str = "tf_saved_model", **kwargs: Any) -> Any:
-        """`keras.Model.export`; the signature is known.
+    def export(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
+        """`keras.Model.export`; the signature is known, and nothing is printed unless asked for.
 
         Args:
             filepath: As Keras has it.
-            format: As Keras has it.
+            *args: As Keras has them: `format` is the first.
             **kwargs: As Keras has them.
         """
-        kwargs = {"input_signature": [self.input_specs], "verbose": False, **kwargs}
-        return super().export(filepath, format=format, **kwargs)
+        given = {"verbose": False, "input_signature": [self.input_specs]}
+        names = ("format", "verbose", "input_signature")
+        return super().export(filepath, **given | dict(zip(names, args, strict=False)) | kwargs)
 
 
-def needed(vae: Any, part: str) -> list[Any]:
-    """The parts of a model whose weights a graph has."""
+def check_part(part: str) -> None:
+    """Raises a ValueError unless there is such a part."""
+    if part not in GRAPHS:
+        raise ValueError(f"`part` must be one of {', '.join(GRAPHS)}. Received: part={part!r}")
+
+
+def sources_of(vae: Any, part: str) -> list[Any]:
+    """The layers of a model whose weights a graph has."""
     if part == "encoder" and not vae.hierarchy:
         return [vae.encoder]
     own = {"decoder": [], "generator": [vae.prior]}.get(part, [vae.encoder])
     return [vae.decoder, vae.likelihood, *own]
+
+
+def export_or_say(export: Callable[..., Any], filepath: Any, *args: Any, **kwargs: Any) -> Any:
+    """Exports as Keras does; where this backend cannot, the error names what can.
+
+    A disk that is full, and a format that Keras does not know, are what they are.
+
+    Args:
+        export: `keras.Model.export` of a model.
+        filepath: As Keras has it.
+        *args: As Keras has them.
+        **kwargs: As Keras has them.
+
+    Raises:
+        ImportError: If what Keras needs for the format is not installed.
+        ValueError: If Keras cannot do it on this backend.
+    """
+    format = kwargs.get("format", args[0] if args else FORMATS_OF_KERAS[0])
+    way_out = "kvae.export(vae, path), or `kvae export`, opens the model on the backend that can."
+    try:
+        return export(filepath, *args, **kwargs)
+    except OSError:
+        raise
+    except ImportError as error:
+        raise ImportError(f"{printable(error, LONGEST)} Or: {way_out}") from error
+    except Exception as error:  # whatever a converter meets
+        if format not in FORMATS_OF_KERAS:
+            raise
+        reason = printable(str(error).strip() or type(error).__name__, LONGEST)
+        raise ValueError(
+            f"Keras cannot export this to {format} on {keras.backend.backend()} ({reason}). "
+            f"{way_out}"
+        ) from error

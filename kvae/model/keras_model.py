@@ -16,15 +16,13 @@ from kvae.likelihoods import Likelihood
 from kvae.limits import check_memory
 from kvae.model.forms import Border, refusal
 from kvae.model.given import checked, prepared, prepared_batch, validation
-from kvae.model.graph import Graph
+from kvae.model.graph import Graph, export_or_say
 from kvae.objectives import Objective
 from kvae.parts import positive_integer
-from kvae.printable import printable
 from kvae.steps import TrainStep
 
 __all__ = ["KerasModel"]
 
-LONGEST = 200  # characters of what an exporter says
 OWN = ("loss", "loss_weights", "metrics", "weighted_metrics")  # arguments of `compile`
 
 
@@ -276,21 +274,19 @@ class KerasModel(TrainStep):
             )
         super().save(filepath, overwrite=overwrite, zipped=zipped, **kwargs)
 
-    def export(self, filepath: Any, format: str = "tf_saved_model", **kwargs: Any) -> Any:
+    def export(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
         """`keras.Model.export` of images and noise to reconstructions: see `kvae.model.Graph`.
 
+        Args:
+            filepath: As Keras has it.
+            *args: As Keras has them: `format`, `verbose`, `input_signature`.
+            **kwargs: As Keras has them.
+
         Raises:
+            ImportError: If what Keras needs for the format is not installed.
             ValueError: If Keras cannot do it on this backend; `kvae.export` may.
         """
-        try:
-            return Graph(self, "vae").export(filepath, format, **kwargs)
-        except Exception as error:  # whatever a converter meets
-            reason = printable(str(error).strip() or type(error).__name__, LONGEST)
-            raise ValueError(
-                f"Keras cannot export this to {format} on {keras.backend.backend()} "
-                f"({reason}). kvae.export(vae, path), or `kvae export`, opens the model on the "
-                "backend that can."
-            ) from error
+        return export_or_say(Graph(self, "vae").export, filepath, *args, **kwargs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         """A copy with the optimizer; classes of your own need not be registered."""

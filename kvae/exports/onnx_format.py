@@ -1,4 +1,4 @@
-"""ONNX: names and order of what goes in and out, the card, and smaller weights, in a file of it."""
+"""ONNX: names and order of inputs and outputs, the card, and smaller weights, in one file."""
 
 import pathlib
 from collections.abc import Sequence
@@ -6,12 +6,21 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["finish", "shrink"]
+from kvae.exports.rounding import as_int8, is_rounded
+from kvae.model import Graph
 
-LEAST = 256  # values of a weight that is worth making smaller
+__all__ = ["run", "write"]
 
 
-def finish(
+def write(graph: Graph, path: pathlib.Path, metadata: str, weights: str) -> None:
+    """Writes an .onnx file; the metadata under `kvae`."""
+    graph.export(str(path), format="onnx")
+    arrange(path, list(graph.input_specs), graph.output_names, {"kvae": metadata})
+    if weights != "float32":
+        shrink(path, weights)
+
+
+def arrange(
     path: pathlib.Path, inputs: Sequence[str], outputs: Sequence[str], metadata: dict[str, str]
 ) -> None:
     """Gives a file our order of inputs and outputs, one name of the batch, and the metadata.
@@ -39,13 +48,12 @@ def finish(
             value.type.tensor_type.shape.dim[0].dim_param = "batch"
     for name, text in metadata.items():
         model.metadata_props.add(key=name, value=text)
-    model.producer_name = "kvae"
     onnx.checker.check_model(model)
     onnx.save(model, path)
 
 
 def shrink(path: pathlib.Path, weights: str) -> None:
-    """Keeps weights as float16, or as int8 with a scale for each place of their last axis.
+    """Stores weights as float16, or as int8 with a scale for each output of a layer.
 
     They are float32 again before they are used: what is computed stays float32.
 
@@ -60,21 +68,23 @@ def shrink(path: pathlib.Path, weights: str) -> None:
     kept, added = [], []
     for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor)
-        if values.dtype != np.float32 or values.size < LEAST:
+        if not is_rounded(values, weights):
             kept.append(tensor)
             continue
         small, name = f"{tensor.name}_{weights}", tensor.name
         if weights == "float16":
-            kept.append(numpy_helper.from_array(values.astype(np.float16), small))
+            with np.errstate(over="ignore"):  # what is too large is found where it is run
+                kept.append(numpy_helper.from_array(values.astype(np.float16), small))
             added.append(helper.make_node("Cast", [small], [name], to=onnx.TensorProto.FLOAT))
             continue
-        codes, scales = coded(values)
+        axis = 0 if values.ndim == 4 else values.ndim - 1  # kernels are (out, in, height, width)
+        codes, scales = as_int8(values, axis)
         kept += [
             numpy_helper.from_array(codes, small),
             numpy_helper.from_array(scales, f"{small}_scale"),
         ]
-        given: list[Any] = [small, f"{small}_scale"]
-        added.append(helper.make_node("DequantizeLinear", given, [name], axis=values.ndim - 1))
+        inputs: list[Any] = [small, f"{small}_scale"]
+        added.append(helper.make_node("DequantizeLinear", inputs, [name], axis=axis))
     nodes = [*added, *model.graph.node]
     for held, new in ((model.graph.initializer, kept), (model.graph.node, nodes)):
         del held[:]
@@ -83,8 +93,10 @@ def shrink(path: pathlib.Path, weights: str) -> None:
     onnx.save(model, path)
 
 
-def coded(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weights as int8, and the scale of each place of their last axis, float32."""
-    largest = np.abs(values).max(axis=tuple(range(values.ndim - 1)))
-    scales = np.maximum(largest / 127, np.finfo("float32").tiny).astype("float32")
-    return np.rint(values / scales).astype(np.int8), scales
+def run(path: pathlib.Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The outputs in ONNX Runtime, by name."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, inputs), strict=True))
