@@ -17,10 +17,10 @@ from typing import Any
 from kvae.exports.check import check_close, differences, example, expected
 from kvae.exports.formats import FORMATS
 from kvae.exports.rounding import cost_in_nats
-from kvae.model import Graph, load
+from kvae.model import VAE, Graph, load
 from kvae.version import __version__
 
-__all__ = ["convert"]
+__all__ = ["convert", "write_and_check"]
 
 IMAGES = 64  # of the model's own, for what rounding costs
 KINDS = (OSError, ImportError)  # of errors, told apart from what is wrong with the model
@@ -55,7 +55,13 @@ def convert(
     """
     custom_objects = {one: located(*place) for one, place in (objects or {}).items()}
     vae = load(model, compile=False, custom_objects=custom_objects, safe_mode=safe_mode)
-    vae = vae.in_float32()
+    return write_and_check(vae.in_float32(), pathlib.Path(path), name, part, weights)
+
+
+def write_and_check(
+    vae: VAE, path: pathlib.Path, name: str, part: str, weights: str
+) -> dict[str, Any]:
+    """As `convert`, of a model that is at hand; its arguments are those of `convert`."""
     graph = Graph(vae, part)
     everything = example(vae)
     wanted = expected(vae, part, everything)
@@ -68,14 +74,14 @@ def convert(
         "outputs": {one: [None, *wanted[one].shape[1:]] for one in graph.output_names},
         "exported_by": f"kvae {__version__}",
     }
-    text, target = json.dumps(plain(metadata), allow_nan=False), pathlib.Path(path)
+    text = json.dumps(plain(metadata), allow_nan=False)
     write = FORMATS[name].load().write
-    write(graph, target, text, "float32")
-    apart, size, nats = differences(name, target, inputs, wanted), size_of(target.parent), None
+    write(graph, path, text, "float32")
+    apart, size, nats = differences(name, path, inputs, wanted), size_of(path.parent), None
     check_close(apart, "float32")
     if weights != "float32":
-        write(graph, target, text, weights)
-        apart = differences(name, target, inputs, wanted)
+        write(graph, path, text, weights)
+        apart = differences(name, path, inputs, wanted)
         check_close(apart, weights)
         if not (name == "litert" and weights == "int8"):  # which rounds more than weights
             some = example(vae, IMAGES)
@@ -84,7 +90,7 @@ def convert(
         "inputs": metadata["inputs"],
         "outputs": metadata["outputs"],
         "difference": apart,
-        "bytes": size_of(target.parent),
+        "bytes": size_of(path.parent),
         "bytes_of_float32": size,
         "nats": nats,
     }
