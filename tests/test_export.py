@@ -45,6 +45,13 @@ def needs(name):
         pytest.skip(f"{missing[0]} is not installed: pip install 'keras-vae[export,torch]'")
 
 
+def converts(test):
+    """A test that writes exports in this process: converters have warnings of their own."""
+    for mark in (once, pytest.mark.slow, pytest.mark.filterwarnings("ignore")):
+        test = mark(test)
+    return test
+
+
 def path_of(name, stem="a"):
     return pathlib.Path(stem + FORMATS[name].suffix)
 
@@ -122,7 +129,12 @@ def outputs_of(graph, inputs):
 # The graph ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", KINDS)
+QUICK = ("classes", "ladder")  # on every backend
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=() if kind in QUICK else once) for kind in KINDS]
+)
 def test_a_graph_gives_what_the_verbs_give(kind):
     vae = KINDS[kind]()
     classes = classes_of(vae)
@@ -435,8 +447,7 @@ CELLS = [
 ]
 
 
-@once
-@pytest.mark.slow
+@converts
 @pytest.mark.parametrize("name, kind", CELLS)
 def test_every_kind_of_model_is_exported(in_folder, name, kind):
     """All presets in all formats: tests/benchmarks/exports.py."""
@@ -559,8 +570,7 @@ def test_a_model_of_any_backend_is_exported_and_gives_what_it_gave(in_folder, na
 SMALLER = [(name, weights) for name, one in FORMATS.items() for weights in one.weights[1:]]
 
 
-@once
-@pytest.mark.slow
+@converts
 @pytest.mark.parametrize("name, weights", SMALLER)
 def test_smaller_weights_are_smaller_and_their_cost_is_said(in_folder, name, weights):
     needs(name)
@@ -575,8 +585,7 @@ def test_smaller_weights_are_smaller_and_their_cost_is_said(in_folder, name, wei
         assert 0 < abs(result["nats"]) < (1 if weights == "float16" else 20)
 
 
-@once
-@pytest.mark.slow
+@converts
 def test_weights_that_float16_cannot_hold_are_refused(in_folder):
     needs("onnx")
     vae = small()
@@ -590,8 +599,7 @@ def test_weights_that_float16_cannot_hold_are_refused(in_folder):
         worker.convert("vae.keras", "made/a.onnx", "onnx", "decoder", "float16")
 
 
-@once
-@pytest.mark.slow
+@converts
 def test_a_model_of_mixed_precision_is_exported_in_float32(in_folder):
     needs("litert")
     with kvae.training.settings.precision("mixed_float16"):
@@ -749,8 +757,7 @@ def test_the_command_exports_a_shipped_model(in_folder):
 SNIPPETS = re.findall(r"```python\n(# .*?)```", GUIDE.read_text().partition("## Export")[2], re.S)
 
 
-@once
-@pytest.mark.slow
+@converts
 @pytest.mark.parametrize("name", FORMATS)
 def test_the_snippets_of_the_guide_run_without_kvae_and_keras(in_folder, name):
     needs(name)

@@ -112,7 +112,7 @@ class Graph(keras.Model):
             }
         noise = inputs.get("noise")
         if noise is None:
-            noise = ops.zeros((ops.shape(observed)[0], vae.latent_dim))
+            noise = ops.zeros((ops.shape(observed)[0], vae.latent_dim), dtype="float32")
         mean, log_variance, _, parameters = vae.infer(observed, noise, context=context)
         if self.part == "vae":
             found["reconstruction"] = vae.likelihood.mean(parameters)
