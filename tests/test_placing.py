@@ -49,7 +49,7 @@ def places(tmp_path):
 def test_a_new_export_goes_to_a_folder_that_is_made(name, places):
     made, out = places
     export_of(name, made, "new")
-    out = out / "not there" / "ünd [1]"
+    out = out / "not there" / ("ünd [1]" if FORMATS[name].suffix else "ünd (1)")
     place(FORMATS[name], made, out / f"a{FORMATS[name].suffix}")
     export_of(name, out.parent / "wanted", "new")
     assert tree(out) == tree(out.parent / "wanted")
@@ -190,6 +190,9 @@ def test_the_name_must_be_one_of_the_format(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=r"ends in \.onnx: a\.bin"):
         check_place(FORMATS["onnx"], pathlib.Path("a.bin"))
+    for name in ("a[1]", "a*", "b?/c"):
+        with pytest.raises(ValueError, match="TensorFlow cannot read a folder with any of"):
+            check_place(FORMATS["saved-model"], pathlib.Path(name))
     for name in (".", "..", "a/.."):
         with pytest.raises(ValueError, match="must have a name of its own"):
             check_place(FORMATS["saved-model"], pathlib.Path(name))

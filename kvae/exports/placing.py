@@ -16,6 +16,7 @@ from kvae.files import on_disk, partial_name, sweep, whole
 __all__ = ["check_place", "place", "staged"]
 
 MARK = b"exported_by"  # in the metadata of every export
+PATTERN = "*?["  # TensorFlow takes the path of a SavedModel for a pattern
 # All that is in a SavedModel of kvae's.
 OWN = re.compile(
     r"saved_model\.pb|fingerprint\.pb|variables(/variables\.(index|data-\d+-of-\d+))?|assets"
@@ -52,6 +53,10 @@ def check_place(kind: Format, target: pathlib.Path) -> None:
         raise ValueError(f"A file of the format {kind.name} ends in {kind.suffix}: {target}")
     if target.name in ("", ".."):
         raise ValueError(f"The folder to write must have a name of its own: {target}")
+    if not kind.suffix and any(one in str(target.absolute()) for one in PATTERN):
+        raise ValueError(
+            f"TensorFlow cannot read a folder with any of {PATTERN} in its path: {target}"
+        )
     beside = [target.with_suffix(suffix) for suffix in kind.beside]
     try:
         for one in (target, *beside):
