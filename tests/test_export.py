@@ -420,6 +420,17 @@ def own_model(folder, monkeypatch):
     return kvae.VAE(encoder, decoder, prior=own.Moved(3)), own
 
 
+def test_a_model_with_a_lambda_layer_is_handed_over_with_its_optimizer(in_folder, monkeypatch):
+    latents = keras.Input((3,))
+    x = keras.layers.Lambda(lambda x: 2 * x)(keras.layers.Dense(64)(latents))
+    decoder = keras.Model(latents, keras.layers.Reshape((8, 8, 1))(x))
+    vae = kvae.VAE(kvae.build_encoder((8, 8, 1), 3, width=16, depth=1), decoder)
+    EXPORT.save(vae, in_folder / "vae.keras", {})
+    with pytest.raises(ValueError, match="Lambda"):
+        kvae.load("vae.keras")
+    assert kvae.load("vae.keras", safe_mode=False).latent_dim == 3
+
+
 def test_classes_of_the_users_are_found_or_refused_in_a_line(in_folder, monkeypatch, request):
     request.addfinalizer(lambda: sys.modules.pop("my_own_parts", None))
     vae, own = own_model(in_folder, monkeypatch)
@@ -678,8 +689,8 @@ def test_vae_and_generator_export_as_any_model_does(make_vae, in_folder, what):
     else:
         import tensorflow as tf
 
-        serve = tf.saved_model.load(path).serve
-        found = serve(given if what == "vae" else given["noise"])
+        loaded = tf.saved_model.load(path)
+        found = loaded.serve(given if what == "vae" else given["noise"])
         found = found["reconstruction"] if what == "vae" else found
     wanted = outputs_of(Graph(vae, what), given)[GRAPHS[what][1][0]]
     np.testing.assert_allclose(keras.ops.convert_to_numpy(found), wanted, **CLOSE)

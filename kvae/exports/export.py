@@ -128,7 +128,7 @@ def export(
     with staged() as folder:
         if isinstance(vae, VAE):
             model = folder / "model.keras"
-            save(vae, model)
+            save(vae, model, custom_objects or {})
         made = folder / "made"
         made.mkdir()
         task = {
@@ -150,12 +150,14 @@ def export(
     return Exported(path=target, format=format, part=part, weights=weights, **result)
 
 
-def save(vae: VAE, path: pathlib.Path) -> None:
+def save(vae: VAE, path: pathlib.Path, custom_objects: dict[str, Any]) -> None:
     """Saves a model, without its optimizer where it can be copied: a Lambda layer cannot."""
     try:
-        vae.uncompiled().save(path)
-    except ValueError:
-        vae.save(path)
+        with keras.saving.custom_object_scope(custom_objects):
+            copy = vae.uncompiled()
+    except (TypeError, ValueError):  # of Keras
+        copy = vae
+    copy.save(path)
 
 
 def places_of(vae: Any, custom_objects: dict[str, Any]) -> dict[str, list[str]]:

@@ -41,10 +41,10 @@ def with_arguments(graph: Graph, names: list[str]) -> torch.nn.Module:
     class Module(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.graph: Any = graph  # with Keras on PyTorch a module itself
+            self.part: Any = graph  # with Keras on PyTorch a module itself; `graph` is taken
 
         def forward(self, **inputs: Any) -> Any:
-            return self.graph(inputs, training=False)
+            return self.part(inputs, training=False)
 
         forward.__signature__ = inspect.Signature(arguments)  # type: ignore[attr-defined]
 

@@ -14,6 +14,8 @@ import sys
 import threading
 from typing import Any
 
+import keras
+
 from kvae.exports.check import check_close, differences, example, expected
 from kvae.exports.formats import FORMATS
 from kvae.exports.rounding import cost_in_nats
@@ -55,7 +57,9 @@ def convert(
     """
     custom_objects = {one: located(*place) for one, place in (objects or {}).items()}
     vae = load(model, compile=False, custom_objects=custom_objects, safe_mode=safe_mode)
-    return write_and_check(vae.in_float32(), pathlib.Path(path), name, part, weights)
+    with keras.saving.custom_object_scope(custom_objects):
+        vae = vae.in_float32()
+    return write_and_check(vae, pathlib.Path(path), name, part, weights)
 
 
 def write_and_check(
