@@ -20,6 +20,7 @@ from marks import once
 import kvae
 from kvae.exports import FORMATS, WEIGHTS, export, worker
 from kvae.exports.check import LARGEST, check_close, differences
+from kvae.exports.placing import check_place
 from kvae.exports.rounding import as_int8, cost_in_nats, rounded
 from kvae.model import GRAPHS, Graph
 
@@ -553,6 +554,7 @@ def test_a_model_of_any_backend_is_exported_and_gives_what_it_gave(in_folder, na
     inputs, outputs = ["images", "noise", "classes"], list(GRAPHS["vae"][1])
     assert list(exported.inputs) == inputs and list(exported.outputs) == outputs
     assert exported.inputs["classes"] == [None, "int32"] and exported.nats is None
+    check_place(FORMATS[name], path)  # it may be replaced
     files = [path, *map(path.with_suffix, FORMATS[name].beside)]
     left = {one.name for one in in_folder.iterdir() if one.suffix != ".py"}
     assert left == {one.name for one in files}

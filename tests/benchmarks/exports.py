@@ -8,7 +8,7 @@ to 1; or why the export is refused. `--only` takes models that come with kvae to
     pip install 'keras-vae[export,torch]'
     python tests/benchmarks/exports.py [--out exports.json]
 
-It takes about half an hour on two cores. Less, for a try:
+It takes ten minutes on two cores. Less, for a try:
 
     python tests/benchmarks/exports.py --only mlp-400 binary-14 --formats onnx saved-model
 """
