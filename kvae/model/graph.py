@@ -167,7 +167,7 @@ def export_or_say(export: Callable[..., Any], filepath: Any, *args: Any, **kwarg
     except OSError:
         raise
     except ImportError as error:
-        raise ImportError(f"{printable(error, LONGEST)} Or: {way_out}") from error
+        raise ImportError(f"{printable(error, LONGEST).rstrip('.')}. Or: {way_out}") from error
     except Exception as error:  # whatever a converter meets
         if format not in FORMATS_OF_KERAS:
             raise
