@@ -1,9 +1,10 @@
 """What commands that look at a trained model take: the model, a data set, images, a file."""
 
+import contextlib
 import functools
 import pathlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
@@ -73,8 +74,15 @@ def open_model(path: str) -> Any:
     import_quietly()
     import kvae
 
-    try:
+    with hinted(path):
         return kvae.load(path, compile=False)
+
+
+@contextlib.contextmanager
+def hinted(path: str) -> Iterator[None]:
+    """Says what makes a model, where the default one is not there."""
+    try:
+        yield
     except FileNotFoundError as error:
         hint = " Run `kvae train` for one of your own." if path == MODEL else ""
         raise click.ClickException(f"{error}{hint}") from error

@@ -15,7 +15,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 
-__all__ = ["locked", "or_warn", "whole"]
+__all__ = ["locked", "on_disk", "or_warn", "partial_name", "sweep", "whole"]
 
 MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"  # a folder may be that of several
 A_WEEK = 7 * 24 * 3600  # seconds
@@ -73,7 +73,7 @@ def is_regular(path: pathlib.Path) -> bool:
 
 def beside(path: pathlib.Path, suffix: str) -> Iterator[pathlib.Path]:
     """Writes beside a regular file, which is then replaced in one step."""
-    partial = path.with_name(f".partial-{MACHINE}-{os.getpid()}-{secrets.token_hex(4)}{suffix}")
+    partial = path.with_name(partial_name(suffix))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path.parent)
@@ -88,6 +88,11 @@ def beside(path: pathlib.Path, suffix: str) -> Iterator[pathlib.Path]:
         on_disk(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def partial_name(suffix: str = "") -> str:
+    """A new name of a file or folder that goes if this process dies: see `sweep`."""
+    return f".partial-{MACHINE}-{os.getpid()}-{secrets.token_hex(4)}{suffix}"
 
 
 def on_disk(path: pathlib.Path) -> None:
@@ -108,8 +113,9 @@ def sweep(folder: pathlib.Path) -> None:
         with contextlib.suppress(OSError, ValueError):  # another's, or gone
             _, machine, process, _ = partial.name.split("-", 3)
             is_dead = machine == MACHINE and not is_running(int(process))
-            if is_dead or time.time() - partial.stat().st_mtime > A_WEEK:
-                partial.unlink()
+            if is_dead or time.time() - partial.lstat().st_mtime > A_WEEK:
+                is_folder = partial.is_dir() and not partial.is_symlink()
+                shutil.rmtree(partial) if is_folder else partial.unlink()
 
 
 def is_running(process: int) -> bool:

@@ -27,7 +27,8 @@ __all__ = [
     "with_nested",
 ]
 
-
+# What Keras takes for every layer's own while it writes a SavedModel.
+SET_IN_EXPORT = ("train_function", "test_function", "predict_function")
 HOTTEST = 1e6  # a temperature; noise times more leaves float32
 
 
@@ -78,7 +79,7 @@ def fixed(name: str, kind: str) -> str:
 @functools.cache
 def attributes_of_layers() -> frozenset[str]:
     """What every layer of Keras has, such as `trainable` and `dtype_policy`."""
-    return frozenset({*dir(keras.layers.Layer), *vars(keras.layers.Layer())})
+    return frozenset({*dir(keras.layers.Layer), *vars(keras.layers.Layer()), *SET_IN_EXPORT})
 
 
 @functools.cache

@@ -154,6 +154,7 @@ def test_what_a_dead_process_left_goes_and_what_a_living_one_writes_stays(tmp_pa
     mine = tmp_path / ".partial-of-mine.png"
     for path in (left, other, elsewhere, old, mine):
         path.touch()
+    (tmp_path / f".partial-{files.MACHINE}-{int(dead.stdout)}-4567" / "deep").mkdir(parents=True)
     os.utime(old, (0, 0))
     plots.save_picture(PICTURE, tmp_path / "a.png")
     assert set(tmp_path.iterdir()) == {other, elsewhere, mine, tmp_path / "a.png"}

@@ -29,7 +29,7 @@ FLOORS = [
     {"likelihoods": set(), "priors": set()},
     {"objectives": set()},
     {"model": set()},
-    {"drawing": set(), "evaluation": set()},
+    {"drawing": set(), "evaluation": set(), "exports": set()},
     {"diagnosis": set()},
     {"training": set()},
 ]
@@ -50,6 +50,9 @@ MAY_KNOW_A_FRAMEWORK = {
     "kvae/steps/torch_step.py": {"torch"},
     "kvae/steps/torch_adam.py": {"torch"},
     "kvae/steps/torch_recording.py": {"torch"},
+    "kvae/exports/litert_format.py": {"tensorflow"},
+    "kvae/exports/saved_model_format.py": {"tensorflow"},
+    "kvae/exports/torch_format.py": {"torch"},
     "kvae/data/tfds.py": {"tensorflow", "tensorflow_datasets"},
 }
 FILES = [*sorted(ROOT.glob("kvae/**/*.py")), *sorted(ROOT.glob("cli/*.py"))]

@@ -155,5 +155,8 @@ def mean_of_cut(location: Any, scale: Any) -> Any:
     """Means of logistics cut to 0…255, given in levels, as float32 in [0, 1]."""
     offset = location - 127.5
     far, near = 127.5 + ops.abs(offset), 127.5 - ops.abs(offset)
-    gap = scale * (ops.softplus(near / scale) - ops.softplus(-far / scale))
+    # Softplus of what is not above 0: LiteRT's is log(1 + exp(x)), which overflows.
+    near = near / scale
+    softplus = ops.maximum(near, 0.0) + ops.softplus(-ops.abs(near))
+    gap = scale * (softplus - ops.softplus(-far / scale))
     return ops.clip((127.5 + ops.sign(offset) * (127.5 - gap)) / 255, 0.0, 1.0)

@@ -1,9 +1,20 @@
 """The model: a VAE that joins the parts, its file, and its stock generator."""
 
 from kvae.model.batches import in_batches
-from kvae.model.file import load
+from kvae.model.file import found, load
 from kvae.model.generator import build_generator
+from kvae.model.graph import GRAPHS, Graph, check_part
 from kvae.model.scoring import Scores
 from kvae.model.vae import VAE
 
-__all__ = ["VAE", "Scores", "build_generator", "in_batches", "load"]
+__all__ = [
+    "GRAPHS",
+    "VAE",
+    "Graph",
+    "Scores",
+    "build_generator",
+    "check_part",
+    "found",
+    "in_batches",
+    "load",
+]

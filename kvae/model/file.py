@@ -16,7 +16,7 @@ from kvae.model.vae import VAE
 from kvae.printable import printable
 from kvae.shipped import SHIPPED, path_of
 
-__all__ = ["load"]
+__all__ = ["found", "load"]
 
 # What Keras says, however deep inside, of a class or a function of the user's.
 FAILED = re.compile(r"message for object (.+?):\s*\n+(.+?)\s*(?:\n\n|$)", re.DOTALL)
@@ -54,19 +54,11 @@ def load(
         >>> kvae.load("mnist").image_shape
         (28, 28, 1)
     """
-    if not isinstance(path, (str, os.PathLike)):
-        raise ValueError(f"`path` must be the path of a file. Received: path={path!r}")
+    path = found(path)
     if not isinstance(custom_objects, (dict, type(None))):
         raise ValueError(
             "`custom_objects` must be a dict of names to classes or functions. "
             f"Received: {type(custom_objects).__name__}"
-        )
-    if str(path) in SHIPPED and not is_there(pathlib.Path(path)):
-        path = path_of(str(path))
-    path = pathlib.Path(path)
-    if not is_there(path):
-        raise FileNotFoundError(
-            f"There is no model at {path}. Those that come with kvae: {', '.join(SHIPPED)}."
         )
     if not (path.is_dir() or path.suffix == ".keras"):
         raise ValueError(f"The name of a model's file ends in .keras. Received: {path}")
@@ -87,6 +79,25 @@ def load(
     check_finite(model, path)
     check_numbers(model, path)
     return model
+
+
+def found(path: str | os.PathLike) -> pathlib.Path:
+    """The file of a model; of a name that comes with kvae where no file of that name is there.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it is no path.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise ValueError(f"`path` must be the path of a file. Received: path={path!r}")
+    if str(path) in SHIPPED and not is_there(pathlib.Path(path)):
+        path = path_of(str(path))
+    path = pathlib.Path(path)
+    if not is_there(path):
+        raise FileNotFoundError(
+            f"There is no model at {path}. Those that come with kvae: {', '.join(SHIPPED)}."
+        )
+    return path
 
 
 def is_there(path: pathlib.Path) -> bool:

@@ -1,9 +1,12 @@
 """Generators: stock Functional models from standard normal noise to images."""
 
+import functools
+
 import keras
 
 from kvae.likelihoods import Likelihood
 from kvae.model.condition import context_dim_of
+from kvae.model.graph import export_or_say
 from kvae.priors import Prior
 
 __all__ = ["build_generator"]
@@ -20,7 +23,8 @@ def build_generator(prior: Prior, decoder: keras.Model, likelihood: Likelihood) 
     Returns:
         A Functional model: (batch, latent), standard normal noise, to the expected images, (batch,
         height, width, channels), float32 in [0, 1]. It opens where kvae is not installed. Where the
-        decoder takes a context, (batch, context), that is its second input.
+        decoder takes a context, (batch, context), that is its second input. Its `export` is
+        Keras's, and names `kvae export` where this backend cannot.
 
     Raises:
         ValueError: If the prior has weights that are in no layer, which a model of stock layers
@@ -48,4 +52,5 @@ def build_generator(prior: Prior, decoder: keras.Model, likelihood: Likelihood) 
                 f"The weight {weight.name!r} of {type(prior).__name__} is in no Keras layer, so a "
                 "generator of stock layers cannot hold it; use `VAE.generate`."
             )
+    generator.export = functools.partial(export_or_say, generator.export)
     return generator

@@ -16,6 +16,7 @@ from kvae.likelihoods import Likelihood
 from kvae.limits import check_memory
 from kvae.model.forms import Border, refusal
 from kvae.model.given import checked, prepared, prepared_batch, validation
+from kvae.model.graph import Graph, export_or_say
 from kvae.objectives import Objective
 from kvae.parts import positive_integer
 from kvae.steps import TrainStep
@@ -272,6 +273,20 @@ class KerasModel(TrainStep):
                 f"Received: filepath={str(filepath)!r}"
             )
         super().save(filepath, overwrite=overwrite, zipped=zipped, **kwargs)
+
+    def export(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
+        """`keras.Model.export` of images and noise to reconstructions: see `kvae.model.Graph`.
+
+        Args:
+            filepath: As Keras has it.
+            *args: As Keras has them: `format`, `verbose`, `input_signature`.
+            **kwargs: As Keras has them.
+
+        Raises:
+            ImportError: If what Keras needs for the format is not installed.
+            ValueError: If Keras cannot do it on this backend; `kvae.export` may.
+        """
+        return export_or_say(Graph(self, "vae").export, filepath, *args, **kwargs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         """A copy with the optimizer; classes of your own need not be registered."""

@@ -26,6 +26,7 @@ from kvae.version import __version__
 
 __all__ = ["VAE"]
 
+HALVES = ("float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
 PARTS = ("encoder", "decoder", "likelihood", "prior", "objective")
 
 
@@ -336,9 +337,26 @@ class VAE(Fixed, Scoring):
         """
         others = {"objective": objective, "prior": prior}
         others = {name: part for name, part in others.items() if part is not None}
-        config = self.get_config() | others
+        return self.rebuilt(self.get_config() | others, set(PARTS) - others.keys())
+
+    def in_float32(self) -> "VAE":
+        """The same model, all of whose arithmetic is in float32: itself, where that is so.
+
+        Weights of mixed precision are in float32 already.
+        """
+        config = self.get_config()
+        full = without_halves(config)
+        return self if full == config else self.rebuilt(full, set(PARTS))
+
+    def rebuilt(self, config: dict[str, Any], parts: set[str]) -> "VAE":
+        """A copy made from a configuration, whose parts of these names have this model's weights.
+
+        Args:
+            config: As `get_config` has it.
+            parts: Of `PARTS`.
+        """
         copy = type(self).from_config(config, custom_objects=self.custom_objects())
-        for name in set(PARTS) - others.keys():
+        for name in parts:
             pairs = zip(getattr(copy, name).variables, getattr(self, name).variables, strict=True)
             for variable, value in pairs:
                 # A copy: on JAX two variables of one array lose it when one of them trains.
@@ -383,3 +401,17 @@ class VAE(Fixed, Scoring):
                     config[name], custom_objects=custom_objects
                 )
         return cls(**config)
+
+
+def without_halves(config: Any) -> Any:
+    """A configuration in which "float32" stands for the policies and dtypes of half precision."""
+    if isinstance(config, (list, tuple)):
+        return type(config)(without_halves(part) for part in config)
+    if not isinstance(config, dict):
+        return config
+    full = {name: without_halves(part) for name, part in config.items()}
+    if full.get("class_name") == "DTypePolicy" and full["config"].get("name") in HALVES:
+        full["config"]["name"] = "float32"
+    if full.get("dtype") in HALVES:
+        full["dtype"] = "float32"
+    return full

@@ -178,8 +178,9 @@ def parted(tensor: Any, sizes: Sequence[int]) -> list[Any]:
     """A tensor's parts of so many latents each: of (batch, latent) a list of (batch, size)."""
     if len(sizes) == 1:
         return [tensor]
-    ends = [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)]
-    return list(ops.split(tensor, ends, axis=-1))
+    ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
+    # Not `ops.split`: on PyTorch its shapes are unknown to torch.export.
+    return [tensor[:, end - size : end] for size, end in zip(sizes, ends, strict=True)]
 
 
 def given(context: Any) -> dict[str, Any]:

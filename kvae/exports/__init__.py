@@ -1,0 +1,6 @@
+"""Exports: a part of a model as a file that runs without kvae and without Keras, checked there."""
+
+from kvae.exports.export import Exported, export
+from kvae.exports.formats import FORMATS, WEIGHTS
+
+__all__ = ["FORMATS", "WEIGHTS", "Exported", "export"]

@@ -1,0 +1,178 @@
+"""Graph: what a model does, with named inputs and outputs, and nothing drawn inside: to export."""
+
+import types
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+from kvae.model.condition import context_dim_of
+from kvae.printable import printable
+from kvae.priors import given
+
+__all__ = ["GRAPHS", "Graph", "check_part", "export_or_say"]
+
+FORMATS_OF_KERAS = ("tf_saved_model", "onnx", "openvino", "litert", "torch")
+LONGEST = 200  # characters of what an exporter says
+GRAPHS = {
+    "encoder": (("images",), ("mean", "log_variance")),
+    "decoder": (("latents",), ("images",)),
+    "generator": (("noise",), ("images",)),
+    "vae": (("images", "noise"), ("reconstruction", "mean", "log_variance")),
+}
+
+
+class Graph(keras.Model):
+    """A part of a VAE as a function of named tensors, which draws nothing.
+
+    | part | inputs | outputs |
+    | --- | --- | --- |
+    | encoder | `images` | `mean`, `log_variance` |
+    | decoder | `latents` | `images` |
+    | generator | `noise` | `images` |
+    | vae | `images`, `noise` | `reconstruction`, `mean`, `log_variance` |
+
+    `images` are (batch, height, width, channels), float32 in [0, 1], and are observed as
+    `VAE.encode` observes them; the others are (batch, latent), float32. `noise` is standard normal,
+    and zeros give the means of what would be drawn. A conditional model has `classes` too, the
+    last input: (batch,), int32, in 0…classes − 1 (others, −1 too, have no meaning: nothing refuses
+    them here), or its numbers, (batch, context), float32. An encoder that is told nothing has none.
+
+    Args:
+        vae: The model, whose weights these are.
+        part: "encoder", "decoder", "generator" or "vae".
+
+    Raises:
+        ValueError: If there is no such part.
+
+    Example:
+        >>> import kvae
+        >>> vae = kvae.VAE.from_preset("mlp-400", (8, 8, 1), latent_dim=4)
+        >>> graph = kvae.model.Graph(vae, "vae")
+        >>> list(graph.input_specs), graph.output_names
+        (['images', 'noise'], ('reconstruction', 'mean', 'log_variance'))
+    """
+
+    def __init__(self, vae: Any, part: str) -> None:
+        check_part(part)
+        super().__init__(name=part)
+        self.autocast = False
+        self.part = part
+        self.kept = types.SimpleNamespace(vae=vae)  # out of sight of Keras: only what is needed
+        self.sources = sources_of(vae, part)
+        self.built = True
+
+    @property
+    def input_specs(self) -> dict[str, Any]:
+        """The inputs by name, in order, each a `keras.InputSpec`."""
+        vae = self.kept.vae
+        shapes = {"images": vae.image_shape}
+        specs = {
+            name: keras.InputSpec(
+                shape=(None, *shapes.get(name, (vae.latent_dim,))), dtype="float32", name=name
+            )
+            for name in GRAPHS[self.part][0]
+        }
+        if self.takes_classes:
+            condition = vae.condition
+            shape, dtype = ((), "int32") if condition.classes else ((condition.size,), "float32")
+            specs["classes"] = keras.InputSpec(shape=(None, *shape), dtype=dtype, name="classes")
+        return specs
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The outputs' names, in order."""
+        return GRAPHS[self.part][1]
+
+    @property
+    def takes_classes(self) -> bool:
+        """Whether it is told of classes: an encoder may not be, where the decoder is."""
+        vae = self.kept.vae
+        alone = self.part == "encoder" and not vae.hierarchy
+        return vae.condition is not None and not (alone and context_dim_of(vae.encoder) is None)
+
+    def call(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """The outputs by name, float32."""
+        vae, found = self.kept.vae, {}
+        context = vae.condition.context(inputs["classes"]) if "classes" in inputs else None
+        if self.part in ("decoder", "generator"):
+            latents = inputs["latents" if self.part == "decoder" else "noise"]
+            if self.part == "generator":
+                latents = vae.prior.from_noise(latents, **given(context))
+            found["images"] = vae.likelihood.mean(vae.decoded(latents, context))
+            return found
+        observed = vae.likelihood.observe(inputs["images"])
+        if self.part == "encoder" and not vae.hierarchy:
+            seen = observed if context is None else vae.seen(observed, context)
+            encoded = vae.encoder(seen, training=False)
+            return {
+                name: ops.cast(one, "float32")
+                for name, one in zip(self.output_names, encoded, strict=True)
+            }
+        noise = inputs.get("noise")
+        if noise is None:
+            noise = ops.zeros((ops.shape(observed)[0], vae.latent_dim), dtype="float32")
+        mean, log_variance, _, parameters = vae.infer(observed, noise, context=context)
+        if self.part == "vae":
+            found["reconstruction"] = vae.likelihood.mean(parameters)
+        return {**found, "mean": mean, "log_variance": log_variance}
+
+    def export(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
+        """`keras.Model.export`; the signature is known, and nothing is printed unless asked for.
+
+        Args:
+            filepath: As Keras has it.
+            *args: As Keras has them: `format` is the first.
+            **kwargs: As Keras has them.
+        """
+        given = {"verbose": False, "input_signature": [self.input_specs]}
+        names = ("format", "verbose", "input_signature")
+        return super().export(filepath, **given | dict(zip(names, args, strict=False)) | kwargs)
+
+
+def check_part(part: str) -> None:
+    """Raises a ValueError unless there is such a part."""
+    if part not in GRAPHS:
+        raise ValueError(f"`part` must be one of {', '.join(GRAPHS)}. Received: part={part!r}")
+
+
+def sources_of(vae: Any, part: str) -> list[Any]:
+    """The layers of a model whose weights a graph has."""
+    if part == "encoder" and not vae.hierarchy:
+        return [vae.encoder]
+    own = {"decoder": [], "generator": [vae.prior]}.get(part, [vae.encoder])
+    return [vae.decoder, vae.likelihood, *own]
+
+
+def export_or_say(export: Callable[..., Any], filepath: Any, *args: Any, **kwargs: Any) -> Any:
+    """Exports as Keras does; where this backend cannot, the error names what can.
+
+    A disk that is full, and a format that Keras does not know, are what they are.
+
+    Args:
+        export: `keras.Model.export` of a model.
+        filepath: As Keras has it.
+        *args: As Keras has them.
+        **kwargs: As Keras has them.
+
+    Raises:
+        ImportError: If what Keras needs for the format is not installed.
+        ValueError: If Keras cannot do it on this backend.
+    """
+    format = kwargs.get("format", args[0] if args else FORMATS_OF_KERAS[0])
+    way_out = "kvae.export(vae, path), or `kvae export`, opens the model on the backend that can."
+    try:
+        return export(filepath, *args, **kwargs)
+    except OSError:
+        raise
+    except ImportError as error:
+        raise ImportError(f"{printable(error, LONGEST).rstrip('.')}. Or: {way_out}") from error
+    except Exception as error:  # whatever a converter meets
+        if format not in FORMATS_OF_KERAS:
+            raise
+        reason = printable(str(error).strip() or type(error).__name__, LONGEST)
+        raise ValueError(
+            f"Keras cannot export this to {format} on {keras.backend.backend()} ({reason}). "
+            f"{way_out}"
+        ) from error

@@ -1,0 +1,148 @@
+"""Every preset in every format: how far each export is from the model, run in its own runtime.
+
+The models are untrained, and then every weight is moved, so that none is where it began: images of
+28×28 grey (14×14 for binary-14), or 32×32 in colour with a `LogisticMixture`. A cell is the largest
+difference of all outputs, of 5 images and of one alone, and of values above 1 that of their ratio
+to 1; or why the export is refused. `--only` takes models that come with kvae too.
+
+    pip install 'keras-vae[export,torch]'
+    python tests/benchmarks/exports.py [--out exports.json]
+
+It takes ten minutes on two cores. Less, for a try:
+
+    python tests/benchmarks/exports.py --only mlp-400 binary-14 --formats onnx saved-model
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+from kvae.exports import FORMATS
+from kvae.shipped import SHIPPED
+
+# A preset, and what it is made with.
+ROWS = {
+    "mlp-200": {},
+    "mlp-400": {},
+    "binary-14": {},
+    "conv": {},
+    "mlp": {},
+    "conv, of 5 numbers": {"context_dim": 5},
+    "mlp, of 10 classes": {"classes": 10},
+    "conv-colour": {},
+    "conv-pooled": {},
+    "resnet": {},
+    "ladder-colour": {},
+    "ladder, of 10 classes": {"classes": 10},
+    "conv-large": {},
+    "resnet-flow": {},
+    "ladder-large": {},
+}
+COLOUR = ("conv-colour", "ladder-colour", "ladder-large")
+MOVED = 0.02  # standard deviation of what is added to weights
+
+
+def built(row: str):
+    """The model of a row: a shipped one as it is, or one of a preset."""
+    import keras
+    import numpy as np
+
+    import kvae
+
+    if row in SHIPPED:
+        return kvae.load(row, compile=False)
+    preset = row.partition(",")[0]
+    arguments, shape = dict(ROWS[row]), (14, 14, 1) if preset == "binary-14" else (28, 28, 1)
+    if preset in COLOUR:
+        arguments["likelihood"], shape = kvae.LogisticMixture(), (32, 32, 3)
+    keras.utils.set_random_seed(0)
+    vae = kvae.VAE.from_preset(preset, shape, **arguments)
+    random = np.random.default_rng(0)
+    for weight in vae.weights:
+        values = keras.ops.convert_to_numpy(weight)
+        if values.dtype == "float32" and "moving" not in weight.path:  # of batch norm: variances
+            weight.assign(values + MOVED * random.standard_normal(values.shape).astype("float32"))
+    return vae
+
+
+def work(row: str, part: str, formats: list[str]) -> None:
+    """Prints what comes of each format, a line of JSON each."""
+    from kvae.exports.worker import write_and_check
+
+    vae = built(row)
+    for name in formats:
+        started = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "a" + FORMATS[name].suffix)
+            try:
+                apart = write_and_check(vae, path, name, part, "float32")["difference"]
+                found = {"difference": max(apart.values())}
+            except Exception as error:  # which is what stands in the table
+                found = {"refused": " ".join(str(error).split())[:200]}
+        found |= {"format": name, "seconds": round(time.monotonic() - started, 1)}
+        print(json.dumps(found), flush=True)
+
+
+def measured(row: str, part: str, formats: list[str]) -> dict[str, dict]:
+    """What comes of a row, by format: a process for each backend that writes some of them."""
+    found: dict[str, dict] = {}
+    for backend in dict.fromkeys(FORMATS[name].backend for name in formats):
+        own = [name for name in formats if FORMATS[name].backend == backend]
+        process = subprocess.run(
+            [sys.executable, "-W", "ignore", __file__, "--work", row, "--part", part]
+            + ["--formats", *own],
+            env={
+                **os.environ,
+                "KERAS_BACKEND": backend,
+                "CUDA_VISIBLE_DEVICES": "-1",
+                "TF_CPP_MIN_LOG_LEVEL": "3",
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        lines = [line for line in process.stdout.splitlines() if line.startswith("{")]
+        found |= {one["format"]: one for one in map(json.loads, lines)}
+        for name in set(own) - found.keys():
+            found[name] = {"refused": f"the process ended with {process.returncode}"}
+    return found
+
+
+def shown(found: dict) -> str:
+    """A cell of the table."""
+    return found.get("refused") or f"{found['difference']:.0e}".replace("e-0", "e-")
+
+
+def main() -> None:
+    """Prints the table, a line as soon as it is measured."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--only", nargs="*", choices=[*ROWS, *SHIPPED], default=list(ROWS))
+    parser.add_argument("--formats", nargs="*", choices=list(FORMATS), default=list(FORMATS))
+    parser.add_argument("--part", default="vae", help="encoder, decoder, generator or vae")
+    parser.add_argument("--out", help="a JSON file to write")
+    parser.add_argument("--work", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.work:
+        work(given.work, given.part, given.formats)
+        return
+    print("| preset | " + " | ".join(f"`{name}`" for name in given.formats) + " |")
+    print("| --- |" + " --- |" * len(given.formats))
+    found = {}
+    for row in given.only:
+        started = time.monotonic()
+        found[row] = measured(row, given.part, given.formats)
+        preset, comma, rest = row.partition(",")
+        cells = " | ".join(shown(found[row][name]) for name in given.formats)
+        print(f"| `{preset}`{comma}{rest} | {cells} |", flush=True)
+        print(f"{row}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+        if given.out:
+            pathlib.Path(given.out).write_text(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main()
