@@ -5,6 +5,7 @@ import click
 from .curves import curves
 from .doctor import doctor
 from .evaluate import evaluate
+from .explore import explore
 from .fit_prior import fit_prior
 from .generate import generate
 from .interpolate import interpolate
@@ -37,3 +38,4 @@ main.add_command(evaluate)
 main.add_command(score)
 main.add_command(outliers)
 main.add_command(doctor)
+main.add_command(explore)

@@ -21,6 +21,7 @@ from kvae.drawing import (
     traversals,
 )
 from kvae.evaluation import Evaluation, compare, evaluate
+from kvae.explorer import Explorer, explore
 from kvae.likelihoods import (
     Bernoulli,
     ContinuousBernoulli,
@@ -63,6 +64,7 @@ __all__ = [
     "Diagnosis",
     "DiscretizedLogistic",
     "Evaluation",
+    "Explorer",
     "Gaussian",
     "ImportanceWeighted",
     "InferredPrior",
@@ -92,6 +94,7 @@ __all__ = [
     "data",
     "diagnose",
     "evaluate",
+    "explore",
     "factors",
     "fit_prior",
     "interpolate",

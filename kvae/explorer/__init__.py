@@ -1,7 +1,8 @@
 """Explorer: a model in one HTML file, which decodes and encodes in any browser."""
 
-from kvae.explorer.graph import Unrunnable, graph_of
+from kvae.explorer.explorer import Explorer, explore
+from kvae.explorer.graph import OPERATIONS, Unrunnable, graph_of
 from kvae.explorer.runnable import runnable
 from kvae.explorer.tensors import Tensors
 
-__all__ = ["Tensors", "Unrunnable", "graph_of", "runnable"]
+__all__ = ["OPERATIONS", "Explorer", "Tensors", "Unrunnable", "explore", "graph_of", "runnable"]

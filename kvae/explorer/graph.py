@@ -12,8 +12,8 @@ with the numbers of what it takes, the shape of what it makes and the numbers of
     add, multiply, concatenate   of all that they take; concatenate along the last axis
     affine                       x · tensor + tensor, each of one value or of the last axis
     dense                        x @ tensor [+ tensor] along the last axis
-    conv                         `strides`, `padding` ((top, bottom), (left, right)); tensor (height,
-                                 width, in, out) [+ tensor]
+    conv                         `strides`, `padding` ((top, bottom), (left, right)); tensor of
+                                 (height, width, in, out) [+ tensor]
     max_pool, average_pool       `size`, `strides`
     mean                         over height and width
     norm                         x / √(mean of x² over the last axis + `epsilon`) [· tensor]

@@ -1,4 +1,4 @@
-"""Tensors: weights as a few bytes, each by its number: float16 or int8, and float32 where it is small."""
+"""Tensors: weights as bytes, each by its number: float16 or int8, and float32 where small."""
 
 import base64
 from typing import Any
