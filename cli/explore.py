@@ -50,7 +50,8 @@ def explore(
     folder, history = folder_of(model), None
     if (folder / "history.csv").is_file():
         history, _ = kvae.charts.read_run(folder)
-    explorer = kvae.explore(vae, data, count, history, f"{data.name}, {folder.name}", weights, seed)
+    title = data.name if folder.name == data.name else f"{data.name}, {folder.name}"
+    explorer = kvae.explore(vae, data, count, history, title, weights, seed)
     explorer.save(out)
     for note in explorer.notes:
         click.echo(note, err=True)

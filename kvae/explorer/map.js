@@ -25,6 +25,9 @@ class Plane {
     return Float32Array.from(weighted(nearest(this.places, place, 8), (i) => this.means[i], z.length));
   }
 
+  /** Whether latents are mixed of those of the images around a place. */
+  get mixes() { return !this.pair && !this.axes; }
+
   get bounds() {
     if (this.known) return this.known;
     this.known = [0, 1].map((axis) => {

@@ -118,7 +118,9 @@ class Page {
   }
 
   drag(place) {
-    this.state.z = this.plane.latentsAt(place, this.state.z);
+    const { plane } = this;
+    this.state.z = plane.latentsAt(place, this.state.z);
+    if (plane.mixes && this.data.classes) this.setClass(this.data.classes[nearest(plane.places, place, 1)[0][0]]);
     this.show(this.model.decodes ? "decoded from the latents under your finger" : "the reconstruction nearest to your finger");
   }
 
@@ -147,7 +149,7 @@ class Page {
 
   lookAt(number) {
     this.sheet.draw(by("original"), number);
-    this.rebuilt(by("rebuilt"), number);
+    this.later("look", [() => this.rebuilt(by("rebuilt"), number)]);
     by("near-name").textContent = this.nameOf(this.data.labels[number]) || `test image ${number + 1}`;
     by("near-score").textContent = `−ELBO ${this.scoreOf(number)}`;
     this.fillNear(by("neighbours"), this.means[number], number);
@@ -293,9 +295,11 @@ class Page {
     this.sliders = [];
     by("one-by-one").hidden = !this.model.decodes;
     const few = Math.min(this.order.length, 12), most = this.data.kl[this.order[0]] || 1;
+    const farthest = (latent) => Math.max(3, ...this.means.map((mean) => Math.abs(mean[latent])));
     const add = (latent) => {
       const id = `latent-${latent}`, kl = this.data.kl[latent], bar = element("span");
-      const input = element("input", { id, type: "range", min: -4, max: 4, step: 0.02 });
+      const end = 1.1 * farthest(latent);
+      const input = element("input", { id, type: "range", min: -end, max: end, step: end / 200 });
       const output = element("output", { for: id });
       bar.style.width = `${Math.max(0, (100 * kl) / most)}%`;
       const label = element("label", { for: id }, `latent ${latent + 1} · ${kl.toFixed(2)} nats`);
@@ -358,7 +362,7 @@ class Page {
     by("own").hidden = !this.model.encodes;
     by("ink-label").hidden = this.model.image_shape[2] === 1;
     const show = () => this.later("own", [() => this.encodeOwn()]);
-    this.paper = new Paper(by("paper"), by("own"), this.model.image_shape, show);
+    this.paper = new Paper(by("paper"), by("own"), this.model.image_shape, this.data.background, show);
     by("clear").addEventListener("click", () => {
       this.paper.clear();
       show();
@@ -369,6 +373,7 @@ class Page {
   encodeOwn() {
     const { model } = this, image = this.paper.values();
     const seen = model.likelihood.threshold ? image.map((value) => (value >= 0.5 ? 1 : 0)) : image;
+    for (const figure of document.querySelectorAll(".made")) figure.hidden = false;
     paint(by("seen"), seen, model.image_shape);
     const [z, context, label] = this.likeliest(image);
     if (model.decodes) paint(by("own-rebuilt"), model.decode(z, context), model.image_shape);
@@ -380,7 +385,8 @@ class Page {
     this.show("the reconstruction of your image");
   }
 
-  /** Latents of an image; where the model is told a class, of the one that explains it best. */
+  /** Latents of an image; where the model is told a class, of the one that explains it best.
+   *  For that, pixels are taken for Bernoulli's and the prior for N(0, I), whatever they are. */
   likeliest(image) {
     const { model } = this;
     if (!(this.data.classes && model.decodes)) return [model.encode(image, this.context)[0], this.context, -1];

@@ -23,7 +23,7 @@ function drawn(name, attributes, text) {
 function chart(lines, history, title) {
   const svg = drawn("svg", { viewBox: "0 0 300 170", role: "img", "aria-label": `${title} by epoch` });
   const count = Math.max(...lines.map(([column]) => history[column].length));
-  const late = lines.flatMap(([column]) => history[column].slice(Math.floor(count / 20))).filter(Number.isFinite);
+  const late = lines.flatMap(([column]) => history[column].slice(count > 3 ? Math.max(1, Math.floor(count / 20)) : 0)).filter(Number.isFinite);
   const low = Math.min(...late), high = Math.max(...late), span = high - low || 1;
   const x = (i) => 40 + (i / Math.max(1, count - 1)) * 190, y = (value) => 10 + (1 - (value - low) / span) * 130;
   const digits = span < 10 ? 1 : 0;
@@ -42,7 +42,9 @@ function chart(lines, history, title) {
     let at = y(values.filter(Number.isFinite).pop()) + 4;
     if (ends.some((other) => Math.abs(other - at) < 13)) at = ends[0] + (at > ends[0] ? 13 : -13);
     ends.push(at);
-    svg.append(drawn("text", { x: 236, y: at, style: `fill: ${color}` }, label));
+    const name = drawn("text", { x: 236, y: at }, label);
+    name.style.fill = color;
+    svg.append(name);
   }
   return svg;
 }
@@ -54,9 +56,10 @@ function fillCard(list, card) {
     const shown = element("dd", { dir: "auto" });
     if (Array.isArray(value)) shown.textContent = value.map(String).join(", ");
     else if (typeof value === "object") {
-      const inner = element("dl");
+      const inner = element("dl"), facts = Object.keys(value).length;
       fillCard(inner, value);
-      shown.append(inner);
+      if (inner.childElementCount)
+        shown.append(element("details", {}, element("summary", {}, facts === 1 ? "1 fact" : `${facts} facts`), inner));
     } else shown.textContent = String(value);
     if (shown.textContent) list.append(element("dt", { dir: "auto" }, name.replaceAll("_", " ")), shown);
   }
@@ -64,9 +67,9 @@ function fillCard(list, card) {
 
 /** Paper to draw on, and a place to drop a file. */
 class Paper {
-  constructor(canvas, section, shape, onChange) {
+  constructor(canvas, section, shape, background, onChange) {
     const [height, width] = shape;
-    Object.assign(this, { canvas, shape, onChange });
+    Object.assign(this, { canvas, shape, background, onChange });
     canvas.width = 280 * Math.min(1, width / height);
     canvas.height = (canvas.width * height) / width;
     this.context = canvas.getContext("2d", { willReadFrequently: true });
@@ -106,13 +109,12 @@ class Paper {
     this.context.lineTo(to[0] + 0.01, to[1]);
     this.context.stroke();
     this.last = to;
-    this.changed();
+    this.onChange();
   }
 
   clear() {
-    this.context.fillStyle = "#000000";
+    this.context.fillStyle = this.background;
     this.context.fillRect(0, 0, this.canvas.width, this.canvas.height);
-    this.isEmpty = true;
   }
 
   /** The middle of a picture, as large as can be. */
@@ -131,11 +133,6 @@ class Paper {
     this.clear();
     this.context.imageSmoothingQuality = "high";
     this.context.drawImage(picture, (this.canvas.width - width) / 2, (this.canvas.height - height) / 2, width, height);
-    this.changed();
-  }
-
-  changed() {
-    this.isEmpty = false;
     this.onChange();
   }
 

@@ -19,7 +19,7 @@ __all__ = ["Scene", "sheet"]
 
 HINTS = {
     "tsne": "t-SNE of the test images' latents: neighbours stay together, distances mean little. "
-    "Between points, latents are mixed of those around.",
+    "Between points, latents are mixed of those around, and a class is that of the nearest.",
     "pca": "The two directions in which the test images' latents vary most; what lies across them "
     "stays as it is.",
 }
@@ -68,6 +68,7 @@ class Scene:
         return {
             "images": sheet(self.images[:count]),
             "columns": columns(count),
+            "background": background(self.images),
             "labels": self.labels[:count],
             "class_names": self.class_names,
             "classes": rows,
@@ -83,7 +84,7 @@ class Scene:
         if self.vae.latent_dim < 3:
             return []
         found, _ = METHODS["tsne"](first, self.seed)
-        names = {"name": "Neighbours", "hint": HINTS["tsne"]}
+        names = {"name": "Neighbours (t-SNE)", "hint": HINTS["tsne"]}
         planes: list[dict[str, Any]] = [{**names, "places": rounded(found)}]
         directions, places = principal(means)
         names = {"name": "Principal components", "hint": HINTS["pca"]}
@@ -128,6 +129,15 @@ def sheet(images: np.ndarray) -> str:
         content, "png", optimize=True
     )
     return base64.b64encode(content.getvalue()).decode()
+
+
+def background(images: np.ndarray) -> str:
+    """What most of the images have at their edges, as a browser calls a colour."""
+    levels = unit(images)
+    edges = np.concatenate([levels[:, [0, -1]], levels[:, :, [0, -1]].swapaxes(1, 2)], axis=2)
+    color = np.median(edges, axis=(0, 1, 2)).astype(int)
+    red, green, blue = color[:3] if len(color) > 2 else color[[0, 0, 0]]
+    return f"#{red:02x}{green:02x}{blue:02x}"
 
 
 def unit(images: np.ndarray) -> np.ndarray:
