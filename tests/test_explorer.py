@@ -51,8 +51,12 @@ def opened(browser, tmp_path):
     def open_page(explorer, where="", **context):
         path = tmp_path / "explorer.html"
         explorer.save(path)
+        context = {"viewport": {"width": 1200, "height": 1000}, **context}
         page = browser.new_context(**context).new_page()
-        page.on("console", lambda message: complaints.append(message.text))
+        page.on(
+            "console",  # of the tests' own reading a browser says that there are faster ways
+            lambda message: "readback" in message.text or complaints.append(message.text),
+        )
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("dialog", lambda dialog: complaints.append(dialog.message))
         page.on(
@@ -75,9 +79,18 @@ def opened(browser, tmp_path):
     assert complaints == []
 
 
+def until(page, expression):
+    """Waits until this is true; Playwright's own waiting is refused by the page's policy."""
+    for _ in range(400):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(25)
+    pytest.fail(f"never true: {expression}")
+
+
 def settled(page):
     """Waits until all that was asked for is drawn, and the link tells it."""
-    page.wait_for_function("!page.waiting && !page.working && !page.tasks.length")
+    until(page, "!page.waiting && !page.working && !page.tasks.length")
     page.wait_for_timeout(300)
 
 
@@ -93,7 +106,7 @@ def digits(count=60, shape=(12, 12, 1), classes=3):
 
 def bars(shape=(12, 12, 1), names=("left", "middle", "right")):
     images, labels = digits(300, shape)
-    return kvae.data.from_arrays(images, labels=labels, class_names=list(names), name="bars")
+    return kvae.data.from_arrays(images, train_labels=labels, class_names=list(names), name="bars")
 
 
 def vae_of(preset="conv", shape=(12, 12, 1), latent_dim=4, **arguments):
@@ -187,7 +200,7 @@ def test_each_layer_gives_what_keras_gives(reader, preset, part):
     last = {name: i for i, name in enumerate(names)}
     given = np.random.default_rng(0).random((1, *model.input.shape[1:]), "float32")
     inner = keras.Model(model.inputs, [model.get_layer(name).output for name in last])
-    expected = inner(given)
+    expected = inner([given])
     found = reader.evaluate(
         """([graph, entries, weights, row]) => {
             const made = new Graph(graph, new Tensors(entries, fromBase64(weights)));
@@ -223,7 +236,8 @@ def pixels(page, name):
         page.evaluate(
             """(name) => {
                 const { width, height } = by(name), context = by(name).getContext("2d");
-                return Array.from(context.getImageData(0, 0, width, height).data).filter((_, i) => i % 4 === 0);
+                const { data } = context.getImageData(0, 0, width, height);
+                return Array.from(data).filter((_, i) => i % 4 === 0);
             }""",
             name,
         )
@@ -350,7 +364,7 @@ def test_a_file_that_is_dropped_or_chosen_is_encoded(opened, explorer, tmp_path)
     page = opened(explorer)
     Image.fromarray(digits()[0][1, ..., 0]).resize((120, 120), 0).save(tmp_path / "bar.png")
     page.set_input_files("#file", tmp_path / "bar.png")
-    page.wait_for_selector("#seen", state="visible")
+    until(page, "by('seen').clientWidth > 0")
     settled(page)
     chosen = pixels(page, "seen").reshape(12, 12)
     assert chosen[:, 5:7].min() == 255 and chosen[:, 8:].max() == 0
@@ -365,12 +379,12 @@ def test_a_file_that_is_dropped_or_chosen_is_encoded(opened, explorer, tmp_path)
         }""",
         list((tmp_path / "bar.png").read_bytes()),
     )
-    page.wait_for_function("page.tasks.length || page.working")
+    page.wait_for_timeout(300)
     settled(page)
     assert np.array_equal(pixels(page, "seen").reshape(12, 12), chosen)
     (tmp_path / "no.png").write_text("no picture")
     page.set_input_files("#file", tmp_path / "no.png")
-    page.wait_for_function("by('status').textContent.includes('no picture')")
+    until(page, "by('status').textContent.includes('no picture')")
 
 
 def test_a_conditional_model_has_a_slider_for_the_class(opened):
@@ -474,8 +488,7 @@ def test_the_frame_of_a_notebook_works_too(browser, explorer):
     page.set_content(explorer._repr_html_())
     frame = page.frames[1]
     frame.evaluate("ready.then((page) => { window.page = page; })")
-    frame.wait_for_function("!page.waiting && !page.working")
-    page.wait_for_timeout(400)
+    settled(frame)
     page.close()
     assert complaints == []
 

@@ -16,6 +16,7 @@ from kvae.likelihoods import (
     LogisticMixture,
 )
 from kvae.model import VAE
+from kvae.model.hierarchy import Hierarchy
 from kvae.priors import Blockwise, Prior, RealNVP, StandardNormal
 
 __all__ = ["runnable"]
@@ -44,12 +45,12 @@ def runnable(vae: VAE, tensors: Tensors) -> tuple[dict[str, Any], list[str]]:
         left_out.append(f"Nothing is decoded in this page: {error}.")
     try:
         if vae.hierarchy:
-            graphs.update(ladder_of(vae, tensors))
+            graphs.update(ladder_of(vae.hierarchy, tensors))
         else:
             graphs["encoder"] = graph_of(vae.encoder, tensors)
     except Unrunnable as error:
         left_out.append(f"Nothing is encoded in this page, and so nothing can be drawn: {error}.")
-    blocks = []
+    blocks: list[dict[str, Any]] = []
     try:
         for prior in vae.prior.priors if type(vae.prior) is Blockwise else [vae.prior]:
             couplings = flow_of(prior, f"block_{len(blocks) + 1}", tensors)
@@ -91,9 +92,8 @@ def mean_of(likelihood: Likelihood) -> dict[str, Any] | None:
     return None
 
 
-def ladder_of(vae: VAE, tensors: Tensors) -> dict[str, Any]:
+def ladder_of(ladder: Hierarchy, tensors: Tensors) -> dict[str, Any]:
     """The graphs of a ladder: `bottom_up`, and `posterior_1`, `stage_1` and so on."""
-    ladder = vae.hierarchy
     models = [ladder.bottom_up, *ladder.posteriors, *ladder.stages]
     return {model.name: graph_of(model, tensors) for model in models}
 
