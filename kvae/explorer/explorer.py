@@ -31,7 +31,16 @@ class Explorer:
 
     Args:
         page: The HTML.
-        notes: What the page says of itself: what it cannot run, and how exact it is.
+        notes: What the page says of itself: its weights, and what it cannot run.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from kvae import Explorer
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder) / "explorer.html"
+        ...     Explorer("<!doctype html>").save(path)
+        ...     path.read_text()
+        '<!doctype html>'
     """
 
     def __init__(self, page: str, notes: Sequence[str] = ()) -> None:
