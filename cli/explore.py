@@ -11,7 +11,7 @@ from .inputs import MODEL, Images, dataset_options, folder_of, open_model, out_o
 @dataset_options
 @click.option(
     "--count",
-    type=click.IntRange(min=3),
+    type=click.IntRange(3, 10_000),
     default=1000,
     show_default=True,
     help="Test images on the map, drawn at random; fewer where the page would exceed 5 MB.",
@@ -19,8 +19,8 @@ from .inputs import MODEL, Images, dataset_options, folder_of, open_model, out_o
 @click.option(
     "--weights",
     type=click.Choice(["float16", "int8"]),
-    help="Numbers of the page's model: int8 halves it, and may move pixels by some hundredths.  "
-    "[default: float16, unless the page would exceed 5 MB]",
+    help="Precision of the weights in the page; int8 takes half the bytes, and may move pixels by "
+    "some hundredths.  [default: float16, or int8 where the page would exceed 5 MB]",
 )
 @out_option("explorer.html", ".html")
 @seed_option
@@ -46,7 +46,9 @@ def explore(
     vae = open_model(model)
     import kvae
 
-    data = Images(vae, dataset, data_dir, "test").data
+    images = Images(vae, dataset, data_dir, "test")
+    data = images.data
+    images.tell(data.test.shape[1:3])
     folder, history = folder_of(model), None
     if (folder / "history.csv").is_file():
         history, _ = kvae.charts.read_run(folder)
@@ -55,4 +57,4 @@ def explore(
     explorer.save(out)
     for note in explorer.notes:
         click.echo(note, err=True)
-    click.echo(f"{out}: {len(explorer.page) / 1e6:.1f} MB, to open in any browser")
+    click.echo(f"{out}: {explorer.size / 1e6:.1f} MB, to open in any browser")

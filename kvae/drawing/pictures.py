@@ -285,16 +285,22 @@ def traversals(
     values = np.linspace(-3, 3, steps, dtype="float32")
     picture = plots.grid(moved(vae, images, rows, values, own), steps)
     unit = "" if isinstance(vae.prior, StandardNormal) else " of its deviations"
-    share = "KL in nats" if vae.prior.closed_form else "KL from a Gaussian fitted to each, in nats"
-    if len(vae.groups) > 1 and not vae.prior.closed_form:
-        share = "KL in nats, of a learned prior from a Gaussian fitted to each"
     return plots.framed(
         picture,
         f"{len(rows)} of {vae.latent_dim} latents of one image, each moved from −3 to 3{unit}; "
-        f"beside them their {share}, mean over {len(images):,} {what}",
+        f"beside them their {kl_words(vae)}, mean over {len(images):,} {what}",
         rows=[f"latent {row + 1}{of_group(vae, row)}: {kl[row]:.2f}" for row in rows],
         columns=[f"{value:.1f}".replace("-", "−") for value in values],
     )
+
+
+def kl_words(vae: VAE) -> str:
+    """What `VAE.kl_per_latent` is of, in words."""
+    if vae.prior.closed_form:
+        return "KL in nats"
+    if len(vae.groups) > 1:
+        return "KL in nats, of a learned prior from a Gaussian fitted to each"
+    return "KL from a Gaussian fitted to each, in nats"
 
 
 def moved(

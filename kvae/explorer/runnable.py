@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from kvae.explorer.graph import Unrunnable, graph_of
+from kvae.explorer.graph import graph_of
+from kvae.explorer.operations import Unrunnable
 from kvae.explorer.tensors import Tensors
 from kvae.likelihoods import (
     Bernoulli,
@@ -16,7 +17,6 @@ from kvae.likelihoods import (
     LogisticMixture,
 )
 from kvae.model import VAE
-from kvae.model.hierarchy import Hierarchy
 from kvae.priors import Blockwise, Prior, RealNVP, StandardNormal
 
 __all__ = ["runnable"]
@@ -34,41 +34,68 @@ def runnable(vae: VAE, tensors: Tensors) -> tuple[dict[str, Any], list[str]]:
         of latents the size, and the graphs of its flow, from z to noise) and `graphs`, in which
         what cannot be run is missing; and a sentence for each of those.
     """
-    graphs: dict[str, Any] = {}
-    left_out = []
-    likelihood = mean_of(vae.likelihood)
-    try:
-        if likelihood is None:
-            raise Unrunnable(f"the likelihood is a {type(vae.likelihood).__name__}")
-        graphs["decoder"] = graph_of(vae.decoder, tensors)
-    except Unrunnable as error:
-        left_out.append(f"Nothing is decoded in this page: {error}.")
-    try:
-        if vae.hierarchy:
-            graphs.update(ladder_of(vae.hierarchy, tensors))
-        else:
-            graphs["encoder"] = graph_of(vae.encoder, tensors)
-    except Unrunnable as error:
-        left_out.append(f"Nothing is encoded in this page, and so nothing can be drawn: {error}.")
-    blocks: list[dict[str, Any]] = []
-    try:
-        for prior in vae.prior.priors if type(vae.prior) is Blockwise else [vae.prior]:
-            couplings = flow_of(prior, f"block_{len(blocks) + 1}", tensors)
-            graphs.update(couplings)
-            blocks.append({"size": prior.latent_dim, "couplings": [*couplings]})
-    except Unrunnable as error:
-        blocks = []
-        left_out.append(f"No new images are drawn in this page: {error}.")
+    parts: dict[str, Any] = {"likelihood": mean_of(vae.likelihood), "graphs": {}, "prior": []}
+    makers = {
+        "Nothing is decoded in this page": add_decoder,
+        "Nothing is encoded in this page, and so nothing can be drawn": add_encoder,
+        "No new images are drawn in this page": add_prior,
+    }
+    notes = []
+    for sentence, add in makers.items():
+        try:
+            check_told(vae)
+            with tensors.undone():
+                add(vae, parts, tensors)
+        except Unrunnable as error:
+            notes.append(f"{sentence}: {error}.")
     described = {
         "image_shape": [*vae.image_shape],
         "latent_dim": vae.latent_dim,
         "context_dim": vae.condition.size if vae.condition else 0,
-        "likelihood": likelihood,
         "groups": [*vae.groups],
-        "prior": blocks,
-        "graphs": graphs,
+        **parts,
     }
-    return described, left_out
+    return described, notes
+
+
+def check_told(vae: VAE) -> None:
+    """Raises where a page could not say what the parts are told of an image."""
+    if vae.condition is not None and vae.condition.classes is None:
+        raise Unrunnable("the model is conditional on numbers, for which there are no sliders")
+
+
+def add_decoder(vae: VAE, parts: dict[str, Any], tensors: Tensors) -> None:
+    """Adds the decoder's graph."""
+    check_likelihood(vae)
+    parts["graphs"]["decoder"] = graph_of(vae.decoder, tensors)
+
+
+def add_encoder(vae: VAE, parts: dict[str, Any], tensors: Tensors) -> None:
+    """Adds the encoder's graph; of a ladder `bottom_up`, and `posterior_1`, `stage_1` and so on."""
+    check_likelihood(vae)  # of one's own it may do to an image whatever it likes
+    if vae.hierarchy:
+        ladder = vae.hierarchy
+        models = [ladder.bottom_up, *ladder.posteriors, *ladder.stages]
+        parts["graphs"].update({model.name: graph_of(model, tensors) for model in models})
+    else:
+        parts["graphs"]["encoder"] = graph_of(vae.encoder, tensors)
+
+
+def add_prior(vae: VAE, parts: dict[str, Any], tensors: Tensors) -> None:
+    """Adds the blocks of the prior, and the graphs of their couplings."""
+    blocks, graphs = [], {}
+    for prior in vae.prior.priors if type(vae.prior) is Blockwise else [vae.prior]:
+        couplings = flow_of(prior, f"block_{len(blocks) + 1}", tensors)
+        blocks.append({"size": prior.latent_dim, "couplings": [*couplings]})
+        graphs.update(couplings)
+    parts["prior"] = blocks
+    parts["graphs"].update(graphs)
+
+
+def check_likelihood(vae: VAE) -> None:
+    """Raises where a page does not know what the decoder's parameters mean."""
+    if mean_of(vae.likelihood) is None:
+        raise Unrunnable(f"the likelihood is a {type(vae.likelihood).__name__}")
 
 
 def mean_of(likelihood: Likelihood) -> dict[str, Any] | None:
@@ -90,12 +117,6 @@ def mean_of(likelihood: Likelihood) -> dict[str, Any] | None:
             "floor": least_scale(likelihood),
         }
     return None
-
-
-def ladder_of(ladder: Hierarchy, tensors: Tensors) -> dict[str, Any]:
-    """The graphs of a ladder: `bottom_up`, and `posterior_1`, `stage_1` and so on."""
-    models = [ladder.bottom_up, *ladder.posteriors, *ladder.stages]
-    return {model.name: graph_of(model, tensors) for model in models}
 
 
 def flow_of(prior: Prior, name: str, tensors: Tensors) -> dict[str, Any]:

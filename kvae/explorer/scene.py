@@ -3,26 +3,22 @@
 import base64
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from keras import ops
 from PIL import Image
 
 from kvae.data import Dataset, fitted
-from kvae.drawing.pictures import METHODS, principal
-from kvae.explorer.tensors import Tensors
+from kvae.drawing.pictures import METHODS, kl_words, of_first, principal
+from kvae.drawing.plots import levels
 from kvae.limits import read_rows
 from kvae.model import VAE
 
-__all__ = ["Scene", "sheet"]
+__all__ = ["Scene", "plain", "sheet"]
 
-HINTS = {
-    "tsne": "t-SNE of the test images' latents: neighbours stay together, distances mean little. "
-    "Between points, latents are mixed of those around, and a class is that of the nearest.",
-    "pca": "The two directions in which the test images' latents vary most; what lies across them "
-    "stays as it is.",
-}
+BYTES_OF_A_PLACE = 60  # in the page, at most: an image's places in two planes
 
 
 class Scene:
@@ -40,64 +36,97 @@ class Scene:
 
     def __init__(self, vae: VAE, dataset: Dataset, count: int, seed: int) -> None:
         self.vae = vae
+        self.seed = seed
         chosen = np.random.default_rng(seed).permutation(len(dataset.test))[:count]
         if len(chosen) < 3:
             raise ValueError(f"An explorer needs at least 3 test images. Received: {len(chosen)}")
         images = fitted(read_rows(dataset.test, chosen), vae.image_shape, vae.fitting)
         self.images = vae.taken(images)
         labels = None if dataset.test_labels is None else dataset.test_labels[chosen]
-        told = vae.known(labels, dataset.class_names)
-        self.rows = vae.rows_or_likeliest(told, self.images)
-        self.means, _ = vae.encode_told(self.images, self.rows)
-        self.kl = vae.kl_told(self.images, self.rows)
-        self.scores = -vae.score(self.images, draws=1, seed=seed, classes=told).elbo
-        self.labels = [-1] * len(chosen) if labels is None else [int(label) for label in labels]
         self.class_names = list(dataset.class_names)
-        self.seed = seed
+        self.classes, self.scores = self.scored(vae.known(labels, self.class_names))
+        self.rows = vae.rows(self.classes, len(chosen))
+        self.means, log_variance = vae.encode_told(self.images, self.rows)
+        posterior = map(ops.convert_to_tensor, (self.means, log_variance))
+        self.kl = ops.convert_to_numpy(vae.prior.kl_per_latent(*posterior)).mean(axis=0)
+        whole = labels is not None and labels.ndim == 1 and labels.dtype.kind in "iu"
+        self.labels = labels.tolist() if whole else [-1] * len(chosen)  # type: ignore[union-attr]
 
-    def described(self, tensors: Tensors, count: int) -> dict[str, Any]:
-        """The first images, as plain values.
+    def scored(self, classes: np.ndarray | None) -> tuple[np.ndarray | None, np.ndarray]:
+        """The classes, or the likeliest where they are not known, and −ELBO given these."""
+        condition = self.vae.condition
+        if classes is None and condition is not None and condition.classes:
+            each = self.vae.score_of_each(self.images, 1, self.seed)
+            classes = np.stack([one.log_prob for one in each]).argmax(axis=0)
+            return classes, -np.stack([one.elbo for one in each])[classes, np.arange(len(classes))]
+        return classes, -self.vae.score(self.images, 1, self.seed, classes=classes).elbo
 
-        Args:
-            tensors: To which latents are added.
-            count: How many images.
-        """
-        means = self.means[:count]
-        of_class = self.vae.condition is not None and self.vae.condition.classes is not None
-        rows = self.rows[:count].argmax(axis=1).tolist() if of_class else None  # type: ignore[index]
+    @property
+    def of_class(self) -> bool:
+        """Whether the model is told the class of an image."""
+        return self.vae.condition is not None and self.vae.condition.classes is not None
+
+    @property
+    def model_classes(self) -> list[str]:
+        """The names of the model's classes, which may be others than those of the data set."""
+        if not self.of_class:
+            return []
+        count = self.vae.condition.classes  # type: ignore[union-attr]
+        own = list(self.vae.card.get("class_names") or [])
+        names = own if own else self.class_names
+        return names if len(names) == count else [str(number) for number in range(count)]
+
+    def described(self, count: int) -> dict[str, Any]:
+        """The first images, as plain values, but for `planes`."""
         return {
             "images": sheet(self.images[:count]),
             "columns": columns(count),
             "background": background(self.images),
+            "fit": self.vae.fitting.fit,
             "labels": self.labels[:count],
             "class_names": self.class_names,
-            "classes": rows,
+            "model_classes": self.model_classes,
+            "classes": self.rows[:count].argmax(axis=1).tolist() if self.of_class else None,  # type: ignore[index]
             "scores": [round(float(score), 2) for score in self.scores[:count]],
             "kl": [round(float(kl), 4) for kl in self.kl],
-            "means": tensors.add(means, exact=True),
-            "planes": self.planes(means),
+            "kl_of": kl_words(self.vae),
+            "means": base64.b64encode(self.means[:count].astype("<f4").tobytes()).decode(),
         }
 
-    def planes(self, means: np.ndarray) -> list[dict[str, Any]]:
-        """Where the images lie in each plane that the page cannot make by itself."""
-        first = means[:, : self.vae.groups[0]]
+    def planes(self, count: int) -> list[dict[str, Any]]:
+        """Where the first images lie in each plane that the page cannot make by itself."""
         if self.vae.latent_dim < 3:
             return []
-        found, _ = METHODS["tsne"](first, self.seed)
-        names = {"name": "Neighbours (t-SNE)", "hint": HINTS["tsne"]}
-        planes: list[dict[str, Any]] = [{**names, "places": rounded(found)}]
+        found: list[dict[str, Any]] = []
+        means = self.means[:count]
+        if self.vae.groups[0] > 1:
+            first = means[:, : self.vae.groups[0]]
+            hint = f"t-SNE of the {of_first(self.vae)} of the test images: neighbours stay "
+            hint += "together, distances mean little. Between points, latents are mixed of those "
+            hint += "around" + (", and a class is that of the nearest." if self.of_class else ".")
+            places = rounded(METHODS["tsne"](first, self.seed)[0])
+            found.append({"name": "Neighbours (t-SNE)", "hint": hint, "places": places})
         directions, places = principal(means)
-        names = {"name": "Principal components", "hint": HINTS["pca"]}
-        axes = {"axes": rounded(directions[:2], 6), "centre": rounded(means.mean(axis=0), 6)}
-        return [*planes, {**names, **axes, "places": rounded(places[:, :2])}]
+        return [
+            *found,
+            {
+                "name": "Principal components",
+                "hint": "The two directions in which the test images' latents vary most; what "
+                "lies across them stays as it is.",
+                "axes": rounded(directions[:2], 6),
+                "centre": rounded(means.mean(axis=0), 6),
+                "places": rounded(places[:, :2]),
+            },
+        ]
+
+    def bytes_of_planes(self, count: int) -> int:
+        """How much of a page `planes` takes at most."""
+        return BYTES_OF_A_PLACE * count + 60 * self.vae.latent_dim + 2000
 
     def reconstructions(self, count: int) -> str:
         """The first images as the model makes them, for a page that cannot decode."""
-        return sheet(self.vae.decode_told(self.means[:count], self.given(count)))
-
-    def given(self, count: int) -> np.ndarray | None:
-        """What the model is told of the first images."""
-        return None if self.rows is None else self.rows[:count]
+        rows = None if self.rows is None else self.rows[:count]
+        return sheet(self.vae.decode_told(self.means[:count], rows))
 
 
 def rounded(values: np.ndarray, digits: int = 3) -> list:
@@ -114,14 +143,16 @@ def sheet(images: np.ndarray) -> str:
     """Images in rows without a gap, as a PNG in base64.
 
     Args:
-        images: (count, height, width, channels), integers in 0…255 or floats in [0, 1].
+        images: (count, height, width, channels), integers in 0…255 or floats in [0, 1]; of channels
+            that are no colours the first is shown, or the first three.
     """
-    levels = images if images.dtype == np.uint8 else unit(images)
-    count, height, width, channels = levels.shape
+    pictures = levels(images)
+    kind = {1: 1, 2: 1, 4: 4}.get(pictures.shape[3], 3)
+    count, height, width, channels = (pictures := pictures[..., :kind]).shape
     across = columns(count)
     down = math.ceil(count / across)
     padded = np.zeros((across * down, height, width, channels), "uint8")
-    padded[:count] = levels
+    padded[:count] = pictures
     picture = padded.reshape(down, across, height, width, channels).transpose(0, 2, 1, 3, 4)
     picture = picture.reshape(down * height, across * width, channels)
     content = io.BytesIO()
@@ -133,23 +164,28 @@ def sheet(images: np.ndarray) -> str:
 
 def background(images: np.ndarray) -> str:
     """What most of the images have at their edges, as a browser calls a colour."""
-    levels = unit(images)
-    edges = np.concatenate([levels[:, [0, -1]], levels[:, :, [0, -1]].swapaxes(1, 2)], axis=2)
+    whole = levels(images)
+    edges = np.concatenate([whole[:, [0, -1]], whole[:, :, [0, -1]].swapaxes(1, 2)], axis=2)
     color = np.median(edges, axis=(0, 1, 2)).astype(int)
     red, green, blue = color[:3] if len(color) > 2 else color[[0, 0, 0]]
     return f"#{red:02x}{green:02x}{blue:02x}"
 
 
-def unit(images: np.ndarray) -> np.ndarray:
-    """Images as levels 0…255."""
-    if images.dtype.kind in "iu":
-        return images.astype("uint8")
-    return np.rint(255 * images.astype("float32").clip(0, 1)).astype("uint8")
+def plain(value: Any, unknown: Callable[[float], Any] = lambda number: None) -> Any:
+    """A value as JSON knows it: what is no number, such as NaN, becomes what `unknown` makes of it.
 
-
-def finite(history: Mapping[str, Sequence[float]]) -> dict[str, list[float | None]]:
-    """Columns without what JSON does not know: NaN and infinities become None."""
-    return {
-        name: [float(value) if math.isfinite(value) else None for value in values]
-        for name, values in history.items()
-    }
+    Args:
+        value: Anything; what JSON does not know becomes its text.
+        unknown: Takes NaN or an infinity.
+    """
+    if isinstance(value, Mapping):
+        return {str(name): plain(one, unknown) for name, one in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist(), unknown)
+    if isinstance(value, (list, tuple)):
+        return [plain(one, unknown) for one in value]
+    if isinstance(value, np.generic):
+        return plain(value.item(), unknown)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else unknown(value)
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)

@@ -1,6 +1,8 @@
 """Tensors: weights as bytes, each by its number: float16 or int8, and float32 where small."""
 
 import base64
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -29,17 +31,12 @@ class Tensors:
         self.kind = kind
         self.entries: list[list[Any]] = []
         self.bytes = bytearray()
-        self.numbers: dict[int, int] = {}
+        self.numbers: dict[int, tuple[Any, int]] = {}
 
-    def add(self, array: Any, exact: bool = False) -> int:
-        """Packs an array, and gives its number.
-
-        Args:
-            array: Of numbers, as float32.
-            exact: Whether it stays float32 whatever its size.
-        """
+    def add(self, array: Any) -> int:
+        """Packs an array of numbers, and gives its number."""
         array = np.asarray(array, "float32")
-        if exact or array.ndim < 2 or array.size <= SMALL:
+        if array.ndim < 2 or array.size <= SMALL:
             return self.packed(array)
         if self.kind == "float16":
             return self.packed(array.clip(-65504, 65504).astype("float16"))
@@ -48,10 +45,24 @@ class Tensors:
         return self.packed(np.rint(array / scales).astype("int8"), self.packed(scales))
 
     def add_variable(self, variable: Any) -> int:
-        """Packs a weight of a model, once, and gives its number."""
+        """Packs a weight of a model, once, and gives its number.
+
+        It is kept, since another that is made once this one is gone may have the same `id`.
+        """
         if id(variable) not in self.numbers:
-            self.numbers[id(variable)] = self.add(ops.convert_to_numpy(variable))
-        return self.numbers[id(variable)]
+            self.numbers[id(variable)] = variable, self.add(ops.convert_to_numpy(variable))
+        return self.numbers[id(variable)][1]
+
+    @contextlib.contextmanager
+    def undone(self) -> Iterator[None]:
+        """Takes back what is added within, where that ends in an error."""
+        entries, size, numbers = len(self.entries), len(self.bytes), dict(self.numbers)
+        try:
+            yield
+        except Exception:
+            del self.entries[entries:], self.bytes[size:]
+            self.numbers = numbers
+            raise
 
     def packed(self, array: np.ndarray, *scales: int) -> int:
         """Appends the bytes of an array as it is."""

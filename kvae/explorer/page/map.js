@@ -1,11 +1,15 @@
-/** Test images as points of a plane, and the way from a place of it to latents and back. */
+/** Test images as points of a plane, and the way from a place of it to latents and back.
+ *
+ *  It has two `axes` and their `centre`, or a `pair` of latents, or one latent, or only the places of
+ *  the images. */
 class Plane {
-  constructor({ name, hint, places, axes, centre, pair }, means) {
-    Object.assign(this, { name, hint, places, axes, centre, pair, means });
+  constructor({ name, hint, places, axes, centre, pair, single }, means) {
+    Object.assign(this, { name, hint, places, axes, centre, pair, single, means });
   }
 
   /** Where latents lie; of a plane without axes, in the midst of the nearest images. */
   placeOf(z) {
+    if (this.single) return [z[0], 0.5];
     if (this.pair) return this.pair.map((latent) => z[latent]);
     if (this.axes) return this.axes.map((axis) => axis.reduce((sum, a, i) => sum + a * (z[i] - this.centre[i]), 0));
     return weighted(nearest(this.means, z, 4), (i) => this.places[i], 2);
@@ -13,6 +17,7 @@ class Plane {
 
   /** The latents of a place; what the plane does not tell stays as it is in z. */
   latentsAt(place, z) {
+    if (this.single) return Float32Array.of(place[0]);
     if (this.pair) {
       const moved = z.slice();
       this.pair.forEach((latent, i) => { moved[latent] = place[i]; });
@@ -26,7 +31,7 @@ class Plane {
   }
 
   /** Whether latents are mixed of those of the images around a place. */
-  get mixes() { return !this.pair && !this.axes; }
+  get mixes() { return !this.pair && !this.axes && !this.single; }
 
   get bounds() {
     if (this.known) return this.known;
@@ -63,8 +68,8 @@ function weighted(found, rowOf, length) {
 
 /** The map that is dragged over: it draws points, and says where the finger is. */
 class PlaneMap {
-  constructor(canvas, { labels, onMove, onHover, onPick }) {
-    Object.assign(this, { canvas, labels, onMove, onHover, onPick });
+  constructor(canvas, { labels, onMove, onHover, onPick, onStep }) {
+    Object.assign(this, { canvas, labels, onMove, onHover, onPick, onStep });
     this.shown = null;
     this.hovered = -1;
     this.marks = [];
@@ -154,6 +159,7 @@ class PlaneMap {
         const [low, high] = bounds[axis];
         return Math.min(high, Math.max(low, value + step[axis] * share * (high - low)));
       }));
+      this.onStep();
     } else if (event.key === "Enter" || event.key === " ") {
       const number = this.finger ? this.pointAt(this.pixel(this.finger), 1e6) : -1;
       if (number >= 0) this.onPick(number);
@@ -179,28 +185,32 @@ class PlaneMap {
       context.fill();
     });
     context.globalAlpha = 1;
-    const ring = (number, size) => {
-      const [x, y] = this.pixel(this.plane.places[number]);
-      context.lineWidth = 2;
-      context.strokeStyle = ink;
-      context.beginPath();
-      context.arc(x, y, radius + size, 0, 7);
-      context.stroke();
-      return [x, y];
-    };
-    if (this.hovered >= 0) ring(this.hovered, 2);
+    if (this.hovered >= 0) this.drawRing(context, this.hovered, radius + 2, ink);
     this.marks.forEach((number, i) => {
-      if (number < 0) return;
-      const [x, y] = ring(number, 3), across = x > this.width - 30 ? -1 : 1;
-      context.font = "600 12px system-ui, sans-serif";
-      context.textAlign = across < 0 ? "right" : "left";
-      context.lineWidth = 3;
-      context.strokeStyle = ground;
-      context.fillStyle = ink;
-      context.strokeText("AB"[i], x + 11 * across, y + 4);
-      context.fillText("AB"[i], x + 11 * across, y + 4);
+      if (number >= 0) this.drawMark(context, number, "AB"[i], radius + 3, ink, ground);
     });
     if (this.finger) this.drawFinger(context, ink, ground);
+  }
+
+  drawRing(context, number, radius, ink) {
+    const [x, y] = this.pixel(this.plane.places[number]);
+    context.lineWidth = 2;
+    context.strokeStyle = ink;
+    context.beginPath();
+    context.arc(x, y, radius, 0, 7);
+    context.stroke();
+    return [x, y];
+  }
+
+  drawMark(context, number, letter, radius, ink, ground) {
+    const [x, y] = this.drawRing(context, number, radius, ink), across = x > this.width - 30 ? -1 : 1;
+    context.font = "600 12px system-ui, sans-serif";
+    context.textAlign = across < 0 ? "right" : "left";
+    context.lineWidth = 3;
+    context.strokeStyle = ground;
+    context.fillStyle = ink;
+    context.strokeText(letter, x + 11 * across, y + 4);
+    context.fillText(letter, x + 11 * across, y + 4);
   }
 
   drawFinger(context, ink, ground) {
@@ -212,7 +222,7 @@ class PlaneMap {
       context.strokeStyle = ink;
       context.lineWidth = 1.5;
       context.beginPath();
-      context.roundRect(left - 3, top - 3, wide + 6, high + 6, 6);
+      context.rect(left - 3, top - 3, wide + 6, high + 6);
       context.fill();
       context.stroke();
       context.imageSmoothingEnabled = this.lens.width >= 64;

@@ -1,3 +1,5 @@
+"use strict";
+
 const PALETTE = [
   "#4a78d6", "#dd7a3b", "#39a06c", "#cc5577", "#8a66c8",
   "#b3982c", "#2ca3b4", "#96705a", "#6f9440", "#7c8794",
@@ -18,6 +20,16 @@ function element(name, attributes = {}, ...children) {
   return made;
 }
 
+/** Changes a text, unless it is that already. */
+function write(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+/** What a screen reader says. */
+function say(text) {
+  by("status").textContent = text;
+}
+
 /** Draws values in [0, 1], (height, width, channels), at their own size. */
 function paint(canvas, values, [height, width, channels]) {
   if (canvas.width !== width || canvas.height !== height) {
@@ -26,7 +38,7 @@ function paint(canvas, values, [height, width, channels]) {
   }
   canvas.classList.toggle("crisp", Math.max(height, width) < 64);
   const context = canvas.getContext("2d"), data = context.createImageData(width, height);
-  const green = channels > 1 ? 1 : 0, blue = channels > 2 ? 2 : 0;
+  const green = channels > 2 ? 1 : 0, blue = channels > 2 ? 2 : 0;
   for (let i = 0, at = 0; i < data.data.length; i += 4, at += channels) {
     data.data[i] = 255 * values[at] + 0.5;
     data.data[i + 1] = 255 * values[at + green] + 0.5;
@@ -36,7 +48,7 @@ function paint(canvas, values, [height, width, channels]) {
   context.putImageData(data, 0, 0);
 }
 
-/** What a canvas of an image's size shows, as values in [0, 1]. */
+/** What a canvas of an image's size shows, as values in [0, 1]; of 1, 3 or 4 channels. */
 function valuesOf(canvas, [height, width, channels]) {
   const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
   const values = new Float32Array(height * width * channels);
@@ -63,13 +75,19 @@ class Sheet {
     canvas.width = this.width;
     canvas.height = this.height;
     canvas.classList.toggle("crisp", Math.max(this.height, this.width) < 64);
-    this.onto(canvas.getContext("2d"), number, 0, 0, this.width, this.height);
-  }
-
-  onto(context, number, x, y, width, height) {
     const left = (number % this.columns) * this.width, top = Math.floor(number / this.columns) * this.height;
-    context.drawImage(this.picture, left, top, this.width, this.height, x, y, width, height);
+    canvas.getContext("2d").drawImage(this.picture, left, top, this.width, this.height, 0, 0, this.width, this.height);
   }
+}
+
+/** So many canvases of a strip, each within a button where it can be chosen. */
+function cells(strip, count, label, chosen = false) {
+  while (strip.childElementCount < count) {
+    const name = `${label}, ${strip.childElementCount + 1} of ${count}`;
+    const canvas = element("canvas", chosen ? { class: "cell" } : { class: "cell", role: "img", "aria-label": name });
+    strip.append(chosen ? element("button", { type: "button", class: "choice", "aria-label": name }, canvas) : canvas);
+  }
+  return Array.from(strip.children);
 }
 
 /** Numbers that look random, the same for the same seed. */
