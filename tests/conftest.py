@@ -2,6 +2,7 @@ import contextlib
 import gc
 import os
 import pathlib
+import shutil
 import signal
 
 import numpy as np
@@ -198,6 +199,19 @@ def make_flow():
     from flows import flow
 
     return flow
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A Chromium without a window; a test is skipped, with a word on how to get one, without."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        pytest.skip("There is no Chromium: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield running
+        running.close()
 
 
 @pytest.fixture(scope="session")

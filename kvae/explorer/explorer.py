@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kvae.data import Dataset
-from kvae.explorer.template import page_of
 from kvae.explorer.runnable import runnable
 from kvae.explorer.scene import Scene, plain
+from kvae.explorer.template import page_of
 from kvae.explorer.tensors import KINDS, Tensors
 from kvae.files import whole
 from kvae.model import VAE

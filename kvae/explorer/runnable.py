@@ -82,7 +82,9 @@ def add_encoder(vae: VAE, parts: dict[str, Any], tensors: Tensors) -> None:
 
 
 def add_prior(vae: VAE, parts: dict[str, Any], tensors: Tensors) -> None:
-    """Adds the blocks of the prior, and the graphs of their couplings."""
+    """Adds the blocks of the prior, and the graphs of their couplings, where there is a decoder."""
+    if "decoder" not in parts["graphs"]:
+        return
     blocks, graphs = [], {}
     for prior in vae.prior.priors if type(vae.prior) is Blockwise else [vae.prior]:
         couplings = flow_of(prior, f"block_{len(blocks) + 1}", tensors)
