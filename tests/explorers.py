@@ -30,6 +30,8 @@ def reader_of(browser):
     page = browser.new_page()
     page.set_content("<!doctype html>")
     page.add_script_tag(content=script_of(ENGINE))
+    page.add_script_tag(content="const floats = (row) => Float32Array.from(row);")
+    page.add_script_tag(content="const list = (values) => Array.from(values);")
     return page
 
 

@@ -36,8 +36,8 @@ def run(reader, graph, tensors, *inputs, plain=False):
         """([graph, entries, weights, inputs, plain]) => {
             const memory = new Memory(plain), tensors = new Tensors(entries, fromBase64(weights));
             const made = new Graph(graph, tensors, memory);
-            for (let again = 0; again < 2; again++) made.run(...inputs.map((row) => Float32Array.from(row)));
-            return { values: made.values.map((values) => Array.from(values)), simd: Boolean(memory.tile) };
+            for (let again = 0; again < 2; again++) made.run(...inputs.map(floats));
+            return { values: made.values.map(list), simd: Boolean(memory.tile) };
         }""",
         [graph, tensors.entries, tensors.text(), [np.ravel(x).tolist() for x in inputs], plain],
     )
@@ -198,8 +198,8 @@ def ask(reader, vae, verb, rows, told, kind="float16"):
         """([description, weights, verb, rows, told]) => {
             const model = new Model(description, fromBase64(weights));
             return rows.map((row, i) => {
-                const found = model[verb](Float32Array.from(row), Float32Array.from(told[i]));
-                return (verb === "encode" ? found.slice(0, 2) : [found]).map((part) => Array.from(part));
+                const found = model[verb](floats(row), floats(told[i]));
+                return (verb === "encode" ? found.slice(0, 2) : [found]).map(list);
             });
         }""",
         [{**model, "tensors": tensors.entries}, tensors.text(), verb, rows.tolist(), told],
@@ -280,8 +280,9 @@ def test_how_likely_an_image_is_of_a_class(reader):
     tensors = exact()
     model, _ = runnable(vae, tensors)
     found = reader.evaluate(
-        """([description, weights, image, row, noises]) => new Model(description, fromBase64(weights))
-            .logProb(Float32Array.from(image), Float32Array.from(row), noises.map((one) => Float32Array.from(one)))""",
+        """([description, weights, image, row, noises]) =>
+            new Model(description, fromBase64(weights))
+                .logProb(floats(image), floats(row), noises.map(floats))""",
         [
             {**model, "tensors": tensors.entries},
             tensors.text(),
