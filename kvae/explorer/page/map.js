@@ -46,12 +46,15 @@ class Plane {
 
 /** The nearest of rows to a row: [number, squared distance], the nearest first. */
 function nearest(rows, row, count) {
-  const found = rows.map((other, number) => {
+  const found = [];
+  rows.forEach((other, number) => {
     let sum = 0;
     for (let i = 0; i < row.length; i++) sum += (other[i] - row[i]) ** 2;
-    return [number, sum];
+    if (found.length === count && sum >= found[count - 1][1]) return;
+    found.push([number, sum]);
+    found.sort((a, b) => a[1] - b[1]).splice(count);
   });
-  return found.sort((a, b) => a[1] - b[1]).slice(0, count);
+  return found;
 }
 
 /** The mean of rows, the nearer the heavier. */

@@ -10,9 +10,14 @@ const ACROSS = 4, TOGETHER = 8;
 class Memory {
   constructor(plain = false) {
     this.used = 0;
-    if (plain || typeof WebAssembly !== "object" || !WebAssembly.validate(TILE)) return;
-    this.memory = new WebAssembly.Memory({ initial: 1 });
-    this.tile = new WebAssembly.Instance(new WebAssembly.Module(TILE), { page: { memory: this.memory } }).exports.tile;
+    if (plain) return;
+    try {
+      const memory = new WebAssembly.Memory({ initial: 1 });
+      this.tile = new WebAssembly.Instance(new WebAssembly.Module(TILE), { page: { memory } }).exports.tile;
+      this.memory = memory;
+    } catch {
+      // a browser without it, or without its SIMD
+    }
   }
 
   /** So many zeros, as a function: memory that grows makes older views useless. */

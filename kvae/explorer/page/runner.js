@@ -33,7 +33,7 @@ class Runner {
       this.worker.onmessage = ({ data }) => this.answered(data);
       await new Promise((found, refused) => {
         this.open.set(0, { found, refused });
-        this.worker.onerror = () => this.answered({ number: 0, error: "no Worker" });
+        this.worker.onerror = () => { for (const number of [...this.open.keys()]) this.answered({ number, error: "no Worker" }); };
         this.worker.postMessage({ ...given, number: 0 });
       });
     } catch {
