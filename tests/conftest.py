@@ -214,6 +214,43 @@ def browser():
         running.close()
 
 
+@pytest.fixture
+def opened(browser, tmp_path):
+    """Opens an explorer; what it complains of, or asks the network for, fails the test."""
+    from explorers import settled
+
+    contexts, complaints = [], []
+
+    def open_page(explorer, where="", before="", **settings):
+        path = tmp_path / "explorer.html"
+        explorer.save(path)
+        contexts.append(browser.new_context(viewport={"width": 1200, "height": 1000}, **settings))
+        page = contexts[-1].new_page()
+        page.add_init_script(before)
+        page.on(
+            "console",  # of the tests' own reading a browser says that there are faster ways
+            lambda message: "readback" in message.text or complaints.append(message.text),
+        )
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("dialog", lambda dialog: complaints.append(dialog.message))
+        page.on(
+            "request",
+            lambda request: (
+                request.url.startswith(("file:", "data:", "blob:"))
+                or complaints.append(request.url)
+            ),
+        )
+        page.goto(f"{path.as_uri()}{where}")
+        page.evaluate("ready.then((page) => { window.page = page; })")
+        settled(page)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
 @pytest.fixture(scope="session")
 def mnist_dir():
     """Where TensorFlow Datasets has MNIST prepared; the test is skipped where it is not."""
