@@ -16,7 +16,12 @@ pytestmark = once
 
 @pytest.fixture(scope="module")
 def vae():
-    return vae_of()
+    """A model whose images differ, as those of first weights hardly do."""
+    vae = vae_of()
+    rng = np.random.default_rng(0)
+    for weight in vae.decoder.weights:
+        weight.assign_add(0.1 * rng.standard_normal(weight.shape))
+    return vae
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +93,7 @@ def test_models_of_few_latents_have_a_plane_too(opened, latents):
     drag(page, "#plane", (100, 100), (180, 120))
     assert np.abs(pixels(page, "picture") - 255 * vae.decode(z_of(page)).ravel()).max() < 1
     assert page.locator("#sliders input").count() == latents
-    assert page.evaluate("page.map.finger[0] === page.state.z[0]") or latents == 2
+    assert page.evaluate("Math.fround(page.map.finger[0]) === page.state.z[0]") or latents == 2
 
 
 def test_keys_move_the_finger_and_pick_the_nearest_image(opened, explorer):

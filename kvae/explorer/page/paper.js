@@ -2,7 +2,7 @@
 class Paper {
   constructor(canvas, section, { shape, background, fit, onChange, onRefusal }) {
     const [height, width] = shape;
-    Object.assign(this, { canvas, shape, background, fit, onChange });
+    Object.assign(this, { canvas, shape, background, fit, onChange, onRefusal });
     canvas.width = Math.max(1, 280 * Math.min(1, width / height));
     canvas.height = Math.max(1, (canvas.width * height) / width);
     this.context = canvas.getContext("2d", { willReadFrequently: true });
