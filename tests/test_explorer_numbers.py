@@ -189,9 +189,8 @@ def test_the_expected_image_is_that_of_the_likelihood(reader, name):
         assert np.abs(np.array(found) - expected).max() < 1e-4
 
 
-def ask(reader, vae, verb, rows, told, kind="float16"):
+def ask(reader, vae, tensors, verb, rows, told):
     """What the model in a page gives for each row."""
-    tensors = Tensors(kind)
     model, notes = runnable(vae, tensors)
     assert notes == []
     return reader.evaluate(
@@ -206,7 +205,7 @@ def ask(reader, vae, verb, rows, told, kind="float16"):
     )
 
 
-def compare(reader, vae, at_most=1e-3):
+def compare(reader, vae, make=exact, at_most=1e-3):
     """Asserts that pixels are as Keras has them, and posteriors and draws of the prior nearly."""
     rng = np.random.default_rng(0)
     rows = None if vae.condition is None else np.eye(vae.condition.size, dtype="float32")[[1, 2]]
@@ -214,11 +213,13 @@ def compare(reader, vae, at_most=1e-3):
     z = ops.convert_to_numpy(vae.prior.from_noise(noise, **given(rows)))
     images = rng.integers(0, 256, (2, *vae.image_shape)).astype("uint8")
     told = [[], []] if rows is None else rows.tolist()
-    pixels = ask(reader, vae, "decode", z, told)
+    pixels = ask(reader, vae, make(), "decode", z, told)
     assert np.abs(np.ravel(pixels) - vae.decode_told(z, rows).ravel()).max() < at_most
     encoded = np.stack(vae.encode_told(images, rows), axis=1)
-    assert_near(ask(reader, vae, "encode", images.reshape(2, -1) / 255, told), encoded, 5 * at_most)
-    assert_near(ask(reader, vae, "fromNoise", noise, told), z, 5 * at_most)
+    assert_near(
+        ask(reader, vae, make(), "encode", images.reshape(2, -1) / 255, told), encoded, 5 * at_most
+    )
+    assert_near(ask(reader, vae, make(), "fromNoise", noise, told), z, 5 * at_most)
 
 
 def with_a_flow(vae):
@@ -258,7 +259,7 @@ def test_so_does_one_of_every_family(reader, preset):
 @pytest.mark.parametrize("name", kvae.shipped.SHIPPED)
 def test_pixels_of_shipped_models_are_within_a_thousandth(reader, name):
     """Trained, and with weights as float16, as `kvae explore` writes them."""
-    compare(reader, kvae.load(name, compile=False), at_most=1e-3)
+    compare(reader, kvae.load(name, compile=False), Tensors)
 
 
 def test_how_likely_an_image_is_of_a_class(reader):

@@ -85,7 +85,8 @@ def add_prior(vae: VAE, parts: dict[str, Any], tensors: Tensors) -> None:
     """Adds the blocks of the prior, and the graphs of their couplings, where there is a decoder."""
     if "decoder" not in parts["graphs"]:
         return
-    blocks, graphs = [], {}
+    blocks: list[dict[str, Any]] = []
+    graphs: dict[str, Any] = {}
     for prior in vae.prior.priors if type(vae.prior) is Blockwise else [vae.prior]:
         couplings = flow_of(prior, f"block_{len(blocks) + 1}", tensors)
         blocks.append({"size": prior.latent_dim, "couplings": [*couplings]})

@@ -71,7 +71,7 @@ class Scene:
         """The names of the model's classes, which may be others than those of the data set."""
         if not self.of_class:
             return []
-        count = self.vae.condition.classes  # type: ignore[union-attr]
+        count: int = self.vae.condition.classes  # type: ignore[union-attr, assignment]
         own = list(self.vae.card.get("class_names") or [])
         names = own if own else self.class_names
         return names if len(names) == count else [str(number) for number in range(count)]
@@ -104,8 +104,8 @@ class Scene:
             hint = f"t-SNE of the {of_first(self.vae)} of the test images: neighbours stay "
             hint += "together, distances mean little. Between points, latents are mixed of those "
             hint += "around" + (", and a class is that of the nearest." if self.of_class else ".")
-            places = rounded(METHODS["tsne"](first, self.seed)[0])
-            found.append({"name": "Neighbours (t-SNE)", "hint": hint, "places": places})
+            near = rounded(METHODS["tsne"](first, self.seed)[0])
+            found.append({"name": "Neighbours (t-SNE)", "hint": hint, "places": near})
         directions, places = principal(means)
         return [
             *found,
