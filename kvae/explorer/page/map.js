@@ -170,8 +170,16 @@ class PlaneMap {
     event.preventDefault();
   }
 
+  /** Draws with the next frame, however often it is asked for. */
   draw() {
-    if (!this.plane || !this.width) return;
+    if (this.drawing || !this.plane) return;
+    this.drawing = requestAnimationFrame(() => {
+      this.drawing = 0;
+      if (this.width) this.drawNow();
+    });
+  }
+
+  drawNow() {
     const scale = window.devicePixelRatio || 1, context = this.canvas.getContext("2d");
     this.canvas.width = Math.round(this.width * scale);
     this.canvas.height = Math.round(this.height * scale);
@@ -179,20 +187,31 @@ class PlaneMap {
     const style = getComputedStyle(document.documentElement);
     const ink = style.getPropertyValue("--ink"), ground = style.getPropertyValue("--map");
     const radius = Math.max(2.5, Math.min(4.5, 90 / Math.sqrt(this.plane.places.length)));
-    this.plane.places.forEach((place, number) => {
-      const [x, y] = this.pixel(place), faint = this.shown !== null && this.labels[number] !== this.shown;
+    context.drawImage(this.pointsOf(scale, radius), 0, 0, this.width, this.height);
+    if (this.hovered >= 0) this.drawRing(context, this.hovered, radius + 2, ink);
+    this.marks.forEach((number, i) => {
+      if (number >= 0) this.drawMark(context, number, "AB"[i], radius + 3, ink, ground);
+    });
+    if (this.finger) this.drawFinger(context, ink, ground);
+  }
+
+  /** The points, which are drawn anew only where they have changed: a finger moves over the same ones. */
+  pointsOf(scale, radius) {
+    const { plane, shown, width, height } = this, key = [width, height, scale, plane.name, plane.pair, shown].join();
+    if (this.points && this.points.key === key) return this.points.canvas;
+    const canvas = element("canvas", { width: Math.round(width * scale), height: Math.round(height * scale) });
+    const context = canvas.getContext("2d");
+    context.scale(scale, scale);
+    plane.places.forEach((place, number) => {
+      const [x, y] = this.pixel(place), faint = shown !== null && this.labels[number] !== shown;
       context.globalAlpha = faint ? 0.08 : 0.78;
       context.fillStyle = colorOf(this.labels[number]);
       context.beginPath();
       context.arc(x, y, radius, 0, 7);
       context.fill();
     });
-    context.globalAlpha = 1;
-    if (this.hovered >= 0) this.drawRing(context, this.hovered, radius + 2, ink);
-    this.marks.forEach((number, i) => {
-      if (number >= 0) this.drawMark(context, number, "AB"[i], radius + 3, ink, ground);
-    });
-    if (this.finger) this.drawFinger(context, ink, ground);
+    this.points = { key, canvas };
+    return canvas;
   }
 
   drawRing(context, number, radius, ink) {

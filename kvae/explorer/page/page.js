@@ -72,7 +72,7 @@ class Page {
 
   /** Whether something is still to be computed or drawn. */
   get busy() {
-    return Boolean(this.waiting || this.queue.working || this.link.later);
+    return Boolean(this.waiting || this.queue.working || this.link.later || this.map.drawing);
   }
 
   get plane() { return this.planes.chosen; }
