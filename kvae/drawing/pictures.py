@@ -134,6 +134,7 @@ def of_first(vae: VAE) -> str:
 def neighbours(means: np.ndarray, seed: int) -> tuple[np.ndarray, None]:
     """The plane of t-SNE, whose axes mean nothing."""
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     start = principal(means)[1][:, :2]
     tsne = TSNE(
@@ -141,7 +142,10 @@ def neighbours(means: np.ndarray, seed: int) -> tuple[np.ndarray, None]:
         init=1e-4 * start / max(start[:, 0].std(), 1e-12),  # as scikit-learn scales its own
         random_state=seed,
     )
-    return tsne.fit_transform(means), None
+    # Threads wait for each other in each of 1,000 steps. Of few images, and on cores that have other
+    # work, that takes longer than the steps: 36 s where one thread takes 5, to the same places.
+    with threadpool_limits(1 if len(means) <= FEW_POINTS else None, user_api="openmp"):
+        return tsne.fit_transform(means), None
 
 
 def components(means: np.ndarray, seed: int) -> tuple[np.ndarray, tuple[str, str]]:
@@ -158,6 +162,7 @@ def plane(means: np.ndarray, seed: int) -> tuple[np.ndarray, tuple[str, str]]:
 
 
 METHODS = {"tsne": neighbours, "pca": components, "plane": plane}
+FEW_POINTS = 1000  # for t-SNE by one thread
 NAMES = {"tsne": "t-SNE", "pca": "Principal components", "plane": "Plane"}
 
 
