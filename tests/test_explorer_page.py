@@ -65,6 +65,7 @@ def test_the_image_under_the_finger_changes_and_is_what_keras_decodes(
 ):
     page = opened(explorer, before=before)
     assert page.evaluate("Boolean(page.runner.worker)") != bool(before)
+    assert page.evaluate("Boolean(new Memory().tile)"), "its policy lets no WebAssembly pass"
     first = pixels(page, "picture")
     drag(page, "#plane", (30, 30), (200, 150))
     assert not np.array_equal(pixels(page, "picture"), first)

@@ -68,7 +68,7 @@ def main() -> None:
             if path.suffix != ".html":
                 path = pathlib.Path(folder) / f"{name}.html"
                 subprocess.run(["kvae", "explore", name, "--out", path], check=True)
-            page = browser.new_page(viewport={"width": 1080, "height": 760})
+            page = browser.new_page(viewport={"width": 1080, "height": 720})
             page.goto(path.resolve().as_uri())
             page.evaluate("ready.then((page) => { window.page = page; })")
             settle(page)
@@ -92,12 +92,10 @@ def settle(page: Page) -> None:
 
 
 def draw(page: Page, folder: pathlib.Path) -> None:
-    """Saves the page as a picture, and how it is used as a GIF."""
-    page.evaluate("scrollTo(0, document.querySelector('.explore').offsetTop - 90)")
+    """Saves how the page is used as a GIF, and most of it as a picture."""
+    page.evaluate("by('planes').scrollIntoView(); scrollBy(0, -20)")
     frames = list(dragged(page))
-    page.screenshot(path=folder / "explorer.png")
-    page.locator("#own").scroll_into_view_if_needed()
-    page.evaluate("scrollBy(0, 40)")
+    page.evaluate("by('own').scrollIntoView()")
     frames += drawn(page)
     durations = [110] * (len(frames) - 1) + [1500]
     frames[0].save(
@@ -108,6 +106,10 @@ def draw(page: Page, folder: pathlib.Path) -> None:
         loop=0,
         optimize=True,
     )
+    page.evaluate("scrollTo(0, 0)")
+    below = page.locator("#training").bounding_box()["y"]
+    picture = {"x": 0, "y": 0, "width": 1080, "height": below}
+    page.screenshot(path=folder / "explorer.png", full_page=True, clip=picture)
 
 
 def dragged(page: Page):
@@ -139,11 +141,25 @@ def drawn(page: Page):
 
 
 def taken(page: Page) -> Image.Image:
-    """A frame, in few colours: what changes between two frames should be little."""
+    """A frame, in the same few colours as the others: what changes between two should be little."""
     settle(page)
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     picture = picture.resize((picture.width * 2 // 3, picture.height * 2 // 3))
-    return picture.quantize(48, dither=Image.Dither.NONE)
+    return picture.quantize(palette=palette(page), dither=Image.Dither.NONE)
+
+
+def palette(page: Page) -> Image.Image:
+    """Greys, and the colours of the classes, full and faint."""
+    colours = [(grey, grey, grey) for grey in range(0, 256, 9)] + [(251, 250, 247), (47, 98, 196)]
+    for text in page.evaluate("PALETTE"):
+        full = tuple(int(text[at : at + 2], 16) for at in (1, 3, 5))
+        colours += [
+            tuple(round(255 + share * (one - 255)) for one in full)
+            for share in (1, 0.78, 0.5, 0.25)
+        ]
+    picture = Image.new("P", (1, 1))
+    picture.putpalette([one for colour in colours for one in colour])
+    return picture
 
 
 if __name__ == "__main__":

@@ -137,7 +137,7 @@ class Samples {
     write(by("temperature-value"), temperature.toFixed(2));
     if (by("new").hidden) return;
     const random = randomFrom(seed), name = page.data.classes ? page.classes.nameOf(context) : "";
-    write(by("samples-of"), name && `of class ${name}`);
+    write(by("samples-of"), name && `These are of class ${name}.`);
     page.queue.put("samples", cells(by("samples"), 20, "New image", true).map((button) => {
       const noise = normalFrom(random, page.data.model.latent_dim).map((value) => value * temperature);
       return async () => {
