@@ -24,7 +24,7 @@ def vae():
 
 @pytest.fixture(scope="module")
 def explorer(vae):
-    history = {"loss": [3.0, 2.0, float("nan")], "kl": [1.0, *[float("nan")] * 40]}
+    history = {"loss": [3.0, 2.0, float("nan")], "kl": [2.0, 1.0, *[float("nan")] * 40]}
     return kvae.explore(vae, bars(), history=history)
 
 

@@ -26,7 +26,7 @@ def vae():
 
 @pytest.fixture(scope="module")
 def explorer(vae):
-    history = {"loss": [3.0, 2.0, float("nan")], "kl": [1.0, *[float("nan")] * 40]}
+    history = {"loss": [3.0, 2.0, float("nan")], "kl": [2.0, 1.0, *[float("nan")] * 40]}
     return kvae.explore(vae, bars(), history=history)
 
 
@@ -94,6 +94,8 @@ def test_models_of_few_latents_have_a_plane_too(opened, latents):
     drag(page, "#plane", (100, 100), (180, 120))
     assert np.abs(pixels(page, "picture") - 255 * vae.decode(z_of(page)).ravel()).max() < 1
     assert page.locator("#sliders input").count() == latents
+    pixels_of_points = "page.plane.places.flatMap((place) => page.map.pixel(place))"
+    assert page.evaluate(f"{pixels_of_points}.every(Number.isFinite)")
     assert page.evaluate("Math.fround(page.map.finger[0]) === page.state.z[0]") or latents == 2
 
 
