@@ -60,6 +60,8 @@ class Classes {
   }
 }
 
+const signed = (value) => value.toFixed(2).replace("-", "−");
+
 /** A slider for each latent, most KL first. */
 class Sliders {
   constructor(page) {
@@ -90,7 +92,7 @@ class Sliders {
       page.state.z = page.state.z.slice();
       page.state.z[latent] = Number(input.value);
       page.map.finger = page.plane.placeOf(page.state.z);
-      page.show(`latent ${latent + 1} at ${Number(input.value).toFixed(2)}`);
+      page.show(`latent ${latent + 1} at ${signed(Number(input.value))}`);
     });
     by("sliders").append(element("div", { class: "slider" }, label, value, input, element("div", { class: "meter" }, bar)));
     this.all.push({ latent, input, value });
@@ -100,7 +102,7 @@ class Sliders {
     const { z } = this.page.state;
     for (const { latent, input, value } of this.all) {
       input.value = z[latent];
-      write(value, z[latent].toFixed(2));
+      write(value, signed(z[latent]));
     }
   }
 
