@@ -57,6 +57,21 @@ def shake(model):
         weight.assign(abs(away) + 0.5 if "variance" in weight.name else away)
 
 
+@pytest.mark.parametrize("kind", ["float16", "int8"])
+def test_a_page_reads_the_numbers_that_were_packed(reader, kind):
+    """Large ones, those that float16 has as subnormals, and a few that stay float32."""
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal((30, 21)) * 10.0**scale for scale in (4, 0, -6)]
+    arrays.append(rng.standard_normal(5))
+    tensors = Tensors(kind)
+    for number in [tensors.add(array) for array in arrays]:
+        found = reader.evaluate(
+            "([entries, text, n]) => list(new Tensors(entries, fromBase64(text)).get(n))",
+            [tensors.entries, tensors.text(), number],
+        )
+        np.testing.assert_array_equal(np.float32(found), tensors.array(number).ravel())
+
+
 IMAGE, ROW = (6, 5, 3), (7,)
 CASES = {
     "a silu": (ROW, lambda: layers.Activation("silu")),

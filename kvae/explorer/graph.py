@@ -136,7 +136,10 @@ class Writer:
 
 
 def history(tensor: keras.KerasTensor) -> tuple[Any, int, int]:
-    """Which layer made a tensor, in which of its calls, and as which of its outputs."""
+    """Which layer made a tensor, in which of its calls, and as which of its outputs.
+
+    Keras tells it under no public name; a model's config does, but not of every kind of model.
+    """
     layer, call, place = tensor._keras_history
     return layer, call, place
 
