@@ -220,19 +220,25 @@ def ask(reader, vae, tensors, verb, rows, told):
     )
 
 
-def compare(reader, vae, make=exact, at_most=1e-3):
+def compare(reader, vae, make=exact, at_most=1e-3, count=2):
     """Asserts that pixels are as Keras has them, and posteriors and draws of the prior nearly."""
     rng = np.random.default_rng(0)
-    rows = None if vae.condition is None else np.eye(vae.condition.size, dtype="float32")[[1, 2]]
-    noise = rng.standard_normal((2, vae.latent_dim)).astype("float32")
+    told, rows = [[]] * count, None
+    if vae.condition is not None:
+        rows = np.eye(vae.condition.size, dtype="float32")[
+            np.arange(1, count + 1) % vae.condition.size
+        ]
+        told = rows.tolist()
+    noise = rng.standard_normal((count, vae.latent_dim)).astype("float32")
     z = ops.convert_to_numpy(vae.prior.from_noise(noise, **given(rows)))
-    images = rng.integers(0, 256, (2, *vae.image_shape)).astype("uint8")
-    told = [[], []] if rows is None else rows.tolist()
+    images = rng.integers(0, 256, (count, *vae.image_shape)).astype("uint8")
     pixels = ask(reader, vae, make(), "decode", z, told)
     assert np.abs(np.ravel(pixels) - vae.decode_told(z, rows).ravel()).max() < at_most
     encoded = np.stack(vae.encode_told(images, rows), axis=1)
     assert_near(
-        ask(reader, vae, make(), "encode", images.reshape(2, -1) / 255, told), encoded, 5 * at_most
+        ask(reader, vae, make(), "encode", images.reshape(count, -1) / 255, told),
+        encoded,
+        5 * at_most,
     )
     assert_near(ask(reader, vae, make(), "fromNoise", noise, told), z, 5 * at_most)
 
@@ -272,9 +278,9 @@ def test_so_does_one_of_every_family(reader, preset):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", kvae.shipped.SHIPPED)
-def test_pixels_of_shipped_models_are_within_a_thousandth(reader, name):
+def test_pixels_of_shipped_models_are_within_two_thousandths(reader, name):
     """Trained, and with weights as float16, as `kvae explore` writes them."""
-    compare(reader, kvae.load(name, compile=False), Tensors)
+    compare(reader, kvae.load(name, compile=False), Tensors, at_most=2e-3, count=20)
 
 
 def test_how_likely_an_image_is_of_a_class(reader):
