@@ -5,6 +5,7 @@ import click
 from .curves import curves
 from .doctor import doctor
 from .evaluate import evaluate
+from .explore import explore
 from .export import export
 from .fit_prior import fit_prior
 from .generate import generate
@@ -39,3 +40,4 @@ main.add_command(score)
 main.add_command(outliers)
 main.add_command(doctor)
 main.add_command(export)
+main.add_command(explore)

@@ -21,6 +21,7 @@ from kvae.drawing import (
     traversals,
 )
 from kvae.evaluation import Evaluation, compare, evaluate
+from kvae.explorer import Explorer, explore
 from kvae.exports import Exported, export
 from kvae.likelihoods import (
     Bernoulli,
@@ -65,6 +66,7 @@ __all__ = [
     "DiscretizedLogistic",
     "Evaluation",
     "Exported",
+    "Explorer",
     "Gaussian",
     "ImportanceWeighted",
     "InferredPrior",
@@ -95,6 +97,7 @@ __all__ = [
     "diagnose",
     "evaluate",
     "export",
+    "explore",
     "factors",
     "fit_prior",
     "interpolate",

@@ -2,6 +2,7 @@ import contextlib
 import gc
 import os
 import pathlib
+import shutil
 import signal
 
 import numpy as np
@@ -198,6 +199,56 @@ def make_flow():
     from flows import flow
 
     return flow
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A Chromium without a window; a test is skipped, with a word on how to get one, without."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        pytest.skip("There is no Chromium: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def opened(browser, tmp_path):
+    """Opens an explorer; what it complains of, or asks the network for, fails the test."""
+    from explorers import settled
+
+    contexts, complaints = [], []
+
+    def open_page(explorer, where="", before="", **settings):
+        path = tmp_path / "explorer.html"
+        explorer.save(path)
+        contexts.append(browser.new_context(viewport={"width": 1200, "height": 1000}, **settings))
+        page = contexts[-1].new_page()
+        page.add_init_script(before)
+        page.on(
+            "console",  # of the tests' own reading a browser says that there are faster ways
+            lambda message: "readback" in message.text or complaints.append(message.text),
+        )
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("dialog", lambda dialog: complaints.append(dialog.message))
+        page.on(
+            "request",
+            lambda request: (
+                request.url.startswith(("file:", "data:", "blob:"))
+                or complaints.append(request.url)
+            ),
+        )
+        page.goto(f"{path.as_uri()}{where}")
+        page.evaluate("ready.then((page) => { window.page = page; })")
+        settled(page)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ FLOORS = [
     {"objectives": set()},
     {"model": set()},
     {"drawing": set(), "evaluation": set(), "exports": set()},
-    {"diagnosis": set()},
+    {"diagnosis": set(), "explorer": set()},
     {"training": set()},
 ]
 MAY_IMPORT = {

@@ -35,6 +35,8 @@ def test_it_is_called_keras_vae_and_has_every_module(wheel):
     expected |= {f"kvae_cli/{path.name}" for path in (ROOT / "cli").glob("*.py")}
     assert {file for file in files if file.endswith(".py")} == expected
     assert "kvae/evaluation/mnist_classifier.keras" in files
+    page = {path.relative_to(ROOT).as_posix() for path in (ROOT / "kvae/explorer/page").iterdir()}
+    assert len(page) > 10 and page <= files
     assert {file for file in files if file.startswith("kvae/saved_models/")} == {
         f"kvae/saved_models/{name}.keras" for name in SHIPPED
     }

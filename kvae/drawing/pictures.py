@@ -134,6 +134,7 @@ def of_first(vae: VAE) -> str:
 def neighbours(means: np.ndarray, seed: int) -> tuple[np.ndarray, None]:
     """The plane of t-SNE, whose axes mean nothing."""
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     start = principal(means)[1][:, :2]
     tsne = TSNE(
@@ -141,7 +142,10 @@ def neighbours(means: np.ndarray, seed: int) -> tuple[np.ndarray, None]:
         init=1e-4 * start / max(start[:, 0].std(), 1e-12),  # as scikit-learn scales its own
         random_state=seed,
     )
-    return tsne.fit_transform(means), None
+    # Threads wait for each other in each of 1,000 steps. Of few images, on cores with other work,
+    # that takes longer than the steps: 36 s where one thread takes 5, to the same places.
+    with threadpool_limits(1 if len(means) <= FEW_POINTS else None, user_api="openmp"):
+        return tsne.fit_transform(means), None
 
 
 def components(means: np.ndarray, seed: int) -> tuple[np.ndarray, tuple[str, str]]:
@@ -158,6 +162,7 @@ def plane(means: np.ndarray, seed: int) -> tuple[np.ndarray, tuple[str, str]]:
 
 
 METHODS = {"tsne": neighbours, "pca": components, "plane": plane}
+FEW_POINTS = 1000  # for t-SNE by one thread
 NAMES = {"tsne": "t-SNE", "pca": "Principal components", "plane": "Plane"}
 
 
@@ -285,16 +290,22 @@ def traversals(
     values = np.linspace(-3, 3, steps, dtype="float32")
     picture = plots.grid(moved(vae, images, rows, values, own), steps)
     unit = "" if isinstance(vae.prior, StandardNormal) else " of its deviations"
-    share = "KL in nats" if vae.prior.closed_form else "KL from a Gaussian fitted to each, in nats"
-    if len(vae.groups) > 1 and not vae.prior.closed_form:
-        share = "KL in nats, of a learned prior from a Gaussian fitted to each"
     return plots.framed(
         picture,
         f"{len(rows)} of {vae.latent_dim} latents of one image, each moved from −3 to 3{unit}; "
-        f"beside them their {share}, mean over {len(images):,} {what}",
+        f"beside them their {kl_words(vae)}, mean over {len(images):,} {what}",
         rows=[f"latent {row + 1}{of_group(vae, row)}: {kl[row]:.2f}" for row in rows],
         columns=[f"{value:.1f}".replace("-", "−") for value in values],
     )
+
+
+def kl_words(vae: VAE) -> str:
+    """What `VAE.kl_per_latent` is of, in words."""
+    if vae.prior.closed_form:
+        return "KL in nats"
+    if len(vae.groups) > 1:
+        return "KL in nats, of a learned prior from a Gaussian fitted to each"
+    return "KL from a Gaussian fitted to each, in nats"
 
 
 def moved(

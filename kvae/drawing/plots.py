@@ -69,8 +69,7 @@ def grid(images: np.ndarray, columns: int | None = None, scale: int | None = Non
             "A picture needs images of shape (count, height, width, channels). "
             f"Received: shape {images.shape}"
         )
-    if images.dtype != np.uint8:
-        images = np.rint(255 * np.clip(np.nan_to_num(images), 0, 1)).astype("uint8")
+    images = levels(images)
     count, height, width, channels = images.shape
     images = images[..., : 3 if channels >= 3 else 1]
     for name, value in (("columns", columns), ("scale", scale)):
@@ -146,6 +145,13 @@ def with_white(images: np.ndarray, columns: int) -> np.ndarray:
     """Float images, with as many white ones behind them as make the last row a whole one."""
     missing = -len(images) % columns
     return np.concatenate([images, np.ones((missing, *images.shape[1:]), images.dtype)])
+
+
+def levels(images: np.ndarray) -> np.ndarray:
+    """Images as uint8 in 0…255; floats are in [0, 1], and NaN is black."""
+    if images.dtype == np.uint8:
+        return images
+    return np.rint(255 * np.clip(np.nan_to_num(images), 0, 1)).astype("uint8")
 
 
 def unit(images: np.ndarray) -> np.ndarray:

@@ -1,0 +1,143 @@
+"""Runnable: what of a model a page can run, and in words what it cannot."""
+
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from kvae.explorer.graph import graph_of
+from kvae.explorer.operations import Unrunnable
+from kvae.explorer.tensors import Tensors
+from kvae.likelihoods import (
+    Bernoulli,
+    ContinuousBernoulli,
+    DiscretizedLogistic,
+    Gaussian,
+    Likelihood,
+    LogisticMixture,
+)
+from kvae.model import VAE
+from kvae.priors import Blockwise, Prior, RealNVP, StandardNormal
+
+__all__ = ["runnable"]
+
+
+def runnable(vae: VAE, tensors: Tensors) -> tuple[dict[str, Any], list[str]]:
+    """The parts of a model as a reader of graphs runs them.
+
+    Args:
+        vae: The model.
+        tensors: To which the weights are added.
+
+    Returns:
+        `image_shape`, `latent_dim`, `context_dim`, `groups`, `likelihood`, `prior` (of each block
+        of latents the size, and the graphs of its flow, from z to noise) and `graphs`, in which
+        what cannot be run is missing; and a sentence for each of those.
+    """
+    parts: dict[str, Any] = {"likelihood": mean_of(vae.likelihood), "graphs": {}, "prior": []}
+    makers = {
+        "Nothing is decoded in this page": add_decoder,
+        "Nothing is encoded in this page, and so nothing can be drawn": add_encoder,
+        "No new images are drawn in this page": add_prior,
+    }
+    notes = []
+    for sentence, add in makers.items():
+        try:
+            check_told(vae)
+            with tensors.undone():
+                add(vae, parts, tensors)
+        except Unrunnable as error:
+            notes.append(f"{sentence}: {error}.")
+    described = {
+        "image_shape": [*vae.image_shape],
+        "latent_dim": vae.latent_dim,
+        "context_dim": vae.condition.size if vae.condition else 0,
+        "groups": [*vae.groups],
+        **parts,
+    }
+    return described, notes
+
+
+def check_told(vae: VAE) -> None:
+    """Raises where a page could not say what the parts are told of an image."""
+    if vae.condition is not None and vae.condition.classes is None:
+        raise Unrunnable("the model is conditional on numbers, for which there are no sliders")
+
+
+def add_decoder(vae: VAE, parts: dict[str, Any], tensors: Tensors) -> None:
+    """Adds the decoder's graph."""
+    check_likelihood(vae)
+    parts["graphs"]["decoder"] = graph_of(vae.decoder, tensors)
+
+
+def add_encoder(vae: VAE, parts: dict[str, Any], tensors: Tensors) -> None:
+    """Adds the encoder's graph; of a ladder `bottom_up`, and `posterior_1`, `stage_1` and so on."""
+    check_likelihood(vae)  # of one's own it may do to an image whatever it likes
+    if vae.hierarchy:
+        ladder = vae.hierarchy
+        models = [ladder.bottom_up, *ladder.posteriors, *ladder.stages]
+        parts["graphs"].update({model.name: graph_of(model, tensors) for model in models})
+    else:
+        parts["graphs"]["encoder"] = graph_of(vae.encoder, tensors)
+
+
+def add_prior(vae: VAE, parts: dict[str, Any], tensors: Tensors) -> None:
+    """Adds the blocks of the prior, and the graphs of their couplings, where there is a decoder."""
+    if "decoder" not in parts["graphs"]:
+        return
+    blocks: list[dict[str, Any]] = []
+    graphs: dict[str, Any] = {}
+    for prior in vae.prior.priors if type(vae.prior) is Blockwise else [vae.prior]:
+        couplings = flow_of(prior, f"block_{len(blocks) + 1}", tensors)
+        blocks.append({"size": prior.latent_dim, "couplings": [*couplings]})
+        graphs.update(couplings)
+    parts["prior"] = blocks
+    parts["graphs"].update(graphs)
+
+
+def check_likelihood(vae: VAE) -> None:
+    """Raises where a page does not know what the decoder's parameters mean."""
+    if mean_of(vae.likelihood) is None:
+        raise Unrunnable(f"the likelihood is a {type(vae.likelihood).__name__}")
+
+
+def mean_of(likelihood: Likelihood) -> dict[str, Any] | None:
+    """What the expected image needs beside the decoder's parameters; None of one's own."""
+    if type(likelihood) is Bernoulli:
+        return {"kind": "bernoulli", "threshold": likelihood.binarize != "none"}
+    if type(likelihood) is ContinuousBernoulli:
+        return {"kind": "continuous_bernoulli"}
+    if type(likelihood) is Gaussian:
+        return {"kind": "gaussian", "per_value": likelihood.parameters_per_value}
+    if type(likelihood) is DiscretizedLogistic:
+        return {"kind": "discretized_logistic", "min_scale": likelihood.min_scale}
+    if type(likelihood) is LogisticMixture:
+        return {
+            "kind": "logistic_mixture",
+            "min_scale": likelihood.min_scale,
+            "components": likelihood.components,
+            "coupled": likelihood.coupled,
+            "floor": least_scale(likelihood),
+        }
+    return None
+
+
+def flow_of(prior: Prior, name: str, tensors: Tensors) -> dict[str, Any]:
+    """The graphs of a flow, by names that begin with this one; none of N(0, I)."""
+    if type(prior) is StandardNormal:
+        return {}
+    if type(prior) is not RealNVP:
+        raise Unrunnable(f"the prior is a {type(prior).__name__}")
+    return {f"{name}_{one.name}": graph_of(one, tensors) for one in prior.couplings}
+
+
+def least_scale(likelihood: LogisticMixture) -> float:
+    """The floor of the scales of a mixture, in levels; 0 where there is none.
+
+    It is read from what the likelihood makes of very small scales.
+    """
+    if not likelihood.floor:
+        return 0.0
+    narrow = np.zeros((1, 1, 1, likelihood.parameters_per_value), "float32")
+    narrow[..., likelihood.components : 2 * likelihood.components] = -50.0
+    return float(ops.convert_to_numpy(likelihood.split(narrow)[1]).min())

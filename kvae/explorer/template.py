@@ -1,0 +1,74 @@
+"""Template: content, scripts and style as one file that asks for nothing else."""
+
+import base64
+import hashlib
+import html
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["ENGINE", "PAGE", "page_of", "script_of"]
+
+HERE = pathlib.Path(__file__).parent / "page"
+# What runs a model, in the page or in a Worker; and the page around it.
+ENGINE = ("tensors.js", "products.js", "operations.js", "means.js", "model.js", "runner.js")
+PAGE = (
+    "pictures.js",
+    "map.js",
+    "facts.js",
+    "paper.js",
+    "planes.js",
+    "parts.js",
+    "link.js",
+    "page.js",
+)
+
+
+def script_of(names: tuple[str, ...]) -> str:
+    """The text of these scripts, one after the other."""
+    return "\n".join((HERE / name).read_text(encoding="utf-8") for name in names)
+
+
+def page_of(content: Mapping[str, Any], title: str) -> str:
+    """The page, whose policy lets its own scripts and style pass and nothing else.
+
+    Args:
+        content: What JSON knows.
+        title: The title, any text.
+    """
+    style = (HERE / "style.css").read_text(encoding="utf-8")
+    engine, script = script_of(ENGINE), script_of(PAGE)
+    policy = "; ".join(
+        [
+            "default-src 'none'",
+            # WebAssembly is not compiled without the second; of JavaScript it allows nothing.
+            f"script-src {digest(engine)} {digest(script)} 'wasm-unsafe-eval'",
+            "worker-src blob:",
+            f"style-src {digest(style)}",
+            "img-src data:",
+            "base-uri 'none'",
+            "form-action 'none'",
+        ]
+    )
+    # Within a script only "<" could end it, and so JSON has none here.
+    text = json.dumps(content, allow_nan=False, separators=(",", ":"))
+    parts = {
+        "policy": policy,
+        "title": html.escape(title),
+        "style": style,
+        "data": text.replace("<", "\\u003c"),
+        "engine": engine,
+        "script": script,
+    }
+    before, *rest = (HERE / "page.html").read_text(encoding="utf-8").split("{{")
+    filled = [before]
+    for piece in rest:
+        name, after = piece.split("}}", 1)
+        filled += [parts[name], after]
+    return "".join(filled)
+
+
+def digest(text: str) -> str:
+    """What a content security policy calls a script or style."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
