@@ -342,14 +342,16 @@ def test_a_group_that_is_yet_to_open_is_not_warned_of(images, monkeypatch, fine_
 
 
 @not_on_jax
-def test_a_preset_has_a_flow_over_its_first_group(tmp_path, images):
+def test_a_preset_has_a_flow_over_its_first_group(tmp_path, images, capsys):
     less = {"groups": ((1, 8), (4, 1)), "channels": 4, "depth": 1, "patch": 2}
     slowly = {"fine_beta": 10, "fine_warmup": 0.5}
     recipe = kvae.presets.get("ladder").replaced(
         network_arguments=less, couplings=2, epochs=2, **slowly
     )
     data = kvae.data.from_arrays(images)
-    vae = kvae.train(data, recipe, out=tmp_path / "vae.keras", verbose=0)
+    vae = kvae.train(data, recipe, out=tmp_path / "vae.keras", verbose=2)
+    said = capsys.readouterr().out
+    assert "24 latents in 2 groups" in said and "prior RealNVP, then StandardNormal" in said
     assert [type(prior).__name__ for prior in vae.prior.priors] == ["RealNVP", "StandardNormal"]
     assert [prior.latent_dim for prior in vae.prior.priors] == [8, 16] == list(vae.groups)
     assert vae.objective.fine_beta == 10 and vae.objective.fine_steps > 0
@@ -442,6 +444,9 @@ def test_the_doctor_and_the_curves_show_groups(vae, images):
     diagnosis = kvae.diagnose(vae, data, count=32)
     kl = [diagnosis.numbers[f"kl_of_group_{i}"] for i in (1, 2, 3)]
     assert min(kl) >= 0 and diagnosis.finding("groups").seen.count(f"{kl[1]:.1f}") >= 1
+    spreads = [diagnosis.numbers[f"spread_of_group_{i}"] for i in (1, 2, 3)]
+    # Of each group by itself: of all together it would be that of the largest.
+    assert 0.5 < min(spreads) and max(spreads) < 2 and len(set(spreads)) == 3
     history = {"loss": [3.0, 2.0], "reconstruction": [2.0, 1.0], "kl": [1.0, 1.0]}
     latents = {"epoch": [1, 2], "group 1": [0.5, 0.9], "group 2": [0.1, 30.0]}
     chart = kvae.curves(history, latents, "latents")

@@ -121,9 +121,13 @@ def measured(vae: VAE, own: Mapping[str, np.ndarray], seed: int) -> dict[str, fl
     found = {
         "kl": float(own["kl"].mean()),
         "active": int(active_units(mean).sum()) if len(mean) > 1 else None,
-        "spread": float(np.sqrt(np.square(own["noise"]).mean())),
     }
-    if len(vae.groups) == 1:
+    noise = np.split(own["noise"], np.cumsum(vae.groups)[:-1], axis=1)
+    spreads = [float(np.sqrt(np.square(one).mean())) for one in noise]
+    if len(vae.groups) > 1:
+        found |= {f"spread_of_group_{i + 1}": spread for i, spread in enumerate(spreads)}
+    else:
+        found["spread"] = spreads[0]
         rows = own.get("context")
         found["information"], _ = information_within(mean, log_variance, seed, rows)
         found["moment_gap"] = prior_gap_at_least(vae.prior, mean, log_variance, seed, rows)

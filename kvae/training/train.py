@@ -15,6 +15,7 @@ from kvae import presets
 from kvae.data import Dataset
 from kvae.evaluation import device, test_figures, train_figures
 from kvae.model import VAE, load
+from kvae.priors import Blockwise
 from kvae.recipe import Recipe
 from kvae.steps import team
 from kvae.steps.team import Team
@@ -258,12 +259,15 @@ def opening(
     draws += f", objective {recipe.objective}" if recipe.objective != "elbo" else ""
     epochs = "1 epoch" if recipe.epochs == 1 else f"{recipe.epochs} epochs"
     because = f"Chosen: {', '.join(why)}\n" if why else ""
+    groups = f" in {len(vae.groups)} groups" if len(vae.groups) > 1 else ""
+    priors = vae.prior.priors if isinstance(vae.prior, Blockwise) else [vae.prior]
+    prior = ", then ".join(type(one).__name__ for one in priors)
     return (
         f"Data: {dataset.source}; {parts} images of {size}\n"
         f"{because}"
-        f"Model: preset {recipe.preset}, {vae.latent_dim} latents, "
+        f"Model: preset {recipe.preset}, {vae.latent_dim} latents{groups}, "
         f"{vae.count_params():,} parameters, {recipe.precision}, prior "
-        f"{type(vae.prior).__name__}, {vae.likelihood.protocol}{draws}\n"
+        f"{prior}, {vae.likelihood.protocol}{draws}\n"
         f"Training: {epochs} on {vae.card['backend']} ({vae.card['device']}"
         f"{shared(recipe, crew)}); Ctrl-C keeps the last finished epoch"
     )
