@@ -18,9 +18,9 @@ from .inputs import MODEL, Images, dataset_options, folder_of, open_model, out_o
 )
 @click.option(
     "--weights",
-    type=click.Choice(["float16", "int8"]),
+    type=click.Choice(["int16", "int8"]),
     help="Precision of the weights in the page; int8 takes half the bytes, and may move pixels by "
-    "some hundredths.  [default: float16, or int8 where the page would exceed 5 MB]",
+    "some hundredths.  [default: int16, or int8 where the page would exceed 5 MB]",
 )
 @out_option("explorer.html", ".html")
 @seed_option

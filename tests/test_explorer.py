@@ -89,12 +89,12 @@ def test_a_graph_that_is_refused_leaves_no_weights(vae):
 def test_int8_halves_the_weights_and_stays_near():
     array = np.random.default_rng(0).standard_normal((64, 32)).astype("float32")
     sizes = {}
-    for kind, error in {"float16": 2e-3, "int8": 2e-2}.items():
+    for kind, error in {"int16": 1e-4, "int8": 2e-2}.items():
         tensors = Tensors(kind)
         number = tensors.add(array)
         assert 0 < np.abs(tensors.array(number) - array).max() < error
         sizes[kind] = len(tensors.bytes)
-    assert sizes["int8"] < 0.6 * sizes["float16"]
+    assert sizes["int8"] < 0.6 * sizes["int16"]
 
 
 class Rounded(kvae.Likelihood):
@@ -156,7 +156,7 @@ def test_the_bar_of_a_latent_says_what_its_nats_are():
 def test_a_page_never_exceeds_its_size(vae, monkeypatch):
     """Rather int8 than hardly any images, rather hardly any images than no model."""
     full = kvae.explore(vae, bars())
-    assert len(content(full)["labels"]) == 30 and "float16" in full.notes[0]
+    assert len(content(full)["labels"]) == 30 and "int16" in full.notes[0]
     weights = len(content(full)["weights"])
     seen = []
     for spared in (0, 0.4, 0.55, 0.97):
@@ -169,7 +169,7 @@ def test_a_page_never_exceeds_its_size(vae, monkeypatch):
         "The model is too large"
     )
     with pytest.raises(ValueError, match="leave out `weights`"):
-        kvae.explore(vae, bars(), weights="float16")
+        kvae.explore(vae, bars(), weights="int16")
     monkeypatch.setattr("kvae.explorer.explorer.LARGEST", 30_000)
     with pytest.raises(ValueError, match="no room for three images"):
         kvae.explore(vae, bars())
@@ -182,7 +182,7 @@ def test_of_large_images_there_are_few_and_the_model_stays(monkeypatch):
     data = kvae.data.from_arrays(images)
     size = kvae.explore(vae, data, count=3).size
     monkeypatch.setattr("kvae.explorer.explorer.LARGEST", size + 10_000)
-    explorer = kvae.explore(vae, data, weights="float16")
+    explorer = kvae.explore(vae, data, weights="int16")
     assert 3 < len(content(explorer)["labels"]) < 20 and explorer.size <= size + 10_000
     assert "decoder" in content(explorer)["model"]["graphs"]
 

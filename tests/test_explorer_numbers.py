@@ -57,12 +57,12 @@ def shake(model):
         weight.assign(abs(away) + 0.5 if "variance" in weight.name else away)
 
 
-@pytest.mark.parametrize("kind", ["float16", "int8"])
+@pytest.mark.parametrize("kind", ["int16", "int8"])
 def test_a_page_reads_the_numbers_that_were_packed(reader, kind):
-    """Large ones, those that float16 has as subnormals, and a few that stay float32."""
+    """Large and small ones, a few that stay float32, and those that are no numbers."""
     rng = np.random.default_rng(0)
     arrays = [rng.standard_normal((30, 21)) * 10.0**scale for scale in (4, 0, -6)]
-    arrays.append(rng.standard_normal(5))
+    arrays += [rng.standard_normal(5), np.full((30, 21), np.inf)]
     tensors = Tensors(kind)
     for number in [tensors.add(array) for array in arrays]:
         found = reader.evaluate(
@@ -278,9 +278,9 @@ def test_so_does_one_of_every_family(reader, preset):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", kvae.shipped.SHIPPED)
-def test_pixels_of_shipped_models_are_within_two_thousandths(reader, name):
-    """Trained, and with weights as float16, as `kvae explore` writes them."""
-    compare(reader, kvae.load(name, compile=False), Tensors, at_most=2e-3, count=20)
+def test_pixels_of_shipped_models_are_within_half_a_thousandth(reader, name):
+    """Trained, and with the weights that `kvae explore` writes."""
+    compare(reader, kvae.load(name, compile=False), Tensors, at_most=5e-4, count=20)
 
 
 def test_how_likely_an_image_is_of_a_class(reader):

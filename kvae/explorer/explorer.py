@@ -18,7 +18,7 @@ __all__ = ["Explorer", "explore"]
 
 LARGEST = 5_000_000  # bytes of a page
 MOST_IMAGES = 10_000
-FEW_IMAGES = 20  # for more than these weights are rather int8 than float16
+FEW_IMAGES = 20  # for more than these weights are rather int8 than int16
 FEWEST_IMAGES = 3
 IN_NOTEBOOK = 860  # pixels, the height of the frame
 
@@ -84,9 +84,9 @@ def explore(
             would be larger than 5 MB.
         history: What `model.fit` returns, or its `history`: figures by name and epoch.
         title: The title of the page. None: the data set's name.
-        weights: Precision of the weights in the page: "float16", or "int8", which takes half the
-            bytes and may move pixels by some hundredths. None: float16, or int8 where the page
-            would be larger than 5 MB.
+        weights: Precision of the weights in the page: "int16", with a scale for each channel,
+            or "int8", which takes half the bytes and may move pixels by some hundredths. None:
+            int16, or int8 where the page would be larger than 5 MB.
         seed: Of the choice of images, and of t-SNE.
 
     Raises:
