@@ -1,9 +1,12 @@
 """Batches over the devices of a `keras.distribution`, whatever their size."""
 
 import contextlib
+import ctypes
 import functools
 import math
 import os
+import signal
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,15 +17,22 @@ from jax.experimental import multihost_utils
 from keras import tree
 from keras.src.backend.jax import trainer
 
-from kvae.steps.team import Team, wanted
+from kvae.steps.team import Team, others_are_gone, wanted
 
 __all__ = ["odd_batches", "one_for_all", "stacked_over_devices", "team"]
 
 PATIENCE = 40  # seconds without a sign of life from another process
+GRACE = 5  # seconds for an error of the operation under way, which says more than an abort
 
 
 class JaxTeam(Team):
     """Devices of a `keras.distribution`, of one process or of several."""
+
+    def begin(self) -> None:
+        """Begins the scope; in a process that prints nothing, aborts become one line."""
+        super().begin()
+        if self.rank:
+            self.held.enter_context(aborts_in_one_line())
 
     def told(self, words: bytes) -> bytes:
         """What the first process says to all."""
@@ -106,6 +116,37 @@ def begin_job() -> None:
                 "This process cannot find the others of its job: call "
                 f"keras.distribution.initialize() before all else. ({error})"
             ) from error
+
+
+@contextlib.contextmanager
+def aborts_in_one_line() -> Iterator[None]:
+    """While the death of the first process of a job ends this one with one line, and status 1.
+
+    As soon as the first has gone, or 40 s after another, jaxlib 0.10 (`client.h`) writes a page and
+    aborts, in a thread of its own and in the middle of whatever goes on; it has no callback that
+    Python can be. What it and other libraries write is left out while this lasts.
+    """
+    error_stream = os.dup(2)
+
+    def end(signal_number: int) -> None:
+        time.sleep(GRACE)
+        os.write(error_stream, f"Error: {others_are_gone('JAX has aborted')}\n".encode())
+        os._exit(1)
+
+    # Not by Python's `signal`, whose handlers run later, in the main thread: there is no later.
+    handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(end)
+    library = ctypes.CDLL(None)
+    library.signal.restype = ctypes.c_void_p
+    library.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
+    former = library.signal(signal.SIGABRT, ctypes.cast(handler, ctypes.c_void_p))
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(error_stream, 2)
+        library.signal(signal.SIGABRT, former)
+        os.close(nowhere)  # and the other stays open: `end` may be under way
 
 
 def number_in(name: str) -> int:

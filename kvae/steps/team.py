@@ -93,10 +93,15 @@ def raise_if_others_are_gone(error: BaseException | None) -> None:
     reason = " ".join(str(error).split())[:200]
     # JAX raises a ValueError on a CPU.
     if isinstance(error, (RuntimeError, ValueError)) and GONE.search(reason):
-        raise OthersGone(
-            "Another process that trains with this one has stopped, so this one stops too. With "
-            f"--resume (in Python resume=True) the run goes on from what is kept. ({reason})"
-        ) from error
+        raise OthersGone(others_are_gone(reason)) from error
+
+
+def others_are_gone(reason: str) -> str:
+    """What is said where another process has died."""
+    return (
+        "Another process that trains with this one has stopped, so this one stops too. With "
+        f"--resume (in Python resume=True) the run goes on from what is kept. ({reason})"
+    )
 
 
 def wanted(devices: Any, there: Iterable[str]) -> int:
