@@ -73,7 +73,7 @@ def test_few_images_of_a_learned_prior_have_figures_or_none(count, make_vae, mak
     assert "inf" not in f"{evaluation}".split() and "too few images" in f"{evaluation}"
     found = kvae.diagnose(vae, data)
     json.dumps(found.as_dict(), allow_nan=False)
-    assert "takes 2 validation images" in found.finding("latents").seen
+    assert "needs 2 validation images" in found.finding("latents").seen
     assert "moment_gap" not in found.numbers and "latents" not in found.drawings
     found.figure()
 
@@ -160,7 +160,7 @@ def test_few_draws_of_a_learned_prior_show_no_gap(make_flow):
 def test_one_image_has_no_chance_to_tell_from():
     one, other = np.array([90.0]), np.array([140.0])
     found = diagnosis.check_overfitting((), one, other)
-    assert found.severity == "ok" and "±" not in found.seen and "takes 2 of each" in found.seen
+    assert found.severity == "ok" and "±" not in found.seen and "needs 2 images of each" in found.seen
 
 
 def test_one_image_says_nothing_of_variance():
