@@ -74,4 +74,4 @@ def fit_prior(
         f"-log p(z) of validation images: {nats['before']:.2f} before, {nats['after']:.2f} after"
     )
     click.echo(f"Test: -ELBO {bound} nats per image ({len(data.test):,} images)")
-    click.echo(f"Model: {out}; compare them with `kvae evaluate {out} {model}`")
+    click.echo(f"Model: {out}; compare both with `kvae evaluate {out} {model}`")

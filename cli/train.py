@@ -242,7 +242,7 @@ def figures(part: str, card: dict) -> str:
     how = card["protocol"]
     if isinstance(how, dict):
         how = (
-            f"{how['images']:,} images, {how['observation']}, one draw of z an image, "
+            f"{how['images']:,} images, {how['observation']}, one draw of z per image, "
             f"seed {how['seed']}"
         )
     bound = with_error(-card["elbo"], card.get("standard_error", {}).get("elbo"))
