@@ -135,7 +135,7 @@ def test_a_path_takes_two_images(make_vae, tmp_path, monkeypatch):
     make_vae().save("vae.keras")
     words = ["interpolate", "--model", "vae.keras", "--dataset", "few.npy"]
     result = CliRunner().invoke(main, words)
-    assert result.exit_code == 1 and "take at least 2" in result.stderr
+    assert result.exit_code == 1 and "needs at least 2" in result.stderr
     assert not pathlib.Path("interpolation.png").exists()
 
 
@@ -160,7 +160,7 @@ def test_few_draws_of_a_learned_prior_show_no_gap(make_flow):
 def test_one_image_has_no_chance_to_tell_from():
     one, other = np.array([90.0]), np.array([140.0])
     found = diagnosis.check_overfitting((), one, other)
-    assert found.severity == "ok" and "±" not in found.seen and "needs 2 images of each" in found.seen
+    assert found.severity == "ok" and "±" not in found.seen and "2 images of each" in found.seen
 
 
 def test_one_image_says_nothing_of_variance():
