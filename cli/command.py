@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -20,7 +20,30 @@ LONGEST = 1_000  # characters of a message
 
 
 class Command(click.Command):
-    """A command whose expected errors are one line and exit code 1, and whose Ctrl-C is 130."""
+    """A command whose expected errors are one line and exit code 1, and whose Ctrl-C is 130.
+
+    Args:
+        groups: Titles of help, each with the names of its options, in order; all other options
+            follow as "Other options". Without groups all are "Options", as click has them.
+    """
+
+    def __init__(
+        self, *args: Any, groups: Mapping[str, Sequence[str]] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.groups = groups or {}
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the options of each group under its title."""
+        records = {param.name: param.get_help_record(ctx) for param in self.get_params(ctx)}
+        rows = {name: record for name, record in records.items() if record}
+        sections = {
+            title: [rows.pop(name) for name in names] for title, names in self.groups.items()
+        }
+        sections["Other options" if self.groups else "Options"] = list(rows.values())
+        for title, lines in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(lines)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command."""
@@ -42,7 +65,7 @@ class Command(click.Command):
             if isinstance(error, RuntimeError) and not OUT_OF_MEMORY.search(reason):
                 raise
             raise click.ClickException(
-                f"The memory is too small: choose fewer images, draws or latents. ({reason})"
+                f"Out of memory: choose fewer images, draws or latents. ({reason})"
             ) from error
         except (ValueError, OSError, ImportError, FloatingPointError) as error:
             from kvae.printable import printable
@@ -95,8 +118,8 @@ def choose_backend(ctx: click.Context, param: click.Parameter, value: str | None
     keras = sys.modules.get("keras")
     if value and keras is not None and keras.backend.backend() != value:
         raise click.UsageError(
-            f"Keras is at work with the backend {keras.backend.backend()} in this process already; "
-            f"set KERAS_BACKEND={value} before it is imported."
+            f"Keras already runs on {keras.backend.backend()} in this process. Set "
+            f"KERAS_BACKEND={value} before Keras is imported."
         )
     if value:
         os.environ["KERAS_BACKEND"] = value
@@ -107,7 +130,7 @@ backend_option = click.option(
     type=click.Choice(BACKENDS),
     callback=choose_backend,
     expose_value=False,
-    help="Keras's backend.  [default: KERAS_BACKEND, or what Keras is set to]",
+    help="Keras backend.  [default: KERAS_BACKEND, else the one in Keras's configuration]",
 )
 
 

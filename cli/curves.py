@@ -12,14 +12,17 @@ from .inputs import folder_of, model_option, out_option
     type=click.Choice(["all", "terms", "loss", "reconstruction", "latents"]),
     default="all",
     show_default=True,
-    help="The two terms of the bound against weight updates; loss, or the log-likelihood of the "
-    "reconstruction, of train and validation; the KL of each latent; or all that was recorded.",
+    help="Curves to draw. terms: reconstruction and KL over weight updates; loss: training and "
+    "validation loss; reconstruction: log-likelihood of the reconstruction; latents: KL of each "
+    "latent; all: everything that was recorded.",
 )
 @out_option("curves.png", ".png")
 @model_option
 @backend_option
 def curves(show: str, out: str, model: str) -> None:
-    """Draw how the training of a model went, from the folder beside its file.
+    """Draw the training curves of a model.
+
+    The history is read from the folder beside the file of the model.
 
     Example: kvae curves --show terms
     """

@@ -16,10 +16,10 @@ from .inputs import MODEL, Images, dataset_options, folder_of, open_model, out_o
     type=click.IntRange(min=2),
     default=2000,
     show_default=True,
-    help="Train and validation images to look at, drawn at random; all if there are fewer.",
+    help="Number of training and of validation images to use, drawn at random.",
 )
 @out_option("doctor.png", ".png")
-@click.option("--json", "as_json", is_flag=True, help="Print plain values, for programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @seed_option
 @backend_option
 def doctor(
@@ -31,11 +31,11 @@ def doctor(
     as_json: bool,
     seed: int,
 ) -> None:
-    """Say what is wrong with a model, if anything, and which option helps.
+    """Diagnose a model, and suggest options that help.
 
-    MODEL is its .keras file, saved_models/vae.keras where none is named, or one that comes with
-    kvae: mnist, mnist-ladder, mnist-conditional or shapes; the history is read from the folder
-    beside it. The page that is printed is drawn too, over what it was seen in.
+    The findings are printed, and drawn with the plots that show them. MODEL is a .keras file, by
+    default saved_models/vae.keras, or the name of a model that comes with kvae: mnist,
+    mnist-ladder, mnist-conditional, shapes. The history is read from the folder beside the file.
 
     Example: kvae doctor saved_models/vae.keras
     """
@@ -51,4 +51,4 @@ def doctor(
     click.echo(json.dumps(diagnosis.as_dict()) if as_json else diagnosis.text())
     kvae.plots.save_picture(diagnosis.figure(), out)
     if not as_json:
-        click.echo(f"{out}: the same as a page")
+        click.echo(f"{out}: the findings and their plots")

@@ -9,7 +9,13 @@ from .command import Command, backend_option, ends_in
 from .inputs import MODEL, Images, data_options, open_model, seed_option
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    groups={
+        "Most used options": ("importance_samples", "images", "samples", "factors", "as_json"),
+        "Data": ("dataset", "split", "data_dir"),
+    },
+)
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
 @click.option(
     "--importance-samples",
@@ -17,30 +23,32 @@ from .inputs import MODEL, Images, data_options, open_model, seed_option
     type=click.IntRange(min=1),
     default=100,
     show_default=True,
-    help="The most draws of z for an image in the estimate of −log p(x); 5,000 in most papers.",
+    help="Number of importance samples of z per image for −log p(x). Most papers use 5,000.",
 )
 @click.option(
-    "--images", type=click.IntRange(min=1), help="So many, the first of the split.  [default: all]"
+    "--images",
+    type=click.IntRange(min=1),
+    help="Evaluate only the first N images of the split.  [default: all]",
 )
 @click.option(
     "--samples",
     type=click.IntRange(min=0),
     default=10_000,
     show_default=True,
-    help="Generated images to compare with test images; 0 leaves that out.",
+    help="Number of generated images to compare with test images; 0: no comparison.",
 )
 @click.option(
     "--neighbours",
     type=click.Path(dir_okay=False),
     callback=ends_in(".png"),
-    help="A .png file for ten samples, each beside the training images nearest to it; of the first "
-    "model.  [default: none is drawn]",
+    help="Also draw ten samples of the first model beside their nearest training images, to this "
+    ".png file.  [default: none]",
 )
 @click.option(
     "--factors",
     is_flag=True,
-    help="Score how latents and the factors of images go together (MIG, DCI, SAP, …), of images "
-    "whose factors are known: shapes.",
+    help="Also compute disentanglement scores (MIG, DCI, SAP, …). The data set must have known "
+    "factors, as shapes has.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
@@ -61,11 +69,12 @@ def evaluate(
     split: str,
     seed: int,
 ) -> None:
-    """Measure a trained model: bound, likelihood, latents, samples; and say how it was done.
+    """Evaluate one or more models on a data set.
 
-    With several models, compare each with the first, image by image. MODEL is a .keras file, by
-    default saved_models/vae.keras, or one that comes with kvae: mnist, mnist-ladder,
-    mnist-conditional or shapes.
+    Prints −ELBO, −log p(x), figures of the latents and of new images, and the protocol of the
+    measurement. Several models are compared with the first, image by image. MODEL is a .keras file,
+    by default saved_models/vae.keras, or the name of a model that comes with kvae: mnist,
+    mnist-ladder, mnist-conditional, shapes.
 
     Example: kvae evaluate saved_models/vae.keras -k 1000
     """
@@ -101,7 +110,7 @@ def evaluate(
         columns = len(cells) // 10
         kvae.plots.save_picture(kvae.plots.grid(cells, columns), neighbours)
         nearest = f"the {columns - 1} training images" if columns > 2 else "the training image"
-        click.echo(f"{neighbours}: 10 samples, each beside {nearest} nearest to it", err=as_json)
+        click.echo(f"{neighbours}: 10 samples beside {nearest} nearest to each", err=as_json)
 
 
 def as_plain(found: dict[str, Any], differences: dict[str, dict]) -> str:

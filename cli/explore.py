@@ -14,13 +14,13 @@ from .inputs import MODEL, Images, dataset_options, folder_of, open_model, out_o
     type=click.IntRange(3, 10_000),
     default=1000,
     show_default=True,
-    help="Test images on the map, drawn at random; fewer where the page would exceed 5 MB.",
+    help="Number of test images on the map, drawn at random; fewer if the page would exceed 5 MB.",
 )
 @click.option(
     "--weights",
     type=click.Choice(["int16", "int8"]),
-    help="Precision of the weights in the page; int8 takes half the bytes, and may move pixels by "
-    "some hundredths.  [default: int16, or int8 where the page would exceed 5 MB]",
+    help="Precision of the weights in the page. int8 halves their size and may change pixels by "
+    "some hundredths.  [default: int16; int8 if the page would exceed 5 MB]",
 )
 @out_option("explorer.html", ".html")
 @seed_option
@@ -34,12 +34,13 @@ def explore(
     out: str,
     seed: int,
 ) -> None:
-    """Make one HTML file in which a model runs, in any browser and without a network.
+    """Write an HTML page in which the model runs.
 
-    Drag over a map of the test images, and see what lies between them; move latents, draw new
-    images, and draw your own. MODEL is its .keras file, saved_models/vae.keras where none is named,
-    or one that comes with kvae: mnist, mnist-ladder, mnist-conditional or shapes; the history is
-    read from the folder beside it.
+    The page is one file. It needs a browser, but no server and no network. Drag over a map of the
+    test images to decode latents, move single latents, generate new images, and draw your own.
+    MODEL is a .keras file, by default saved_models/vae.keras, or the name of a model that comes
+    with kvae: mnist, mnist-ladder, mnist-conditional, shapes. The history is read from the folder
+    beside the file.
 
     Example: kvae explore mnist --out explorer.html
     """
@@ -57,4 +58,4 @@ def explore(
     explorer.save(out)
     for note in explorer.notes:
         click.echo(note, err=True)
-    click.echo(f"{out}: {explorer.size / 1e6:.1f} MB, to open in any browser")
+    click.echo(f"{out}: {explorer.size / 1e6:.1f} MB; open it in a browser")

@@ -28,37 +28,39 @@ FORMATS = {
     type=click.Choice(list(FORMATS)),
     default="onnx",
     show_default=True,
-    help="The format: an ONNX file, a folder with a SavedModel of TensorFlow, a LiteRT file, "
-    "OpenVINO's two files, or a program of PyTorch.",
+    help="File format. onnx: ONNX; saved-model: a folder with a TensorFlow SavedModel; litert: "
+    "LiteRT; openvino: two OpenVINO files; torch: a PyTorch exported program.",
 )
 @click.option(
     "--part",
     type=click.Choice(["encoder", "decoder", "generator", "vae"]),
     default="generator",
     show_default=True,
-    help="The part: images to mean and log-variance, latents to images, noise to new images, or "
-    "images and noise to reconstructions.",
+    help="Part of the model. encoder: images to mean and log-variance; decoder: latents to images; "
+    "generator: noise to new images; vae: images and noise to reconstructions.",
 )
 @click.option(
     "--out",
     type=click.Path(),
-    help="The file to write, or for saved-model the folder.  [default: MODEL-PART with the ending "
-    "of the format]",
+    help="File to write; with saved-model, a folder.  [default: MODEL-PART, with the suffix of "
+    "the format]",
 )
 @click.option(
     "--weights",
     type=click.Choice(["float32", "float16", "int8"]),
     default="float32",
     show_default=True,
-    help="The weights in the file: float16 and int8 make it smaller and change images a little.",
+    help="Precision of the weights. float16 and int8 make the file smaller and change images a "
+    "little.",
 )
 def export(model: str, name: str, part: str, out: str | None, weights: str) -> None:
-    """Write a part of a model as a file that runs without Keras and without kvae.
+    """Export a part of a model to ONNX, LiteRT and other formats.
 
-    MODEL is a .keras file, by default saved_models/vae.keras, or one that comes with kvae. The file
-    is run in its own runtime (ONNX Runtime, TensorFlow, LiteRT, OpenVINO, PyTorch), and kept only
-    if it gives what the model gives: to 1e-4 with float32 weights; with smaller ones to 0.05
-    (float16) or 0.25 (int8), and the command says by how much.
+    The file runs without Keras and kvae. The command runs it in its own runtime (ONNX Runtime,
+    TensorFlow, LiteRT, OpenVINO, PyTorch) and compares its outputs with the model's. It keeps the
+    file only if they differ by at most 1e-4 with float32 weights, 0.05 with float16, or 0.25 with
+    int8. MODEL is a .keras file, by default saved_models/vae.keras, or the name of a model that
+    comes with kvae: mnist, mnist-ladder, mnist-conditional, shapes.
 
     Example: kvae export mnist --format onnx --part generator --out mnist.onnx
     """

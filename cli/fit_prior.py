@@ -16,14 +16,14 @@ from .inputs import MODEL, Images, dataset_options, open_model, out_option, seed
     type=click.IntRange(min=1),
     default=30,
     show_default=True,
-    help="How often all training images are seen; they are encoded once.",
+    help="Number of epochs of the flow. The training images are encoded once.",
 )
 @click.option(
     "--couplings",
     type=click.IntRange(1, 100),
     default=10,
     show_default=True,
-    help="Couplings of the flow.",
+    help="Number of coupling layers of the flow.",
 )
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @dataset_options
@@ -39,10 +39,12 @@ def fit_prior(
     data_dir: str | None,
     seed: int,
 ) -> None:
-    """Fit a flow as the prior of a trained model, and write the two as another model.
+    """Fit a flow prior to the latents of a trained model.
 
-    Encoder and decoder stay as they are: so do reconstructions, and new images come nearer to the
-    data. MODEL is a .keras file, by default saved_models/vae.keras, or one that comes with kvae.
+    The encoder and the decoder do not change, and neither do reconstructions. New images come
+    closer to the data. The result is written as a new model. MODEL is a .keras file, by default
+    saved_models/vae.keras, or the name of a model that comes with kvae: mnist, mnist-ladder,
+    mnist-conditional, shapes.
 
     Example: kvae fit-prior saved_models/vae.keras --out better.keras
     """
@@ -56,7 +58,7 @@ def fit_prior(
 
     path = pathlib.Path(out)
     if path.is_file() and pathlib.Path(model).is_file() and path.samefile(model):
-        raise click.UsageError("--out must be another file than the model's.")
+        raise click.UsageError("--out must differ from the file of MODEL.")
     data = Images(vae, dataset, data_dir, "train").data
     context_dim = None if vae.condition is None else vae.condition.size
     prior = kvae.RealNVP(vae.latent_dim, couplings, context_dim=context_dim)
@@ -68,6 +70,8 @@ def fit_prior(
         made.save(partial)
     figures, nats = made.card["test"], made.card["fitted_prior"]["nats_of_validation"]
     bound = with_error(-figures["elbo"], figures["standard_error"]["elbo"])
-    click.echo(f"-log p(z) of validation images: {nats['before']:.2f} before, {nats['after']:.2f}")
-    click.echo(f"Test: -ELBO {bound} nats per image, of {len(data.test):,} images")
-    click.echo(f"Model: {out}; `kvae evaluate {out} {model}` compares the two")
+    click.echo(
+        f"-log p(z) of validation images: {nats['before']:.2f} before, {nats['after']:.2f} after"
+    )
+    click.echo(f"Test: -ELBO {bound} nats per image ({len(data.test):,} images)")
+    click.echo(f"Model: {out}; compare both with `kvae evaluate {out} {model}`")

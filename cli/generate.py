@@ -9,6 +9,12 @@ from .command import Command, FiniteRange, backend_option, ends_in
 from .inputs import MODEL, Images, data_options, model_option, numbers_of_classes, open_model
 
 SHIPPED = "mnist"  # where nothing was trained yet
+GROUPS = {
+    "Most used options": ("model", "out", "count", "class_names", "seed"),
+    "Sampling": ("temperature", "like", "same_style"),
+    "Output": ("rows", "columns", "beside", "separate"),
+    "Data of --like and --class": ("dataset", "split", "data_dir"),
+}
 
 
 class Temperature(FiniteRange):
@@ -28,30 +34,38 @@ class Temperature(FiniteRange):
         return numbers if len(numbers) > 1 else numbers[0]
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, groups=GROUPS)
 @click.option(
     "--out",
     type=click.Path(dir_okay=False),
     default="grid.png",
     show_default=True,
     callback=ends_in(".png", ".npz"),
-    help="The file to write: a grid as .png, or the arrays as .npz.",
+    help="File to write: a grid of images (.png), or arrays (.npz).",
 )
 @model_option
 @click.option(
     "--beside",
     multiple=True,
     metavar="MODEL",
-    help="Another model, whose images from the same seed stand to the right; can be given several "
-    "times.  [default: none]",
+    help="Another model, whose images of the same seed are drawn to the right. Can be repeated.  "
+    "[default: none]",
 )
-@click.option("--count", type=click.IntRange(min=1), help="How many images.  [default: 100]")
-@click.option("--rows", type=click.IntRange(min=1), help="Rows of the grid; with --count, at most.")
-@click.option("--columns", type=click.IntRange(min=1), help="Columns of the grid.")
+@click.option(
+    "--count",
+    type=click.IntRange(min=1),
+    help="Number of images; with several classes, per class.  [default: 100; 10 per class]",
+)
+@click.option(
+    "--rows",
+    type=click.IntRange(min=1),
+    help="Number of rows of the grid; with --count, the maximum.",
+)
+@click.option("--columns", type=click.IntRange(min=1), help="Number of columns of the grid.")
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**31 - 1),
-    help="The same seed, the same images.  [default: another one each time]",
+    help="Random seed. The same seed gives the same images.  [default: a new one each time]",
 )
 @click.option(
     "--temperature",
@@ -59,32 +73,33 @@ class Temperature(FiniteRange):
     default="1",
     show_default=True,
     metavar="NUMBER[,NUMBER]...",
-    help="Multiplies the noise that latents are made of: below 1 safer, above 1 wilder. Of a model "
-    "whose latents come in groups it may be one number for each, such as 1,0.7,0.7.",
+    help="Factor on the random noise of the latents: below 1 for more typical images, above 1 for "
+    "more varied ones. A model with groups of latents takes one number for each, such as "
+    "1,0.7,0.7.",
 )
 @click.option(
     "--like",
     metavar="IMAGE",
-    help="Draw around the posterior of an image: a file, or an index such as test:7.  [default: "
-    "draw from the prior]",
+    help="Sample from the posterior of this image: a file, or an index such as test:7.  [default: "
+    "sample from the prior]",
 )
 @click.option(
     "--class",
     "class_names",
     multiple=True,
-    help="Draw of a class; can be given several times, a row of the grid for each, or as all. A "
-    "model that was not trained with --conditional draws around the average posterior of that "
-    "class in the split.  [default: of none, or of a conditional model each class in turn]",
+    help="Class of the images, or all. Repeat it for several classes; each has a row of the grid. "
+    "A model trained without --conditional samples from the average posterior of the class in the "
+    "split.  [default: none; with a conditional model, each class in turn]",
 )
 @click.option(
     "--same-style",
     is_flag=True,
-    help="Of a conditional model, with --class: each column is one style, drawn as each class.",
+    help="With --class and a conditional model: use the same latents, one style, per column.",
 )
 @click.option(
     "--separate",
     is_flag=True,
-    help="Write one .png file a draw, a pixel for a pixel: NAME-001.png, ….",
+    help="Write a .png file for each image in its own size: NAME-001.png, NAME-002.png, ….",
 )
 @data_options
 @backend_option
@@ -105,11 +120,14 @@ def generate(
     data_dir: str | None,
     split: str,
 ) -> None:
-    """Draw new images from a trained model: any, or like an image, or of a class.
+    """Generate new images from a trained model.
+
+    By default they are samples from the prior: a grid of 100 images. If there is no trained model
+    yet, a model that comes with kvae is used.
 
     Example: kvae generate --rows 4 --columns 8 --out grid.png
 
-    Of a class: kvae generate --class 7 --class 3
+    Of two classes: kvae generate --class 7 --class 3
     """
     path = pathlib.Path(out)
     if like is not None and class_names:
@@ -117,14 +135,12 @@ def generate(
     if separate and path.suffix != ".png":
         raise click.UsageError(f"--separate writes .png files. Received: --out {out}")
     if beside and (like is not None or class_names or separate or path.suffix != ".png"):
-        raise click.UsageError("--beside is for a .png of draws from the prior.")
+        raise click.UsageError("--beside needs a .png grid of samples from the prior.")
     if same_style and not class_names:
-        raise click.UsageError("--same-style goes with --class, such as --class all.")
+        raise click.UsageError("--same-style needs --class, such as --class all.")
     if len(class_names) > 1 or "all" in class_names:
         if rows:
-            raise click.UsageError(
-                "With several classes there is a row for each: leave out --rows."
-            )
+            raise click.UsageError("Several classes have a row each: leave out --rows.")
         count = columns = count or columns or 10
     count, columns = layout(count, rows, columns)
     model = or_shipped(model)
@@ -138,7 +154,7 @@ def generate(
     of_classes = vae.condition is not None and bool(vae.condition.classes)
     if same_style and not of_classes:
         raise click.UsageError(
-            f"--same-style is for a conditional model, as kvae train --conditional makes: {model}"
+            f"--same-style needs a model trained with --conditional. Received: {model}"
         )
     seed = random.randrange(2**31) if seed is None else seed
     source, what = Images(vae, dataset, data_dir, split), "new images"
@@ -147,7 +163,9 @@ def generate(
         images = kvae.like(vae, source.image(like), count, seed, temperature, known)
         what += f" like {like}"
     elif class_names and of_classes and (dataset or data_dir):
-        raise click.UsageError("A conditional model draws of a class by itself: no --dataset here.")
+        raise click.UsageError(
+            "A conditional model needs no data set for --class: leave out --dataset and --data-dir."
+        )
     elif class_names and of_classes:
         numbers = numbers_of_classes(vae, class_names)
         if same_style:
@@ -176,8 +194,8 @@ def or_shipped(model: str) -> str:
     if source != click.core.ParameterSource.DEFAULT or pathlib.Path(MODEL).is_file():
         return model
     click.echo(
-        f"There is no {MODEL} yet: these are from the model {SHIPPED} that comes with kvae. "
-        "`kvae train` makes yours.",
+        f"There is no {MODEL} yet: using the model {SHIPPED} that comes with kvae. "
+        "Run `kvae train` to train your own.",
         err=True,
     )
     return SHIPPED
@@ -207,7 +225,7 @@ def write(
             np.savez_compressed(partial, images=images)
     elif len(sheets) > 1:
         if len({sheet.shape for sheet in sheets}) > 1:
-            raise click.ClickException("Models side by side must have images of one size.")
+            raise click.ClickException("The models of --beside must have images of one size.")
         picture = plots.side_by_side([plots.grid(sheet, columns) for sheet in sheets])
         names = [pathlib.Path(name).stem for name in models]
         title = f"{len(images)} new images of each model"

@@ -19,15 +19,15 @@ model_option = click.option(
     metavar="MODEL",  # no path to click: a folder may have the name of a shipped model
     default=MODEL,
     show_default=True,
-    help="The model's .keras file, or one that comes with kvae: mnist, mnist-ladder, "
-    "mnist-conditional, shapes.",
+    help="Path of a .keras file, or the name of a model that comes with kvae: mnist, "
+    "mnist-ladder, mnist-conditional, shapes.",
 )
 seed_option = click.option(
     "--seed",
     type=click.IntRange(0, 2**31 - 1),
     default=0,
     show_default=True,
-    help="Of all that is drawn at random.",
+    help="Random seed.",
 )
 
 
@@ -39,7 +39,7 @@ def out_option(default: str, *suffixes: str) -> Any:
         default=default,
         show_default=True,
         callback=ends_in(*suffixes),
-        help=f"The {' or '.join(suffixes)} file to write.",
+        help=f"File to write, {' or '.join(suffixes)}.",
     )
 
 
@@ -48,12 +48,11 @@ def dataset_options(command: Callable[..., Any]) -> Any:
     command = click.option(
         "--data-dir",
         type=click.Path(file_okay=False),
-        help="Where TensorFlow Datasets keeps its data.  [default: TFDS_DATA_DIR, or "
-        "~/tensorflow_datasets]",
+        help="Folder of TensorFlow Datasets.  [default: TFDS_DATA_DIR, else ~/tensorflow_datasets]",
     )(command)
     return click.option(
         "--dataset",
-        help="A data set, as for `kvae train`.  [default: the one that the model was trained on]",
+        help="Data set, as for `kvae train`.  [default: the training data set of the model]",
     )(command)
 
 
@@ -64,7 +63,7 @@ def data_options(command: Callable[..., Any]) -> Any:
         type=click.Choice(["train", "validation", "test"]),
         default="test",
         show_default=True,
-        help="The images to take.",
+        help="Split of the data set.",
     )
     return dataset_options(split(command))
 
@@ -84,7 +83,7 @@ def hinted(path: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        hint = " Run `kvae train` for one of your own." if path == MODEL else ""
+        hint = " Run `kvae train` to train one." if path == MODEL else ""
         raise click.ClickException(f"{error}{hint}") from error
 
 
@@ -107,7 +106,7 @@ def numbers_of_classes(vae: Any, names: tuple[str, ...]) -> list[int]:
     for name in names:
         if name not in known:
             shown = ", ".join(known[:20]) + (", …" if count > 20 else "")
-            raise click.ClickException(f"The model knows no class {name}; it knows {shown}.")
+            raise click.ClickException(f"The model has no class {name}. Its classes: {shown}.")
     return [known.index(name) for name in names]
 
 
@@ -156,7 +155,7 @@ class Images:
             if self.dataset:
                 raise
             raise click.ClickException(
-                f"The data set of the model cannot be read; name one with --dataset. "
+                f"Cannot read the data set of the model; name one with --dataset. "
                 f"{' '.join(str(error).split())}"
             ) from error
         if data.notice:
@@ -210,37 +209,39 @@ class Images:
             images = getattr(self.data, split)
             if index >= len(images):
                 raise click.ClickException(
-                    f"There is no image {split}:{index}; {self.data.name} has {len(images):,}, "
-                    f"counted from 0."
+                    f"There is no image {split}:{index}: {self.data.name} has {len(images):,} "
+                    f"{split} images, counted from 0."
                 )
             return self.fitted(images[index : index + 1])[0]
         path = pathlib.Path(name)
         if not path.is_file():
             raise click.ClickException(
-                f"There is no image {name}: name a file, or an index such as test:7."
+                f"There is no image {name}. Give a file, or an index such as test:7."
             )
         if path.suffix.lower() not in kvae.data.PICTURES:
             kinds = ", ".join(kvae.data.PICTURES)
-            raise click.ClickException(f"An image is a file {kinds}: {name}")
+            raise click.ClickException(f"An image must be a file of {kinds}. Received: {name}")
         look = kvae.data.look(path)
         self.tell(look.size)
         if not look.grey and self.vae.image_shape[2] == 1 and not self.told_of_colour:
             self.told_of_colour = True
-            click.echo("Images in colour become grey, as the model's are.", err=True)
+            click.echo("Colour images are converted to grey, which the model expects.", err=True)
         return kvae.data.read_pictures([path], self.vae.fitting)[0]
 
     def of_class(self, name: str) -> Any:
         """All images of a class of the split."""
         if self.labels is None:
-            raise click.ClickException(f"{self.data.name} has no labels, and so no class {name}.")
+            raise click.ClickException(
+                f"{self.data.name} has no labels, so there is no class {name}."
+            )
         names = self.class_names
         if name not in names:
             raise click.ClickException(
-                f"There is no class {name} in {self.data.name}; there are {', '.join(names)}."
+                f"{self.data.name} has no class {name}. Its classes: {', '.join(names)}."
             )
         chosen = self.labels == names.index(name)
         if not chosen.any():
-            raise click.ClickException(f"The {self.what} have none of class {name}.")
+            raise click.ClickException(f"There are no {self.what} of class {name}.")
         return self.fitted(getattr(self.data, self.split)[chosen])
 
     def classes(self, names: tuple[str, ...]) -> list[str]:
@@ -248,7 +249,7 @@ class Images:
         if "all" not in names or "all" in self.class_names:
             return list(names)
         if self.labels is None:
-            raise click.ClickException(f"{self.data.name} has no labels, and so no classes.")
+            raise click.ClickException(f"{self.data.name} has no labels, so there are no classes.")
         return [name for i, name in enumerate(self.class_names) if i in self.labels]
 
     @property
@@ -278,4 +279,6 @@ class Images:
         if tuple(size) != tuple(expected) and not self.told:
             self.told = True
             came, wanted = (f"{w}×{h}" for h, w in (size, expected))
-            click.echo(f"Images of {came} pixels are resized to the model's {wanted}.", err=True)
+            click.echo(
+                f"Images of {came} pixels are resized to {wanted}, the size of the model.", err=True
+            )

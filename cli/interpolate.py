@@ -8,49 +8,56 @@ from .command import Command, backend_option
 from .inputs import Images, data_options, model_option, open_model, out_option, seed_option
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    groups={
+        "Most used options": ("model", "out", "start", "end", "rows"),
+        "Path": ("steps", "path", "groups", "hold"),
+        "Data": ("dataset", "split", "data_dir"),
+    },
+)
 @click.option(
     "--start",
     multiple=True,
-    help="An image (a file, or an index such as test:7) or a class, whose average is then the end "
-    "of a path. As often as --end.  [default: images drawn at random]",
+    help="Start of a path: an image (a file, or an index such as test:7), or a class, meaning its "
+    "average. Repeat --start and --end for several paths.  [default: random images]",
 )
 @click.option(
     "--end",
     multiple=True,
-    help="As --start.  [default: images drawn at random, of another class than the start]",
+    help="End of a path, as --start.  [default: random images of other classes]",
 )
 @click.option(
     "--rows",
     type=click.IntRange(min=1),
     default=15,
     show_default=True,
-    help="Paths, where no ends are named.",
+    help="Number of paths, if --start and --end are not given.",
 )
 @click.option(
     "--steps",
     type=click.IntRange(min=2),
     default=15,
     show_default=True,
-    help="Images on a path, both ends counted.",
+    help="Number of images of a path, with both ends.",
 )
 @click.option(
     "--path",
     type=click.Choice(["linear", "spherical"]),
     default="linear",
     show_default=True,
-    help="Straight, or along an arc around the origin (of the noise that latents are made of).",
+    help="Linear, or spherical around the origin of the prior's noise.",
 )
 @click.option(
     "--groups",
     type=click.IntRange(min=1),
-    help="So many groups of latents, from the first, go the way, of a model that has several; "
-    "those after are at the mean of their prior.  [default: all]",
+    help="Interpolate only the first N groups of latents, of a model with several. Later groups "
+    "are at the mean of their prior.  [default: all]",
 )
 @click.option(
     "--hold",
     type=click.Choice(["class", "style"]),
-    help="Of a conditional model: a path keeps the class of its start, or its style.  [default: "
+    help="With a conditional model: keep the class, or the style, of the start.  [default: "
     "neither]",
 )
 @out_option("interpolation.png", ".png", ".gif")
@@ -73,7 +80,9 @@ def interpolate(
     split: str,
     seed: int,
 ) -> None:
-    """Draw the way from image to image, or from class to class: a grid (.png) or in time (.gif).
+    """Draw interpolations between images or classes.
+
+    The picture is a grid with a path in each row (.png), or an animation (.gif).
 
     Example: kvae interpolate --rows 15 --steps 15 --out transitions.gif
     """
@@ -88,7 +97,9 @@ def interpolate(
         raise click.UsageError(f"--groups is at most {len(vae.groups)} for this model.")
     classes: Any
     if hold is not None and vae.condition is None:
-        raise click.UsageError(f"--hold is for a conditional model, and {model} is none.")
+        raise click.UsageError(
+            f"--hold needs a model trained with --conditional. Received: {model}"
+        )
     source = Images(vae, dataset, data_dir, split)
     if start:
         ends = [source.end(name) for name in start], [source.end(name) for name in end]
@@ -100,8 +111,8 @@ def interpolate(
         images, labels = source.sample(10_000, seed)
         if len(images) < 2:
             raise click.ClickException(
-                f"Paths between images take at least 2, and there is one of {source.what}. Take "
-                "another --split, or name ends with --start and --end."
+                f"A path needs at least 2 {source.what}. Received: {len(images)}. Choose another "
+                "--split, or give --start and --end."
             )
         ends, classes = pairs(images, labels, source.classes_of(labels), rows)
         what = f"{len(ends[0])} {path} paths between {source.what}"

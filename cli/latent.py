@@ -16,41 +16,49 @@ from .inputs import (
 )
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    groups={
+        "Most used options": ("show", "model", "out", "count"),
+        "Picture": ("size", "latents", "class_name"),
+        "Data": ("dataset", "split", "data_dir"),
+    },
+)
 @click.option(
     "--show",
     type=click.Choice(["tsne", "pca", "plane", "manifold", "traversals", "factors"]),
     default="tsne",
     show_default=True,
-    help="The images' latents in a plane, by t-SNE, principal components, or as they are where "
-    "there are two; images decoded from a grid of that plane; or from each latent moved alone; or "
-    "how much each tells of the factors of shapes.",
+    help="Picture to draw. tsne, pca, plane: the latents of images in a plane, by t-SNE, by "
+    "principal components, or directly if there are two; manifold: images decoded from a grid of "
+    "that plane; traversals: images decoded along single latents; factors: how much each latent "
+    "says about known factors, such as those of shapes.",
 )
 @click.option(
     "--count",
     type=click.IntRange(min=3),
     default=3000,
     show_default=True,
-    help="Images of the split to look at, drawn at random; all if there are fewer.",
+    help="Number of images of the split to use, drawn at random.",
 )
 @click.option(
     "--size",
     type=click.IntRange(min=1),
     default=20,
     show_default=True,
-    help="Images along each side of the manifold.",
+    help="Number of images along each side of the manifold.",
 )
 @click.option(
     "--latents",
     type=click.IntRange(min=1),
     default=10,
     show_default=True,
-    help="Rows of the traversals, or of the factors.",
+    help="Number of latents in the traversals or factors.",
 )
 @click.option(
     "--class",
     "class_name",
-    help="Of a conditional model, the class of the manifold.  [default: that of most images]",
+    help="Class of the manifold of a conditional model.  [default: the most common class]",
 )
 @out_option("latent.png", ".png")
 @model_option
@@ -70,7 +78,7 @@ def latent(
     split: str,
     seed: int,
 ) -> None:
-    """Draw what the latents hold: a map of images by class, or what decodes from where.
+    """Draw the latent space of a model.
 
     Example: kvae latent --show tsne --count 3000
     """
@@ -78,10 +86,10 @@ def latent(
     of_class = None
     if class_name is not None:
         if show != "manifold" or vae.condition is None or not vae.condition.classes:
-            raise click.UsageError("--class is for the manifold of a conditional model.")
+            raise click.UsageError("--class needs --show manifold and a conditional model.")
         found = numbers_of_classes(vae, (class_name,))
         if len(found) > 1:
-            raise click.UsageError("The manifold is of one class. Received: --class all")
+            raise click.UsageError("--class must be one class. Received: all")
         (of_class,) = found
     import kvae
 

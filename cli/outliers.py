@@ -13,7 +13,13 @@ from .score import aligned, draws_option
 NO_BREAK = "\u00a0"  # a space at which no line of a title ends
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    groups={
+        "Most used options": ("model", "count", "images", "complexity", "out"),
+        "Data": ("dataset", "split", "data_dir"),
+    },
+)
 @model_option
 @data_options
 @click.option(
@@ -21,18 +27,18 @@ NO_BREAK = "\u00a0"  # a space at which no line of a title ends
     type=click.IntRange(min=1),
     default=25,
     show_default=True,
-    help="How many to list and to draw; all, if there are fewer.",
+    help="Number of images to list and to draw.",
 )
 @click.option(
     "--images",
     type=click.IntRange(min=1),
-    help="Look only at the first N images of the split.  [default: at all]",
+    help="Score only the first N images of the split.  [default: all]",
 )
 @click.option(
     "--complexity",
     is_flag=True,
-    help="Order by −log p(x) − L(x), where L(x) is what the image takes as PNG, in nats, so that "
-    "simple images do not seem likely, nor rich ones unlikely (Serrà et al. 2020).",
+    help="Order by −log p(x) − L(x), where L(x) is the size of the image as PNG, in nats. This "
+    "corrects for the complexity of images (Serrà et al. 2020).",
 )
 @draws_option
 @out_option("outliers.png", ".png")
@@ -54,11 +60,12 @@ def outliers(
     quiet: bool,
     seed: int,
 ) -> None:
-    """List and draw the images of a split that the model finds least likely.
+    """List the images that a model finds least likely.
 
-    Within one data set these are its odd ones. Between data sets likelihood alone misleads: a model
-    may find simple images of another kind likelier than its own (Nalisnick et al. 2019,
-    arXiv:1810.09136). Try --complexity there (Serrà et al. 2020, arXiv:1909.11480).
+    They are also drawn, above their reconstructions. Within one data set they are its unusual
+    images. Between data sets the likelihood is misleading: a model may assign simple images of
+    another data set a higher likelihood than its own (Nalisnick et al. 2019, arXiv:1810.09136).
+    Use --complexity there (Serrà et al. 2020, arXiv:1909.11480).
 
     Example: kvae outliers --split test --count 25 --out outliers.png
     """

@@ -8,7 +8,9 @@ from .command import Command, backend_option, import_quietly
 @click.command(cls=Command)
 @backend_option
 def presets() -> None:
-    """List the presets: what each is for, how it is built and trained, and what to expect of it.
+    """List the presets of `kvae train`.
+
+    For each preset: its purpose, size and training settings, and the test figure to expect.
 
     Example: kvae presets
     """

@@ -18,14 +18,14 @@ from .inputs import Images, data_options, model_option, open_model, out_option, 
     type=click.IntRange(min=1),
     default=50,
     show_default=True,
-    help="Images of the split, drawn at random, where none is named.",
+    help="Number of random images of the split, if no IMAGE is given.",
 )
-@click.option("--columns", type=click.IntRange(min=1), help="Images in a row.")
+@click.option("--columns", type=click.IntRange(min=1), help="Number of images per row.")
 @click.option(
     "--by-group",
     is_flag=True,
-    help="A row for each image: what is made of none of its latents, then of one group more at a "
-    "time.",
+    help="With groups of latents: a row for each image, decoded from none of its groups, then from "
+    "one more group at a time.",
 )
 @seed_option
 @backend_option
@@ -41,14 +41,15 @@ def reconstruct(
     by_group: bool,
     seed: int,
 ) -> None:
-    """Draw images over their reconstructions: of a data set, or the IMAGEs you name.
+    """Draw images above their reconstructions.
 
-    An IMAGE is a file, or an index such as test:7.
+    The images are random ones of the data set, or those given as IMAGE: a file, or an index such as
+    test:7.
 
     Example: kvae reconstruct --split test --count 50
     """
     if by_group and columns:
-        raise click.UsageError("With --by-group there is a column for each: leave out --columns.")
+        raise click.UsageError("--by-group has a column for each group: leave out --columns.")
     vae = open_model(model)
     import numpy as np
 

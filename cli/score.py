@@ -15,7 +15,7 @@ draws_option = click.option(
     type=click.IntRange(min=1),
     default=100,
     show_default=True,
-    help="Draws of z for an image in the estimate of −log p(x).",
+    help="Number of importance samples of z per image for −log p(x).",
 )
 
 
@@ -29,15 +29,15 @@ draws_option = click.option(
     type=click.IntRange(min=0),
     default=1000,
     show_default=True,
-    help="Training images, drawn at random, that each image is ranked among; 0 leaves that out.",
+    help="Number of random training images to rank each image among; 0: no rank.",
 )
 @click.option(
     "--map",
     "picture",
     type=click.Path(dir_okay=False),
     callback=ends_in(".png"),
-    help="A .png file for each image, its reconstruction, and where in it the surprise lies.  "
-    "[default: none is drawn]",
+    help="Also draw each image, its reconstruction and a map of surprising regions, to this .png "
+    "file.  [default: none]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
@@ -56,10 +56,11 @@ def score(
     quiet: bool,
     seed: int,
 ) -> None:
-    """Say how likely single images are, and how many training images are likelier.
+    """Compute the log-likelihood of single images.
 
-    An IMAGE is a file, or an index such as test:7. Likelihood alone misleads between data sets:
-    simple images of any kind seem likely.
+    Each image is also ranked among training images. An IMAGE is a file, or an index such as
+    test:7. Between data sets the likelihood is misleading: simple images of any kind get a high
+    likelihood.
 
     Example: kvae score mine.png test:7 --map map.png
     """
@@ -92,8 +93,8 @@ def score(
         figure = kvae.drawing.surprise(vae, inputs, draws=draws, seed=seed)
         kvae.plots.save_picture(figure, picture)
         click.echo(
-            f"{picture}: {len(inputs):,} image{'s' * (len(inputs) != 1)}, reconstructions, and "
-            "where the surprise lies",
+            f"{picture}: {len(inputs):,} image{'s' * (len(inputs) != 1)}, with reconstructions and "
+            "maps of surprising regions",
             err=as_json,
         )
 
@@ -111,7 +112,9 @@ def training(vae: Any, source: Images, count: int, seed: int) -> tuple[Any, str]
         data = own.data
     except click.ClickException as error:
         if source.dataset is None:
-            click.echo(f"There is no rank among training images. {error.message}", err=True)
+            click.echo(
+                f"The images are not ranked among training images. {error.message}", err=True
+            )
             return None
         own, data = source, source.data
     chosen = np.random.default_rng(seed).permutation(len(data.train))[:count]
@@ -153,14 +156,14 @@ def as_text(names: tuple[str, ...], table: dict[str, Any], protocol: dict[str, A
         cells.append([title, *(shown(value) for value in values.tolist())])
     lines = aligned(cells)
     lines.append(
-        f"nats per image; −log p(x) at most, by {protocol['draws']:,} draws of z; "
+        f"nats per image; −log p(x): upper bound from {protocol['draws']:,} draws of z; "
         f"{protocol['observation']}; seed {protocol['seed']}"
         + (f"; over classes: {protocol['classes']}" if protocol["classes"] else "")
     )
     if protocol["training_images"]:
         lines.append(
-            f"likelier: the share of {protocol['training_images']:,} training images of "
-            f"{protocol['training_images_of']}, drawn at random, that are likelier"
+            f"likelier: share of {protocol['training_images']:,} training images of "
+            f"{protocol['training_images_of']}, drawn at random, with a higher log p(x)"
         )
     return "\n".join(lines)
 

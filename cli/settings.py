@@ -91,7 +91,7 @@ def option(field: dataclasses.Field) -> Callable[[Any], Any]:
     default = rules.get("shown", field.default)
     if isinstance(default, float):
         default = f"{default:g}"
-    varies = "; some presets differ" if rules.get("varies") else ""
+    varies = "; varies by preset" if rules.get("varies") else ""
     return click.option(
         flag,
         type=type_of(rules),

@@ -64,38 +64,54 @@ SETTINGS = (
     "flat",
     "skip_bad",
 )
+GROUPS = {
+    "Most used options": ("dataset", "epochs", "preset", "out", "resume"),
+    "Data": (
+        *("data_dir", "image_size", "fit", "channels", "background", "flat", "skip_bad"),
+        "cache_dir",
+    ),
+    "Model": ("latent_dim", "conditional", "likelihood", "binarize", "scale", "prior"),
+    "Objective": (
+        *("objective", "beta", "free_bits", "samples", "estimate", "mmd_weight", "capacity"),
+        *("covariance_of", "off_diagonal", "mean_of_draws"),
+    ),
+    "Training": (
+        *("batch_size", "learning_rate", "optimizer", "seed", "precision", "backend", "devices"),
+    ),
+    "Output": ("keep_optimizer", "checkpoint_minutes", "quiet"),
+}
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, groups=GROUPS)
 @settings_options("epochs")
 @click.option(
     "--dataset",
-    help="A folder or an archive of images; a TensorFlow Datasets name (mnist, fashion_mnist, "
-    "cifar10, …); an .npz file; a folder of IDX files; a table (.csv) of files and labels; or "
-    "digits or shapes, which need no network.  [default: mnist where it is at hand or can be "
-    "downloaded, else digits]",
+    help="Data set: a folder or an archive of images; a TensorFlow Datasets name (mnist, "
+    "fashion_mnist, cifar10, …); an .npz file; a folder of IDX files; a .csv table of files and "
+    "labels; or digits or shapes, which need no network.  [default: mnist if it is on disk or can "
+    "be downloaded, else digits]",
 )
 @click.option(
     "--data-dir",
     type=click.Path(file_okay=False),
-    help="Where TensorFlow Datasets keeps its data.  [default: TFDS_DATA_DIR, or "
-    "~/tensorflow_datasets]",
+    help="Folder of TensorFlow Datasets.  [default: TFDS_DATA_DIR, else ~/tensorflow_datasets]",
 )
 @click.option(
     "--preset",
     type=click.Choice(PRESETS),
     default="auto",
     show_default=True,
-    help="The model, and how it is trained; see `kvae presets`. auto: mlp for images of "
-    "up to 16×16, conv for grey ones such as MNIST's, conv-colour for others, in smaller batches "
-    "above 128×128.",
+    metavar="NAME",
+    help="Named architecture and training settings; `kvae presets` lists them. auto: mlp for "
+    "images of up to 16×16, conv for grey images of up to 32×32, conv-colour for all others, with "
+    "smaller batches above 128×128.",
 )
 @settings_options(*SETTINGS)
 @click.option(
     "--cache-dir",
     type=click.Path(file_okay=False),
-    help="Keep decoded images here, to begin at once next time.  [default: only those that do not "
-    "fit in memory are kept, in ~/.cache/kvae]",
+    help="Folder for decoded images, so that the next run starts at once.  [default: "
+    "~/.cache/kvae, only for images that do not fit in memory]",
 )
 @backend_option
 @click.option(
@@ -103,8 +119,8 @@ SETTINGS = (
     type=Count(),
     default="auto",
     show_default=True,
-    help="How many devices share each batch: auto, all that this machine has, or a number. On "
-    "PyTorch each has a process: torchrun --nproc-per-node 2 -m kvae train …",
+    help="Number of devices that share each batch; auto: all devices of this machine. PyTorch "
+    "needs a process per device: torchrun --nproc-per-node 2 -m kvae train …",
 )
 @click.option(
     "--out",
@@ -112,26 +128,26 @@ SETTINGS = (
     default="saved_models/vae.keras",
     show_default=True,
     callback=ends_in(".keras"),
-    help="The model's file; history, curves and grids go into a folder of the same name.",
+    help="File of the model. The history, curves and grids go to a folder of the same name.",
 )
 @click.option(
     "--keep-optimizer/--drop-optimizer",
     default=True,
     show_default=True,
-    help="Whether the file has the optimizer's state, to train further: half of its size or more.",
+    help="Save the optimizer's state, to train further. It is half of the file or more.",
 )
 @click.option(
     "--resume",
     is_flag=True,
-    help="Go on with the run that was stopped or killed under this name, as if it had not been; "
-    "what is not given is as it was. A new one begins where there is none.",
+    help="Resume the interrupted run of this --out. Its result is that of an uninterrupted run. "
+    "Settings that are not given keep their values. If there is no such run, start a new one.",
 )
 @click.option(
     "--checkpoint-minutes",
     type=FiniteRange(min=0, min_open=True),
     default=5.0,
     show_default=True,
-    help="Minutes between two checkpoints within an epoch; there is one after each epoch too.",
+    help="Minutes between checkpoints within an epoch. There is also one after each epoch.",
 )
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @click.pass_context
@@ -147,7 +163,9 @@ def train(
     devices: str | int,
     **settings: Any,
 ) -> None:
-    """Train a VAE; save the model, its history, and pictures of what it learns.
+    """Train a VAE on images and save it.
+
+    The run also saves its history and curves, and grids of new and reconstructed images by epoch.
 
     Example: kvae train --epochs 10 --dataset mnist
     """
@@ -224,7 +242,7 @@ def figures(part: str, card: dict) -> str:
     how = card["protocol"]
     if isinstance(how, dict):
         how = (
-            f"{how['images']:,} images, {how['observation']}, one draw of z an image, "
+            f"{how['images']:,} images, {how['observation']}, one draw of z per image, "
             f"seed {how['seed']}"
         )
     bound = with_error(-card["elbo"], card.get("standard_error", {}).get("elbo"))

@@ -52,7 +52,7 @@ class Recipe:
         True
     """
 
-    preset: str = setting("mlp", "Name of the preset that it began from.", option=False)
+    preset: str = setting("mlp", "Name of the preset that the recipe started from.", option=False)
 
     # The model
     network: str = setting(
@@ -70,12 +70,12 @@ class Recipe:
         kind=int,
         least=1,
         varies=True,
-        shown="40, of a ladder those of its groups",
+        shown="40; a ladder has the latents of its groups",
     )
     likelihood: str = setting(
         "auto",
-        "Likelihood of the pixels, p(x|z); auto: Bernoulli for black and white and for strokes, a "
-        "mixture of logistics for all other pictures.",
+        "Likelihood of the pixels, p(x|z). auto: bernoulli for black-and-white images and for "
+        "strokes such as MNIST's, logistic-mixture for other 8-bit images, else gaussian.",
         choices=(
             *("auto", "bernoulli", "continuous-bernoulli", "gaussian"),
             *("discretized-logistic", "logistic-mixture"),
@@ -84,8 +84,8 @@ class Recipe:
     )
     binarize: str | None = setting(
         None,
-        "How a Bernoulli likelihood makes grey pixels black and white: drawn anew at each step, "
-        "white from one half on, or not at all (soft targets).",
+        "How a Bernoulli likelihood binarises grey pixels. dynamic: sample them at each step; "
+        "threshold: cut them at 0.5; none: keep grey values as soft targets.",
         kind=str,
         varies=True,
         shown="dynamic",
@@ -93,8 +93,8 @@ class Recipe:
     )
     scale: str | float | None = setting(
         None,
-        "Scale of a Gaussian likelihood: one for each pixel, one shared by all (both learned), or "
-        "a fixed number.",
+        "Scale of a Gaussian likelihood. pixel: learn one for each pixel; shared: learn one for "
+        "all pixels; a number: fix it.",
         kind=str,
         choices=("pixel", "shared"),
         above=1e-6,
@@ -108,89 +108,95 @@ class Recipe:
         varies=True,
     )
     couplings: int | None = setting(
-        10, "Number of couplings of a RealNVP prior.", least=1, option=False
+        10, "Number of coupling layers of a RealNVP prior.", least=1, option=False
     )
 
     conditional: bool = setting(
-        False, "Tell the model the class of each image, so that it can draw of a class."
+        False,
+        "Condition the model on the class of each image. It can then generate images of a class.",
     )
 
     # The objective
     objective: str = setting(
         "elbo",
-        "Loss: −ELBO; the importance-weighted bound of --samples draws; or −ELBO with more weight "
-        "on total correlation, with a discrepancy of posterior and prior, with the KL held at a "
-        "capacity, or with latents that are not to correlate.",
+        "Training loss. elbo: −ELBO; iwae: the importance-weighted bound of --samples draws; tc: "
+        "β-TCVAE, which weights the total correlation; mmd: InfoVAE, which adds the maximum mean "
+        "discrepancy; capacity: β-VAE with the KL held at a capacity; dip: DIP-VAE, which "
+        "penalises correlated latents.",
         choices=("elbo", "iwae", "tc", "mmd", "capacity", "dip"),
     )
     beta: float | None = setting(
         None,
-        "Weight of the KL term; of tc that of total correlation, of capacity how firmly the KL is "
-        "held.",
+        "Weight of the KL term. With tc it weights the total correlation, with capacity the "
+        "distance of the KL from the capacity.",
         kind=float,
         least=0,
-        shown="1, of tc 6, of capacity 1000",
+        shown="1; 6 with tc, 1000 with capacity",
     )
     kl_warmup: float = setting(
-        0.15, "Share of all updates over which that weight rises from 0.", least=0, option=False
+        0.15, "Share of all updates over which beta rises from 0.", least=0, option=False
     )
     fine_beta: float = setting(
         1.0,
-        "Where latents come in groups, the weight of the KL of those after the first when training "
-        "begins, as a multiple.",
+        "With latents in groups, factor on the KL weight of all groups after the first, at the "
+        "start of training.",
         least=0,
         option=False,
     )
     fine_warmup: float = setting(
-        0.0, "Share of all updates over which that falls to 1.", least=0, option=False
+        0.0, "Share of all updates over which that factor goes to 1.", least=0, option=False
     )
-    free_bits: float = setting(0.0, "Nats of each latent that cost nothing in training.", least=0)
+    free_bits: float = setting(
+        0.0, "Nats of KL per latent that the training loss does not penalise.", least=0
+    )
     samples: int | None = setting(
         None,
-        "Draws of z for each image.",
+        "Number of draws of z per image.",
         kind=int,
         least=1,
-        shown="1, of the importance-weighted bound 10",
+        shown="1; 10 with iwae",
     )
     estimate: str | None = setting(
         None,
-        "How tc knows the average posterior from a batch: right on average, or as the paper does.",
+        "How tc estimates the aggregate posterior from a batch. stratified: unbiased; "
+        "weighted: equation S4 of its paper.",
         kind=str,
         choices=("stratified", "weighted"),
         shown="stratified",
     )
     mmd_weight: float | None = setting(
-        None, "Weight of mmd's discrepancy.", kind=float, least=0, shown="1000"
+        None, "Weight of the discrepancy in mmd.", kind=float, least=0, shown="1000"
     )
     bandwidth: float | None = setting(
-        None, "Bandwidth of its kernel, for each latent.", kind=float, above=0, option=False
+        None, "Bandwidth of the kernel in mmd, per latent.", kind=float, above=0, option=False
     )
     capacity: float | None = setting(
-        None, "Nats at which capacity holds the KL in the end.", kind=float, least=0, shown="25"
+        None, "Final value of the capacity of the KL, in nats.", kind=float, least=0, shown="25"
     )
     capacity_rise: float = setting(
-        0.5, "Share of all updates over which they rise from 0.", least=0, option=False
+        0.5, "Share of all updates over which the capacity rises from 0.", least=0, option=False
     )
     covariance_of: str | None = setting(
         None,
-        "What dip looks at: the posterior means (DIP-VAE-I) or draws of z (DIP-VAE-II).",
+        "Covariance in dip. means: of the posterior means (DIP-VAE-I); draws: of z (DIP-VAE-II).",
         kind=str,
         choices=("means", "draws"),
         shown="means",
     )
     off_diagonal: float | None = setting(
         None,
-        "Weight of dip's covariances of two latents.",
+        "Weight of the off-diagonal covariances in dip.",
         kind=float,
         least=0,
         shown="10",
     )
     diagonal: float | None = setting(
-        None, "Weight of their variances.", kind=float, least=0, option=False
+        None, "Weight of the variances in dip.", kind=float, least=0, option=False
     )
     mean_of_draws: int = setting(
         1,
-        "From 2 on, z is the mean of so many draws: no bound, but some published figures are so.",
+        "Use the mean of N draws as z. With 2 or more the loss is not a bound; some published "
+        "figures are computed this way.",
         least=1,
     )
 
@@ -201,24 +207,24 @@ class Recipe:
         kind=int,
         least=1,
         varies=True,
-        shown="5 or 10 by the preset, and more on small data sets",
+        shown="5 or 10, more on small data sets",
     )
     least_epochs: int = setting(
         10,
-        "Number of epochs that a run has at least, where their number is not given.",
+        "Minimum number of epochs, where `epochs` is not given.",
         least=1,
         option=False,
     )
     least_updates: int = setting(
         3_000,
-        "Number of updates that a run has at least, where the number of epochs is not given.",
+        "Minimum number of updates, where `epochs` is not given.",
         least=1,
         option=False,
     )
-    batch_size: int = setting(64, "Images in one update.", least=1, varies=True)
+    batch_size: int = setting(64, "Number of images per update.", least=1, varies=True)
     optimizer: str = setting(
         "adam",
-        "Adam, or Muon, which learns more by each update, and takes longer for it.",
+        "Optimizer. On grey images, muon needs fewer updates than adam; each takes longer.",
         choices=("adam", "muon"),
         varies=True,
     )
@@ -227,44 +233,48 @@ class Recipe:
     )
     schedule: str = setting(
         "cosine",
-        "Learning rate: a cosine after a short rise, constant, or halved when the loss of the "
-        "validation images stalls.",
+        "Learning-rate schedule. cosine: cosine decay after a warm-up; constant; plateau: halve "
+        "it when the validation loss stalls.",
         choices=("cosine", "constant", "plateau"),
         option=False,
     )
     warmup: float = setting(
-        0.05, "Share of all updates in which a cosine's rate rises.", least=0, option=False
+        0.05, "Share of all updates over which the cosine schedule warms up.", least=0, option=False
     )
     least_warmup: int = setting(
         0,
-        "Number of updates in which it rises at least, unless that is more than half of them.",
+        "Minimum number of updates of the warm-up, but at most half of all updates.",
         least=0,
         option=False,
     )
     clip_norm: float | None = setting(
-        200.0, "Largest norm of all gradients together.", above=0, option=False
+        200.0, "Maximum global norm of the gradients.", above=0, option=False
     )
     beta_2: float = setting(
         0.999,
-        "Decay of Adam's mean of squared gradients: by 0.95 a rate that suits the last 20 updates.",
+        "Decay rate of Adam's second-moment estimate: 0.95 averages about the last 20 updates.",
         above=0,
         most=0.9999,
         option=False,
     )
     averaged: float = setting(
         0.0,
-        "Share of all updates that an average of the weights looks back on; 0: the weights as they "
-        "are.",
+        "Share of all updates that the moving average of the weights covers; 0: no average.",
         least=0,
         option=False,
     )
     start_at_mean: bool = setting(
-        True, "Whether the untrained decoder gives the mean of the training images.", option=False
+        True, "Whether the untrained decoder outputs the mean training image.", option=False
     )
-    seed: int = setting(0, "Seed of weights, order of images, and draws.", least=0, most=2**31 - 1)
+    seed: int = setting(
+        0,
+        "Random seed of the weights, the order of images, and all draws.",
+        least=0,
+        most=2**31 - 1,
+    )
     precision: str | None = setting(
         None,
-        "Precision of the arithmetic; losses are always in float32.",
+        "Floating-point precision; losses are always computed in float32.",
         kind=str,
         choices=("float32", "mixed_bfloat16", "mixed_float16"),
         shown="float32",
@@ -273,39 +283,43 @@ class Recipe:
     # The data
     image_size: str | int | tuple[int, int] | None = setting(
         None,
-        "Size of the images in pixels: 64, or 64x48 for a width of 64 and a height of 48.",
+        "Image size in pixels: a side such as 64, or width and height such as 64x48.",
         kind="size",
-        shown="the size that most images have, else a square of up to 64",
+        shown="the size of most images, else a square of up to 64",
     )
     fit: str | None = setting(
         None,
-        "What is done with images of another shape: cut, filled up at the sides, or distorted.",
+        "How to fit images of another aspect ratio: crop, pad or stretch.",
         kind=str,
         choices=("crop", "pad", "stretch"),
         shown="crop",
     )
     channels: str | None = setting(
         None,
-        "Channels of the images.",
+        "Colour channels of the images.",
         kind=str,
         choices=("grey", "rgb", "rgba"),
-        shown="grey where all images are, else rgb",
+        shown="grey if all images are grey, else rgb",
     )
     background: str | None = setting(
         None,
-        "What transparency is laid over: white, black, or a colour such as #ff8800.",
+        "Background of transparent images: white, black, or a colour such as #ff8800.",
         kind=str,
-        shown="white, or black where what is drawn is nearly white",
+        shown="white; black if the drawing is nearly white",
     )
     flat: bool = setting(
-        False, "Take all images as one set: folders are neither classes nor splits."
+        False, "Read all images as one set without classes: ignore folder names and tables."
     )
-    skip_bad: bool = setting(False, "Leave out files that cannot be read, and list them.")
+    skip_bad: bool = setting(False, "Skip files that cannot be read, and list them.")
     largest: int | None = setting(
-        None, "Images with a longer side are shrunk to it.", kind=int, least=1, option=False
+        None,
+        "Maximum side in pixels; larger images are shrunk to it.",
+        kind=int,
+        least=1,
+        option=False,
     )
     per_class: int | None = setting(
-        None, "Training images of each class; all where it is not given.",
+        None, "Number of training images per class; all if not given.",
         kind=int, least=1, option=False,
     )  # fmt: skip
 

@@ -1,6 +1,7 @@
 import contextlib
 import dataclasses
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -69,10 +70,10 @@ PATHS = [(), *((name,) for name in COMMAND.commands)]
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: " ".join(path) or "kvae")
-def test_every_command_has_help_with_an_example_and_stands_in_the_readme(path):
+def test_every_command_has_help_with_an_example_and_stands_in_the_guide(path):
     text = " ".join(call(*path, "--help").output.split())
     assert f"Example: kvae {' '.join(path)}".strip() in text
-    assert " ".join(("kvae", *path)) in (ROOT / "README.md").read_text()
+    assert " ".join(("kvae", *path)) in (ROOT / "cli" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("name", list(COMMAND.commands))
@@ -83,6 +84,33 @@ def test_every_option_says_what_it_is_and_what_its_default_is(name):
         assert option.help, option.name
         free = option.is_flag or option.name in ("rows", "columns")
         assert free or option.show_default or "[default: " in option.help, option.name
+
+
+@pytest.mark.parametrize("name", list(COMMAND.commands))
+def test_options_stand_in_help_once_each_under_a_title(name):
+    command = COMMAND.commands[name]
+    lines = call(name, "--help").stdout.splitlines()
+    for option in command.params:
+        if isinstance(option, click.Option):
+            row = re.compile(rf"  (-\w, )?{option.opts[0]}( |$)")
+            rows = [line for line in lines if row.match(line)]
+            assert len(rows) == 1, option.opts[0]
+    grouped = [one for names in command.groups.values() for one in names]
+    assert len(set(grouped)) == len(grouped) and set(grouped) <= {
+        one.name for one in command.params
+    }
+    titles = [line[:-1] for line in lines if line.endswith(":") and not line.startswith(" ")]
+    assert titles == ([*command.groups, "Other options"] if grouped else ["Options"])
+
+
+def test_the_options_of_train_are_in_groups_and_those_used_most_are_first():
+    groups = COMMAND.commands["train"].groups
+    assert list(groups) == [
+        "Most used options", "Data", "Model", "Objective", "Training", "Output"
+    ]  # fmt: skip
+    assert len(groups["Most used options"]) == 5
+    every = {one.name for one in COMMAND.commands["train"].params}
+    assert every == {one for names in groups.values() for one in names}
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: " ".join(path) or "kvae")
@@ -227,7 +255,7 @@ def test_quiet_shows_no_progress(bars):
 
 def test_generate_takes_a_shipped_model_by_name_or_where_nothing_was_trained(in_folder):
     result = call("generate", "--seed", 0, "--count", 3, "--out", "a.npz")
-    assert "There is no saved_models/vae.keras yet: these are from the model mnist" in result.stderr
+    assert "There is no saved_models/vae.keras yet: using the model mnist" in result.stderr
     assert "a.npz: 3 new images from mnist, seed 0" in result.stdout
     result = call("generate", "--seed", 0, "--count", 3, "--out", "b.npz", "--model", "mnist")
     assert result.stderr == ""
@@ -293,7 +321,7 @@ def test_generate_writes_arrays(model, in_folder):
             1,
             "at saved_models/vae.keras. Those that come with kvae: mnist",
         ),
-        (["evaluate"], 1, "mnist-conditional, shapes. Run `kvae train` for one of your own."),
+        (["evaluate"], 1, "mnist-conditional, shapes. Run `kvae train` to train one."),
         (["generate", "--model", "saved_models/vae.keras"], 1, "There is no model at saved_models"),
         (
             ["train", "--dataset", "digits", "--objective", "iwae", "--samples", "1"],

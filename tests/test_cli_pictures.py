@@ -97,14 +97,14 @@ def test_separate_writes_a_file_for_each_draw_a_pixel_for_a_pixel(model):
 def test_images_of_another_size_are_resized_with_a_notice(model, images):
     kvae.plots.save_image(images[0].repeat(2, 0).repeat(2, 1), "large.png")
     result = call("reconstruct", "large.png", "large.png")
-    assert result.stderr == "Images of 16×16 pixels are resized to the model's 8×8.\n"
+    assert result.stderr == "Images of 16×16 pixels are resized to 8×8, the size of the model.\n"
 
 
 def test_colours_become_grey_for_a_grey_model_with_a_notice(model):
     result = call("reconstruct", "colour.png")
     assert result.stderr.splitlines() == [
-        "Images of 16×16 pixels are resized to the model's 8×8.",
-        "Images in colour become grey, as the model's are.",
+        "Images of 16×16 pixels are resized to 8×8, the size of the model.",
+        "Colour images are converted to grey, which the model expects.",
     ]
 
 
@@ -133,19 +133,19 @@ def test_every_path_goes_to_another_class(model, monkeypatch):
     [
         (["reconstruct", "--model", "no.keras"], 1, "There is no model at no.keras."),
         (["reconstruct", "nothing.png"], 1, "There is no image nothing.png"),
-        (["reconstruct", "bars.npz"], 1, "An image is a file .png"),
-        (["reconstruct", "test:30"], 1, "There is no image test:30; bars has 30"),
+        (["reconstruct", "bars.npz"], 1, "An image must be a file of .png"),
+        (["reconstruct", "test:30"], 1, "There is no image test:30: bars has 30"),
         (["reconstruct", "--dataset", "nowhere.npz"], 1, "nowhere.npz"),
         (["reconstruct", "--out", "x.jpg"], 2, "must end in .png"),
         (["interpolate", "--start", "1"], 2, "--start and --end go in pairs"),
-        (["interpolate", "--start", "1", "--end", "9"], 1, "There is no class 9 in bars"),
+        (["interpolate", "--start", "1", "--end", "9"], 1, "bars has no class 9"),
         (["interpolate", "--steps", "1"], 2, "1 is not in the range"),
         (["latent", "--show", "plane"], 1, "The plane needs 2 latents"),
         (["latent", "--show", "umap"], 2, "'umap' is not one of"),
         (["curves", "--show", "latents"], 1, "nothing to draw for 'latents'"),
         (["curves", "--model", "no.keras"], 1, "There is no history at no/history.csv"),
         (["generate", "--class", "all", "--rows", "2"], 2, "leave out --rows"),
-        (["generate", "--class", "9"], 1, "There is no class 9 in bars; there are 0, 1, 2"),
+        (["generate", "--class", "9"], 1, "bars has no class 9. Its classes: 0, 1, 2"),
         (["generate", "--class", "1", "--like", "test:1"], 2, "exclude each other"),
         (["generate", "--separate", "--out", "x.npz"], 2, "--separate writes .png files"),
     ],
@@ -173,7 +173,7 @@ def test_a_card_downloads_nothing_that_the_user_has_not_named(model, make_vae, m
 def test_a_data_set_that_has_moved_is_said_to_be_the_models(model):
     pathlib.Path("bars.npz").unlink()
     result = call("latent", code=1)
-    assert "The data set of the model cannot be read; name one with --dataset" in result.stderr
+    assert "Cannot read the data set of the model; name one with --dataset" in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 
@@ -233,9 +233,9 @@ def test_a_class_of_a_conditional_model_is_drawn_as_that(of_classes):
 @pytest.mark.parametrize(
     "arguments, code, what",
     [
-        (["generate", "--class", "d"], 1, "The model knows no class d; it knows a, b, c."),
-        (["generate", "--same-style"], 2, "--same-style goes with --class"),
-        (["latent", "--class", "a"], 2, "--class is for the manifold of a conditional model"),
+        (["generate", "--class", "d"], 1, "The model has no class d. Its classes: a, b, c."),
+        (["generate", "--same-style"], 2, "--same-style needs --class"),
+        (["latent", "--class", "a"], 2, "--class needs --show manifold and a conditional model"),
     ],
 )
 def test_what_a_conditional_model_does_not_know_is_refused(of_classes, arguments, code, what):
@@ -245,8 +245,11 @@ def test_what_a_conditional_model_does_not_know_is_refused(of_classes, arguments
 @pytest.mark.parametrize(
     "arguments, what",
     [
-        (["generate", "--class", "1", "--same-style"], "--same-style is for a conditional model"),
-        (["interpolate", "--hold", "class"], "--hold is for a conditional model"),
+        (
+            ["generate", "--class", "1", "--same-style"],
+            "--same-style needs a model trained with",
+        ),
+        (["interpolate", "--hold", "class"], "--hold needs a model trained with --conditional"),
     ],
 )
 def test_what_only_a_conditional_model_has_is_refused(model, arguments, what):

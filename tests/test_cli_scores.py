@@ -55,7 +55,7 @@ def test_score_prints_a_line_an_image_and_draws_a_map(model):
         "image", "−log", "p(x)", "−ELBO", "reconstruction", "KL", "bits/dim", "likelier"
     ]  # fmt: skip
     assert [row.split()[0] for row in rows] == ["bar.png", "noise.png"]
-    assert unit.startswith("nats per image; −log p(x) at most, by 5 draws of z")
+    assert unit.startswith("nats per image; −log p(x): upper bound from 5 draws of z")
     assert "58 training images of bars" in ranks and drawn.startswith("new/map.png: 2 images")
     with Image.open("new/map.png") as opened:
         opened.load()
@@ -68,7 +68,7 @@ def test_without_the_data_set_files_are_scored_all_the_same(model):
     pathlib.Path("bars.npz").rename("moved.npz")
     result = call("score", "bar.png", "--draws", 2)
     assert "likelier" not in result.stdout and len(result.stderr.splitlines()) == 1
-    assert result.stderr.startswith("There is no rank among training images.")
+    assert result.stderr.startswith("The images are not ranked among training images.")
     result = call("score", "bar.png", "--draws", 2, "--dataset", "moved.npz")
     assert "58 training images of moved" in result.stdout
 
@@ -112,7 +112,7 @@ def test_outliers_subtracts_complexity_as_json(model):
     [
         (["score"], 2, "Missing argument"),
         (["score", "nothing.png"], 1, "There is no image nothing.png"),
-        (["score", "test:30"], 1, "There is no image test:30; bars has 30"),
+        (["score", "test:30"], 1, "There is no image test:30: bars has 30"),
         (["score", "colour.png", "--model", "no.keras"], 1, "There is no model at no.keras."),
         (["score", "bar.png", "--draws", "0"], 2, "0 is not in the range"),
         (["score", "bar.png", "--draws", "1000000000000"], 1, "of memory"),

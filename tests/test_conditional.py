@@ -363,7 +363,7 @@ def test_a_whole_run_is_conditional(images, labels, tmp_path):
     assert vae.card["test"]["protocol"]["given"] == "given the class"
     found = kvae.evaluate(vae, data, importance_samples=2, samples=0)
     assert 0 <= found.figures["classification"]["most_likely"] <= 1
-    assert "the likeliest class" in str(found) and "given the class" in str(found)
+    assert "by the largest log p(x|class)" in str(found) and "given the class" in str(found)
     plain = kvae.VAE.from_preset("mlp-400", (8, 8, 1), latent_dim=3)
     other = kvae.evaluate(plain, data, importance_samples=2, samples=0)
     assert "one is of p(x|class)" in kvae.compare(found, other)["why"]

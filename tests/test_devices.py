@@ -219,7 +219,7 @@ if BACKEND != "tensorflow":
         digits, settings = kvae.data.load("digits"), {"epochs": EPOCHS, "verbose": 0}
         out = tmp_path / "vae.keras"
         resumed = kvae.train(digits, "mlp-400", out=out, resume=True, **settings)
-        assert "Going on at update" in capsys.readouterr().out
+        assert "Resuming at update" in capsys.readouterr().out
         alone = kvae.train(digits, "mlp-400", out=tmp_path / "alone.keras", **settings)
         for part in ("train", "test"):
             assert resumed.card[part]["elbo"] == pytest.approx(alone.card[part]["elbo"], rel=1e-4)

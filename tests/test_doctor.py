@@ -243,7 +243,7 @@ def test_the_command_prints_a_page_and_draws_it(model):
     assert lines[0].startswith("saved_models/vae.keras, 53 train and 5 validation images of bars")
     assert any(line.startswith("problem  KL over time") for line in lines)
     assert "→ Lower --beta: 1 gives the bound, and it is 9." in result.stdout
-    assert lines[-1] == "doctor.png: the same as a page"
+    assert lines[-1] == "doctor.png: the findings and their plots"
     assert result.stderr == ""
     with Image.open("doctor.png") as page:
         assert page.height > page.width > 900

@@ -741,7 +741,7 @@ def test_the_command_knows_what_kvae_has():
 def test_the_command_says_why_not_in_a_line(in_folder):
     assert_refused(["export", "mnist", "--format", "coreml"], 2, "coreml")
     assert_refused(["export", "nothing.keras", "--format", "saved-model"], 1, "nothing.keras")
-    assert_refused(["export"], 1, "Run `kvae train` for one of your own.")
+    assert_refused(["export"], 1, "Run `kvae train` to train one.")
     assert_refused(["export", "mnist", "--out", "a.txt"], 1, ".onnx")
     assert_refused(
         ["export", "mnist", "--format", "saved-model", "--weights", "int8"], 1, "int8 weights"

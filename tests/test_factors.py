@@ -198,7 +198,7 @@ def test_the_command_scores_factors_and_says_how(shapes_model):
     text = "\n".join(factor_rows(found))
     assert f"MIG                  {found['mig']['mean']:.2f} ± " in text
     assert "Factors: shape, size, angle, x, y, hue; size, angle, x, y, hue in 10 parts" in text
-    assert "latent that tells    shape " in text
+    assert "best latent          shape " in text
 
 
 def test_a_picture_has_latents_by_factors_and_what_they_do(shapes_model, tmp_path):

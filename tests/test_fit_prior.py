@@ -82,4 +82,4 @@ def test_the_command_writes_another_model(make_vae, images, tmp_path, monkeypatc
     said = call("fit-prior", "a.keras", "--out", "b.keras", "--epochs", 1, "--quiet").output
     assert "-log p(z) of validation images: " in said and "Model: b.keras" in said
     assert isinstance(kvae.load("b.keras").prior, kvae.RealNVP)
-    assert_refused(["fit-prior", "a.keras", "--out", "a.keras"], 2, "another file than the")
+    assert_refused(["fit-prior", "a.keras", "--out", "a.keras"], 2, "must differ from the file")

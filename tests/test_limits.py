@@ -212,7 +212,7 @@ def test_a_memory_that_was_too_small_is_one_line(error):
         raise error
 
     result = CliRunner().invoke(greedy)
-    assert result.exit_code == 1 and "The memory is too small" in result.stderr
+    assert result.exit_code == 1 and "Out of memory: choose fewer images" in result.stderr
 
 
 def test_other_errors_keep_their_traceback():

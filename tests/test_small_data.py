@@ -47,7 +47,7 @@ def test_three_images_go_through_every_command(tmp_path, monkeypatch):
     said = run(*words, "--latent-dim", 2, "--out", "vae.keras")
     assert "±" not in said  # one test image
     printed = run("evaluate", "vae.keras", "vae.keras", "-k", 2, "--quiet")
-    assert "±" not in printed and "not to be seen in one image" in printed
+    assert "±" not in printed and "needs more than one image" in printed
     figures = json.loads(run("evaluate", "vae.keras", "-k", 2, "--json", "--quiet"))
     (found,) = figures["models"].values()
     assert found["bound"]["standard_error"]["elbo"] is None and found["latents"]["active"] is None
@@ -73,7 +73,7 @@ def test_few_images_of_a_learned_prior_have_figures_or_none(count, make_vae, mak
     assert "inf" not in f"{evaluation}".split() and "too few images" in f"{evaluation}"
     found = kvae.diagnose(vae, data)
     json.dumps(found.as_dict(), allow_nan=False)
-    assert "takes 2 validation images" in found.finding("latents").seen
+    assert "needs 2 validation images" in found.finding("latents").seen
     assert "moment_gap" not in found.numbers and "latents" not in found.drawings
     found.figure()
 
@@ -135,7 +135,7 @@ def test_a_path_takes_two_images(make_vae, tmp_path, monkeypatch):
     make_vae().save("vae.keras")
     words = ["interpolate", "--model", "vae.keras", "--dataset", "few.npy"]
     result = CliRunner().invoke(main, words)
-    assert result.exit_code == 1 and "take at least 2" in result.stderr
+    assert result.exit_code == 1 and "needs at least 2" in result.stderr
     assert not pathlib.Path("interpolation.png").exists()
 
 
@@ -160,7 +160,7 @@ def test_few_draws_of_a_learned_prior_show_no_gap(make_flow):
 def test_one_image_has_no_chance_to_tell_from():
     one, other = np.array([90.0]), np.array([140.0])
     found = diagnosis.check_overfitting((), one, other)
-    assert found.severity == "ok" and "±" not in found.seen and "takes 2 of each" in found.seen
+    assert found.severity == "ok" and "±" not in found.seen and "2 images of each" in found.seen
 
 
 def test_one_image_says_nothing_of_variance():

@@ -36,7 +36,7 @@ __all__ = ["Diagnosis", "diagnose"]
 
 WIDTH = 100  # of a line of text, in letters
 Sampled = tuple[np.ndarray, np.ndarray | None]  # images, and of a conditional model their classes
-FEW = "With a learned prior it takes 2 validation images to see which latents are in use."
+FEW = "With a learned prior, counting the latents in use needs 2 validation images."
 
 
 @dataclasses.dataclass(frozen=True)

@@ -87,8 +87,8 @@ def check_groups(kl: np.ndarray, learned: bool = False, temperature: float = 0.7
         return Finding(
             name,
             "warning",
-            f"What images show lies in fine parts, little in the first group, which is for the "
-            f"whole: {seen} New images may be sharp and make no sense.",
+            f"Most information is in the fine groups, and little in the first, which encodes the "
+            f"whole image: {seen} New images may be sharp but incoherent.",
             ("" if learned else "A learned prior for the first group (--prior real-nvp), or ")
             + f"kvae generate --temperature {warmth}.",
         )
@@ -144,8 +144,8 @@ def check_kl_over_time(
             f"Train longer: --epochs {2 * when[-1]:g}.",
         )
     if len(values) < 2:
-        return Finding(name, "ok", f"The KL was {last:.2f} nats after the one epoch there was.")
-    return Finding(name, "ok", f"The KL ended at {last:.2f} nats and had settled.")
+        return Finding(name, "ok", f"The KL was {last:.2f} nats after the only epoch.")
+    return Finding(name, "ok", f"The KL ended at {last:.2f} nats and was stable.")
 
 
 def check_prior_gap(
@@ -186,15 +186,15 @@ def check_prior_gap(
     most = max(0.0, kl - information)
     plural = "s" * (images != 1)
     by_terms = (
-        f"{most:.2f}, by KL {kl:.2f} − I(x; z) {information:.2f}; {images:,} image{plural} can "
-        f"show an I of {math.log(images):.1f} at most."
+        f"{most:.2f}, by KL {kl:.2f} − I(x; z) {information:.2f}; with {images:,} image{plural} "
+        f"I is measured up to {math.log(images):.1f}."
     )
     if least_gap is None:
         return Finding(
             "prior gap",
             "ok",
-            f"KL(q(z) ‖ p(z)) is at most {by_terms} It takes more than {2 * latents:,} validation "
-            "images to see how large it is at least.",
+            f"KL(q(z) ‖ p(z)) is at most {by_terms} A lower bound needs more than "
+            f"{2 * latents:,} validation images.",
         )
     least = beyond_chance(least_gap, images, latents)
     seen = f"KL(q(z) ‖ p(z)) is between {least:.2f} nats, by the moments of q(z), and {by_terms}"
@@ -205,13 +205,13 @@ def check_prior_gap(
     if beta >= 1:
         cure = "A smaller --latent-dim, or a --beta above 1"
         if not learned:
-            cure = f"--prior real-nvp, which learns where latents lie. {cure}"
+            cure = f"--prior real-nvp, which learns the distribution of the latents. {cure}"
     meanwhile = "--like an image"
     if abs(spread - 1) >= 0.05:
         meanwhile = f"--temperature {spread:.1f}, or {meanwhile}"
     return Finding(
         "prior gap",
         severity,
-        f"New images start where few images lie: {seen}",
-        f"{cure}; until then kvae generate {meanwhile}.",
+        f"The prior differs from the latents of images: {seen}",
+        f"{cure}; for this model, kvae generate {meanwhile}.",
     )

@@ -46,7 +46,7 @@ def check_overfitting(
             apart = gap / max(float(validation.std()), 1e-12)
             severities.append(rated(apart, APART) if gap > 3 * error else "ok")
         else:
-            signs.append(f"{sign} nats, and it takes 2 of each to tell that from chance")
+            signs.append(f"{sign} nats; its error needs 2 images of each")
     loss = np.asarray(validation_loss, "float64")
     if len(loss) and np.isfinite(loss).all():
         best, lowest = int(loss.argmin()) + 1, loss.min()

@@ -55,7 +55,7 @@ def check_scale(at_bound: float, likelihood: Gaussian | DiscretizedLogistic) -> 
     return Finding(
         name,
         severity,
-        f"{seen}: there the bound, and not the images, sets the density.",
+        f"{seen}: there the density depends on the bound, not on the images.",
         "--likelihood bernoulli for black and white, discretized-logistic for other pixels that "
         "hardly change; or a fixed --scale, or a larger min_scale.",
     )
@@ -115,11 +115,11 @@ def check_likelihood(facts: Mapping[str, float], likelihood: Likelihood) -> Find
     if isinstance(likelihood, Bernoulli) and grey >= GREY:
         lost = ""
         if likelihood.binarize == "dynamic" and "noise" in facts:
-            lost = f"; {facts['noise']:.0%} of the variance that is then seen is noise"
+            lost = f"; {facts['noise']:.0%} of the variance after binarising is noise"
         return Finding(
             name,
             rated(grey, (GREY, MOSTLY_GREY)),
-            f"The images are made black and white, but have {pixels}{lost}.",
+            f"The likelihood binarises the images, but they have {pixels}{lost}.",
             "--likelihood discretized-logistic.",
         )
     density = isinstance(likelihood, (Gaussian, ContinuousBernoulli))
@@ -127,7 +127,7 @@ def check_likelihood(facts: Mapping[str, float], likelihood: Likelihood) -> Find
         return Finding(
             name,
             "problem" if density else "warning",
-            f"The likelihood is one of grey values, but the images have {pixels}.",
+            f"The likelihood is for grey values, but the images have {pixels}.",
             "--likelihood bernoulli.",
         )
     constant = facts.get("constant", 0.0)
@@ -137,7 +137,7 @@ def check_likelihood(facts: Mapping[str, float], likelihood: Likelihood) -> Find
         return Finding(
             name,
             "warning",
-            f"A learned scale can make the density of such pixels as large as it likes: "
+            f"A learned scale can make the density of such pixels arbitrarily large: "
             f"{constant:.0%} never change; {pixels}.",
             f"--likelihood {better}, or a fixed --scale.",
         )

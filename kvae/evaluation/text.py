@@ -6,7 +6,7 @@ from kvae.evaluation.factors import TITLES
 
 __all__ = ["protocol_line", "rows_of", "with_error"]
 
-UNKNOWN = "not to be seen in one image"
+UNKNOWN = "needs more than one image"
 
 
 def rows_of(figures: dict[str, Any]) -> list[str]:
@@ -50,7 +50,7 @@ def rows_of(figures: dict[str, Any]) -> list[str]:
     if "classification" in figures:
         found = figures["classification"]
         share = with_error(found["most_likely"], found["standard_error"], 100)
-        lines.append(row("the likeliest class", f"{share} % right, by log p(x|class)"))
+        lines.append(row("classification", f"{share} % right, by the largest log p(x|class)"))
     lines += sample_rows(figures.get("samples", {}))
     return [*lines, *factor_rows(figures.get("factors", {}))]
 
@@ -60,12 +60,12 @@ def information_rows(latents: dict[str, Any]) -> list[str]:
     if latents["mutual_information"] is None:
         return []
     least, most = latents["prior_gap_at_least"], f"{latents['prior_gap_at_most']:.2f} nats"
-    gap = f"at most {most} (too few images to say more)"
+    gap = f"at most {most} (too few images for a lower bound)"
     return [
         row(
             "information",
             f"{latents['mutual_information']:.2f} nats of x in z "
-            f"(so many images show at most {latents['mutual_information_at_most']:.2f})",
+            f"(at most {latents['mutual_information_at_most']:.2f} with this many images)",
         ),
         row("gap to the prior", gap if least is None else f"{least:.2f} to {most}"),
     ]
@@ -122,7 +122,7 @@ def factor_rows(factors: dict[str, Any]) -> list[str]:
     for name, shares in zip(factors["names"], zip(*factors["matrix"], strict=True), strict=True):
         most = max(shares)
         best.append(f"{name} {shares.index(most) + 1} ({most:.0%})")
-    lines.append(row("latent that tells", f"{', '.join(best)}"))
+    lines.append(row("best latent", f"{', '.join(best)}"))
     return [*lines, f"Factors: {factors['protocol']}"]
 
 

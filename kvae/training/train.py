@@ -109,7 +109,7 @@ def train(
         vae = built(recipe, dataset)
         run = held.enter_context(Run(out, keep_optimizer, writes=not crew.rank))
         if resume and (done := finished(run, recipe)) is not None:
-            print(f"{run.model} is finished: {recipe.epochs} epochs. More epochs train it on.")
+            print(f"{run.model} is finished: {recipe.epochs} epochs. Set more to train further.")
             return done
         former = stopped(run, recipe, dataset) if resume else None
         vae.card |= {**card(dataset, recipe), **(notes or {})}
@@ -194,10 +194,10 @@ def stopped(run: Run, recipe: Recipe, dataset: Dataset) -> Checkpoint | None:
     if former is None:
         if run.model.exists():
             raise ValueError(
-                f"{run.model} was trained without keeping a state to go on from. Train anew, "
-                "without --resume, or under another name."
+                f"{run.model} has no checkpoint to resume from. Train a new model, without "
+                "--resume or with another --out."
             )
-        print(f"There is no run to go on with at {run.model}: a new one begins.")
+        print(f"There is no run to resume at {run.model}: starting a new one.")
         return None
     changed = changes(Recipe.from_card(former.facts), recipe)
     was, epochs = changed.pop("epochs", (recipe.epochs, recipe.epochs))
@@ -205,13 +205,13 @@ def stopped(run: Run, recipe: Recipe, dataset: Dataset) -> Checkpoint | None:
         changed |= {"epochs": (was, epochs)} if epochs < was else {}
         each = ", ".join(f"{name} {old!r}, not {new!r}" for name, (old, new) in changed.items())
         raise ValueError(
-            f"The run that was stopped has another recipe: {each}. Go on with its own, or train "
-            "anew, without --resume."
+            f"The interrupted run has another recipe: {each}. Resume with its own settings, or "
+            "train a new model, without --resume."
         )
     if former.facts["data"] != fingerprint(dataset, recipe.conditional):
         raise ValueError(
-            "The run that was stopped was trained on other images. Go on with them, or train anew, "
-            "without --resume."
+            "The interrupted run was trained on other images. Resume with them, or train a new "
+            "model, without --resume."
         )
     return former
 

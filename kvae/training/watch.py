@@ -156,15 +156,13 @@ class Watch:
         before = Recipe.from_card(facts)
         update = int(keras.ops.convert_to_numpy(self.vae.step))
         epochs = f"{facts['finished']} of {before.epochs} epochs"
-        text = f"Going on at update {update:,}, after {epochs}."
+        text = f"Resuming at update {update:,}, after {epochs}."
         if facts["backend"] != keras.backend.backend():
-            text += (
-                f" It was trained on {printable(facts['backend'])} so far, whose last bits differ."
-            )
+            text += f" It was trained on {printable(facts['backend'])} so far: rounding differs."
         if self.recipe.epochs != before.epochs:
             text += (
-                f" The learning rate, and what else follows the course of a run, goes on as in one "
-                f"of {self.recipe.epochs} epochs from here; it is not what that would have come to."
+                f" From here the learning rate and all other schedules follow a run of "
+                f"{self.recipe.epochs} epochs. The result differs from such a run without a stop."
             )
         return text
 

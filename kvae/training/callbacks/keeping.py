@@ -116,7 +116,7 @@ class KeepLastEpoch(keras.callbacks.Callback):
         self.heard = True
         self.interrupted = self.interrupted or number
         what = SIGNALS[number]
-        print(f"\n{what}: stopping in a moment. Once more stops at once.", file=sys.stderr)
+        print(f"\n{what}: stopping after this step. Repeat it to stop at once.", file=sys.stderr)
 
     def agreed(self, checkpoint: bool, save: bool = False) -> tuple[bool, bool, bool]:
         """Whether to stop, to make a checkpoint and to save: in all processes the same."""
