@@ -12,7 +12,7 @@ __all__ = ["Markup", "coloured", "entries", "folded", "marked", "picture", "sect
 LONGEST = 2_000  # characters of a text
 DEEPEST = 8  # tables in tables
 MOST = 500  # entries of all tables that a stranger's file may have filled
-LONG = 12  # entries from which on a table within a table is folded
+LONG = 12  # entries of a value that is shown in a line
 CELL = "text-align: {}; vertical-align: top"
 
 
@@ -82,7 +82,7 @@ def picture(png: bytes, words: object) -> Markup:
 
 
 def entries(values: Mapping[Any, Any]) -> Markup:
-    """A table of names and plain values; a mapping among these is a table of its own.
+    """A table of names and plain values; what holds much is folded, as a table of its own.
 
     Args:
         values: By name. They may come from a stranger: what is too long or too deep is cut.
@@ -104,8 +104,14 @@ def entries_of(values: Mapping[Any, Any], room: Iterator[int], depth: int) -> Ma
 def entry(value: Any, room: Iterator[int], depth: int) -> Markup:
     """A plain value as a cell."""
     if isinstance(value, Mapping) and value and depth < DEEPEST:
-        inner = entries_of(value, room, depth + 1)
-        return folded(f"{len(value):,} entries", inner) if len(value) > LONG else inner
+        if len(value) > LONG or any(isinstance(part, Mapping) for part in value.values()):
+            return folded(f"{len(value):,} entries", entries_of(value, room, depth + 1))
+        return marked("; ".join(f"{name} {plain(part)}" for name, part in value.items()))
+    return marked(plain(value))
+
+
+def plain(value: Any) -> str:
+    """A value as text, of a list the first entries."""
     if isinstance(value, (list, tuple)):
-        return marked(", ".join(map(str, value[:MOST])) + ", …" * (len(value) > MOST))
-    return marked(value)
+        return ", ".join(map(str, value[:MOST])) + ", …" * (len(value) > MOST)
+    return str(value)
