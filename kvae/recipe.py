@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from kvae.markup import folded, section, table
+
 __all__ = ["OWNED", "Recipe"]
 
 # Where a setting has no bound of its own: no run is so long, and float32 holds the square root of
@@ -392,6 +394,20 @@ class Recipe:
         """All values by name, as JSON has them."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(Recipe)}
         return {name: plain(value) for name, value in values.items()}
+
+    def _repr_html_(self) -> str:
+        """A table for a notebook: what differs from the default, and below it all else."""
+        fields = {field.name: field for field in dataclasses.fields(Recipe)}
+        usual, own = Recipe().as_dict(), self.as_dict()
+        rows = {
+            name: (name, "" if value is None else value, fields[name].metadata["help"])
+            for name, value in own.items()
+        }
+        changed = [rows[name] for name in rows if own[name] != usual[name]]
+        others = [rows[name] for name in rows if own[name] == usual[name]]
+        title = f"Recipe, from the preset {self.preset}"
+        rest = folded(f"{len(others)} settings at their default", table(others))
+        return section(title, table(changed) if changed else "", rest)
 
     def differences(self, other: "Recipe") -> dict[str, tuple[Any, Any]]:
         """The settings in which two recipes differ: both values by name."""

@@ -11,7 +11,7 @@ import kvae
 from kvae import evaluation
 from kvae.evaluation import factor_scores as scores
 from kvae.evaluation.factors import TITLES
-from kvae.evaluation.text import factor_rows
+from kvae.evaluation.text import factor_rows, lines_of
 
 pytestmark = once
 
@@ -195,7 +195,7 @@ def test_the_command_scores_factors_and_says_how(shapes_model):
     common = ("evaluate", shapes_model, "--images", 200, "-k", 1, "--samples", 0, "--factors")
     found = json.loads(call(*common, "--json").stdout)["models"][str(shapes_model)]["factors"]
     assert TITLES.keys() <= found.keys() and len(found["matrix"]) == 4
-    text = "\n".join(factor_rows(found))
+    text = "\n".join(lines_of(factor_rows(found)))
     assert f"MIG                  {found['mig']['mean']:.2f} ± " in text
     assert "Factors: shape, size, angle, x, y, hue; size, angle, x, y, hue in 10 parts" in text
     assert "best latent          shape " in text

@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # The floors of the house, from the ground up. A wing (a folder) or a room (a file) may import from
 # the floors below its own, and of its own floor only what stands beside it here.
 FLOORS = [
-    {"limits": set(), "printable": set(), "share": set()},
+    {"limits": set(), "markup": {"printable"}, "printable": set(), "share": set()},
     {
         "data": set(),
         "files": set(),

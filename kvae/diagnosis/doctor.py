@@ -96,6 +96,14 @@ class Diagnosis:
 
     def figure(self) -> Chart:
         """The page: the findings, and below them what they were seen in."""
+        return page.page(*self.parts())
+
+    def _repr_html_(self) -> str:
+        """The same page as text and a picture, for a notebook."""
+        return page.markup(*self.parts())
+
+    def parts(self) -> tuple[str, page.Rows, page.Panels]:
+        """The title of the page, its rows and its panels."""
         rows = [
             (finding.severity, finding.name, finding.seen, finding.remedy)
             for finding in self.findings
@@ -105,7 +113,7 @@ class Diagnosis:
             for name, draw in page.PANELS.items()
             if name in self.drawings
         ]
-        return page.page(f"{self.what}: {self.verdict}", rows, panels)
+        return f"{self.what}: {self.verdict}", rows, panels
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

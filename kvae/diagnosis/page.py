@@ -11,20 +11,44 @@ from matplotlib.ticker import MaxNLocator
 
 from kvae.drawing.charts import IN_USE, SPLITS, columns_of, line
 from kvae.drawing.plots import Chart
+from kvae.markup import Markup, coloured, picture, section, table
 
-__all__ = ["PANELS", "page"]
+__all__ = ["PANELS", "markup", "page"]
 
 COLORS = {"ok": "#117733", "warning": "#B36B00", "problem": "#BB2222"}
+ON_ANY = {"ok": "#1F8A4C", "warning": "#A86A00", "problem": "#D9363E"}  # on white and on black
 A4 = (8.27, 11.69)  # inches
+PANEL = 2.3  # inches, the height of a panel in a notebook
 LINE = 11.5  # points, of a page's text
 LETTERS = 104  # in a line of a page's text, beside the names
 
 
-def page(
-    title: str,
-    rows: Sequence[tuple[str, str, str, str]],
-    panels: Sequence[Callable[[Axes], None]],
-) -> Chart:
+Rows = Sequence[tuple[str, str, str, str]]
+Panels = Sequence[Callable[[Axes], None]]
+
+
+def markup(title: str, rows: Rows, panels: Panels) -> Markup:
+    """The page for a notebook: findings as a table, and below them the panels as a picture.
+
+    Args:
+        title: The heading.
+        rows: As for `page`.
+        panels: As for `page`.
+    """
+    findings = []
+    for severity, name, seen, remedy in rows:
+        color = ON_ANY[severity]
+        helps = coloured(f"→ {remedy}", color) if remedy else ""
+        findings.append((name, coloured(severity, color), seen, helps))
+    head = ("check", "", "what was seen", "what helps")
+    width, lines = A4[0], math.ceil(len(panels) / 2)
+    chart = Chart(figsize=(width, 0.3 + PANEL * lines), dpi=120, facecolor="white")
+    draw_panels(chart, panels, top=1 - 0.3 / chart.get_figheight(), bottom=0.18 / max(1, lines))
+    shown = picture(chart._repr_png_(), "Charts of what the findings were seen in")
+    return section(title, table(findings, head), shown if panels else "")
+
+
+def page(title: str, rows: Rows, panels: Panels) -> Chart:
     """A page of A4: findings in words, and below them panels in two columns.
 
     Args:
@@ -53,9 +77,15 @@ def page(
             write(left + 117, top, text, color=shade)
             top -= LINE
         top -= 3.5
+    draw_panels(chart, panels, top=(top - 22) / height, bottom=0.05)
+    return chart
+
+
+def draw_panels(chart: Chart, panels: Panels, top: float, bottom: float) -> None:
+    """Draws panels in two columns, between two heights that are shares of the chart's."""
     layout = chart.add_gridspec(
-        math.ceil(len(panels) / 2), 2, left=0.085, right=0.965, bottom=0.05,
-        top=(top - 22) / height, hspace=0.5, wspace=0.24,
+        max(1, math.ceil(len(panels) / 2)), 2, left=0.085, right=0.965, bottom=bottom, top=top,
+        hspace=0.5, wspace=0.24,
     )  # fmt: skip
     for position, draw in enumerate(panels):
         axes = chart.add_subplot(layout[position // 2, position % 2])
@@ -67,7 +97,6 @@ def page(
         axes.spines[["top", "right"]].set_visible(False)
         if axes.get_legend():
             axes.legend(loc="upper right", frameon=False, fontsize=7)
-    return chart
 
 
 def draw_used_latents(axes: Axes, kl: np.ndarray) -> None:

@@ -1,7 +1,7 @@
 """Evaluation: bounds and other figures of a trained model, each with its protocol."""
 
 from kvae.evaluation.classifier import Classifier, classifier_for, train_classifier
-from kvae.evaluation.comparison import compare
+from kvae.evaluation.comparison import Comparison, compare
 from kvae.evaluation.distances import (
     frechet_distance,
     kernel_distance,
@@ -27,6 +27,7 @@ from kvae.model.bounds import device, importance_weighted, posterior, terms
 
 __all__ = [
     "Classifier",
+    "Comparison",
     "Evaluation",
     "Factors",
     "Outliers",

@@ -6,12 +6,39 @@ from typing import Any
 import numpy as np
 
 from kvae.evaluation.report import Evaluation
+from kvae.markup import section, table
 
-__all__ = ["compare"]
+__all__ = ["Comparison", "compare"]
 
 RESAMPLES = 2000
 MUST_AGREE = ("measure", "images", "observed_hash", "given", "seed")
 MEASURES = ("probability", "density")  # of which figures can be compared
+TITLES = {"negative_elbo": "−ELBO", "nll": "−log p(x)"}
+
+
+class Comparison(dict[str, Any]):
+    """What `compare` found: a dict, which a notebook shows as a table.
+
+    Example:
+        >>> Comparison(comparable=False, why="one is of 10 images, the other of 20")["comparable"]
+        False
+    """
+
+    def _repr_html_(self) -> str:
+        """A row for each figure, or why there is none."""
+        if not self["comparable"]:
+            return section("Not comparable", self["why"])
+        rows, notes = [], ["first − second, nats per image; 95 % intervals, images paired"]
+        for name, title in TITLES.items():
+            if found := self[name]:
+                low, high = (
+                    "" if found[end] is None else f"{found[end]:+.3f}" for end in ("low", "high")
+                )
+                rows.append((title, f"{found['difference']:+.3f}", low, high))
+            else:
+                notes.append(f"{title} not comparable: the numbers of draws differ")
+        head = ("", "difference", "from", "to")
+        return section("First − second", table(rows, head, numbers=True), notes=notes)
 
 
 def compare(first: Evaluation, second: Evaluation, seed: int = 0) -> dict[str, Any]:
@@ -23,9 +50,10 @@ def compare(first: Evaluation, second: Evaluation, seed: int = 0) -> dict[str, A
         seed: Of the bootstrap.
 
     Returns:
-        `comparable`; if so `negative_elbo` and `nll`, each with `difference` (first − second, nats
-        per image), and `low` and `high`, a 95 % interval of it from 2,000 bootstrap samples of the
-        images, None of one image; if not, `why`. Where the numbers of draws differ `nll` is None.
+        A `Comparison`: `comparable`; if so `negative_elbo` and `nll`, each with `difference` (first
+        − second, nats per image), and `low` and `high`, a 95 % interval of it from 2,000 bootstrap
+        samples of the images, None of one image; if not, `why`. Where the numbers of draws differ
+        `nll` is None.
 
     References:
         Efron (1979), "Bootstrap methods: another look at the jackknife".
@@ -33,14 +61,15 @@ def compare(first: Evaluation, second: Evaluation, seed: int = 0) -> dict[str, A
     protocols = (first.protocol, second.protocol)
     differ = [name for name in MUST_AGREE if len({one.get(name) for one in protocols}) > 1]
     if differ or first.protocol["measure"] not in MEASURES:
-        return {"comparable": False, "why": why_not(first.protocol, second.protocol, differ)}
+        why = why_not(first.protocol, second.protocol, differ)
+        return Comparison(comparable=False, why=why)
     bounds, estimates = (first.per_image[name] - second.per_image[name] for name in ("elbo", "nll"))
     same = first.protocol["importance_samples"] == second.protocol["importance_samples"]
-    return {
-        "comparable": True,
-        "negative_elbo": paired_difference(-bounds, seed),
-        "nll": paired_difference(estimates, seed) if same else None,
-    }
+    return Comparison(
+        comparable=True,
+        negative_elbo=paired_difference(-bounds, seed),
+        nll=paired_difference(estimates, seed) if same else None,
+    )
 
 
 def paired_difference(differences: np.ndarray, seed: int) -> dict[str, float | None]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from kvae.evaluation import factor_scores as scores
+from kvae.markup import folded, section, table
 from kvae.model import VAE
 from kvae.parts import check_seed, checked_integer
 
@@ -61,6 +62,21 @@ class Factors:
             "names": list(self.names),
             "protocol": self.protocol,
         }
+
+    def _repr_html_(self) -> str:
+        """A table of the scores, and one of what each latent tells, for a notebook."""
+        figures = [
+            (title, f"{self.figures[name]['mean']:.2f}", f"± {self.figures[name]['deviation']:.2f}")
+            for name, title in TITLES.items()
+        ]
+        shares = [
+            (f"latent {k + 1}", *(f"{share:.0%}" for share in row))
+            for k, row in enumerate(self.matrix)
+        ]
+        told = table(shares, ("", *self.names), numbers=True)
+        title = "Share of each factor's entropy that a latent tells"
+        scores = table(figures, numbers=True)
+        return section("Latents and factors", scores, folded(title, told), notes=[self.protocol])
 
 
 def factors(

@@ -10,12 +10,14 @@ import numpy as np
 
 from kvae.data import Dataset, fitted
 from kvae.limits import read_rows
+from kvae.markup import section, table
 from kvae.model import VAE, Scores
 
 __all__ = ["Outliers", "auroc", "complexity", "outliers"]
 
 SAME_OF_EACH_FILE = 57  # bytes of a PNG file: signature, sizes, and what frames the pixels
 AT_A_TIME = 500  # images that are observed at a time, to be compressed
+MOST_SHOWN = 20  # rows of a table in a notebook
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
@@ -47,6 +49,18 @@ class Outliers:
     labels: np.ndarray | None
     scores: Scores
     complexity: np.ndarray | None = None
+
+    def _repr_html_(self) -> str:
+        """A table, an image a row, for a notebook."""
+        what = "−log p(x)" if self.complexity is None else "−log p(x) − L(x)"
+        head = ["place in the split", what] + ["label"] * (self.labels is not None)
+        columns = [self.indices, [f"{value:.2f}" for value in self.values]]
+        columns += [] if self.labels is None else [self.labels]
+        rows = list(zip(*columns, strict=True))
+        title = f"{len(rows):,} of {len(self.scores):,} images, the least likely first"
+        found = table(rows[:MOST_SHOWN], head, numbers=True)
+        more = [f"and {len(rows) - MOST_SHOWN:,} more"] * (len(rows) > MOST_SHOWN)
+        return section(title, found, notes=[*more, self.scores.protocol])
 
 
 def outliers(

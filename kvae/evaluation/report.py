@@ -21,8 +21,9 @@ from kvae.evaluation.latents import (
     prior_gap_at_least,
 )
 from kvae.evaluation.samples import sample_quality
-from kvae.evaluation.text import protocol_line, rows_of
+from kvae.evaluation.text import lines_of, protocol_row, rows_of
 from kvae.likelihoods import bits_per_dimension
+from kvae.markup import section, table
 from kvae.model import VAE
 from kvae.model.bounds import (
     Posterior,
@@ -75,7 +76,16 @@ class Evaluation:
 
     def __str__(self) -> str:
         """A table, and the protocol in a line."""
-        return "\n".join([*rows_of(self.figures), protocol_line(self.protocol)])
+        return "\n".join(lines_of([*rows_of(self.figures), protocol_row(self.protocol)]))
+
+    def _repr_html_(self) -> str:
+        """The same table, for a notebook."""
+        rows = [*rows_of(self.figures), protocol_row(self.protocol)]
+        figures = [(title, value) for title, value in rows if not title.endswith(":")]
+        notes = [" ".join(row) for row in rows if row not in figures]
+        return section(
+            f"{self.protocol['data']} {self.protocol['split']}", table(figures), notes=notes
+        )
 
 
 def evaluate(

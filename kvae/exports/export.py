@@ -12,6 +12,7 @@ import keras
 
 from kvae.exports.formats import Format, format_of
 from kvae.exports.placing import check_place, place, staged
+from kvae.markup import section, table
 from kvae.model import VAE, check_part, found
 from kvae.printable import printable
 
@@ -63,6 +64,26 @@ class Exported:
     bytes: int
     bytes_of_float32: int
     nats: float | None
+
+    def _repr_html_(self) -> str:
+        """A table for a notebook."""
+        size = f"{self.bytes:,} bytes"
+        if self.weights != "float32":
+            size += f"; with float32 weights {self.bytes_of_float32:,}"
+        rows = [
+            ("part", self.part),
+            ("format", self.format),
+            ("weights", self.weights),
+            ("size", size),
+            *(("input", described(*one)) for one in self.inputs.items()),
+            *(
+                ("output", f"{described(*one)}; {self.difference[one[0]]:.1e} from the model's")
+                for one in self.outputs.items()
+            ),
+        ]
+        if self.nats is not None:
+            rows.append(("cost of the weights", f"{self.nats:+.3f} nats per image"))
+        return section(self.path, table(rows))
 
 
 def export(
@@ -148,6 +169,11 @@ def export(
             )
         place(kind, made, target)
     return Exported(path=target, format=format, part=part, weights=weights, **result)
+
+
+def described(name: str, shape: list[Any]) -> str:
+    """An input or output in words: None is the batch, and a dtype comes last."""
+    return f"{name} ({', '.join('batch' if size is None else str(size) for size in shape)})"
 
 
 def save(vae: VAE, path: pathlib.Path, custom_objects: dict[str, Any]) -> None:

@@ -4,9 +4,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from kvae.markup import entries, section
 from kvae.printable import printable
 
-__all__ = ["checked_card"]
+__all__ = ["Card", "checked_card"]
 
 LONGEST = 2_000  # characters of a text
 DEEPEST = 20  # levels of values in values
@@ -24,6 +25,18 @@ KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "epochs": ((int,), "an integer"),
     "fit_seconds": ((int, float), "a number"),
 }
+
+
+class Card(dict[str, Any]):
+    """What is known of a model: a dict, which a notebook shows as a table.
+
+    Example:
+        >>> Card(dataset="photos")
+        {'dataset': 'photos'}
+    """
+
+    def _repr_html_(self) -> str:
+        return section(f"Model of {self.get('dataset', 'images')}", entries(self))
 
 
 def checked_card(card: Any) -> dict[str, Any]:

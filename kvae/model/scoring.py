@@ -11,6 +11,7 @@ from keras import ops
 
 from kvae.likelihoods import bits_per_dimension
 from kvae.limits import release
+from kvae.markup import section, table
 from kvae.model.bounds import (
     IMAGES_AT_A_TIME,
     Posterior,
@@ -27,6 +28,7 @@ from kvae.priors import given
 
 __all__ = ["Scores", "Scoring"]
 
+MOST_SHOWN = 20  # rows of a table in a notebook
 VALUES_OBSERVED = 2**24  # of images that are held at a time as float32: 64 MiB
 
 
@@ -76,6 +78,35 @@ class Scores:
         if self.measure != "probability":
             return None
         return bits_per_dimension(-self.log_prob, self.image_shape)
+
+    @property
+    def protocol(self) -> str:
+        """How they were obtained, in words."""
+        return (
+            f"nats per image; −log p(x) at most, by {self.draws:,} draws of z; seed {self.seed}; "
+            f"measure: {self.measure}"
+        )
+
+    def _repr_html_(self) -> str:
+        """A table, an image a row, and the mean over all, for a notebook."""
+        columns = {
+            "−log p(x)": -self.log_prob,
+            "−ELBO": -self.elbo,
+            "reconstruction": self.reconstruction,
+            "KL": self.kl,
+        }
+        head, values = ["image", *columns], np.stack(list(columns.values()), axis=1)
+        rows = [[i, *(f"{value:.2f}" for value in row)] for i, row in enumerate(values)]
+        shown = rows[:MOST_SHOWN]
+        if len(rows) > MOST_SHOWN:
+            shown.append(["…", *[""] * len(columns)])
+        if len(rows) > 1:
+            errors = values.std(axis=0, ddof=1) / math.sqrt(len(rows))
+            means = zip(values.mean(axis=0), errors, strict=True)
+            shown.append(["mean", *(f"{mean:.2f} ± {error:.2f}" for mean, error in means)])
+        title = f"{len(rows):,} image{'s' * (len(rows) != 1)}"
+        notes = [self.protocol] + ["± one standard error over images"] * (len(rows) > 1)
+        return section(title, table(shown, head, numbers=True), notes=notes)
 
 
 class Scoring(Verbs):

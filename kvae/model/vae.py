@@ -10,7 +10,7 @@ from keras import ops
 
 from kvae.likelihoods import Bernoulli, Likelihood
 from kvae.model.build import from_recipe
-from kvae.model.card import checked_card
+from kvae.model.card import Card, checked_card
 from kvae.model.condition import condition_of
 from kvae.model.format import FORMAT, upgraded
 from kvae.model.hierarchy import hierarchy_of
@@ -134,7 +134,7 @@ class VAE(Fixed, Scoring):
         parts = (encoder, decoder, prior, objective)
         condition = condition_of(*parts, classes, partly_labelled)
         self.kept = types.SimpleNamespace(
-            generator=None, means=None, hierarchy=ladder, condition=condition
+            generator=None, means=None, hierarchy=ladder, condition=condition, card=Card()
         )
 
         self.card = {
@@ -164,6 +164,15 @@ class VAE(Fixed, Scoring):
             ValueError: If there is no such preset, or the shape or number of latents is not one.
         """
         return cls(**from_recipe(preset, image_shape, **arguments))
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """What is known of the model: a dict that is saved with it, and that can be added to."""
+        return self.kept.card
+
+    @card.setter
+    def card(self, card: dict[str, Any]) -> None:
+        self.kept.card = Card(card)
 
     @property
     def beta(self) -> Any:
