@@ -41,6 +41,17 @@ def pytest_configure(config):
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 
+def pytest_collection_modifyitems(items):
+    """Skips what knows no backend under all but TensorFlow."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        elsewhere = pytest.mark.skip(reason="knows no backend: tested under TensorFlow")
+        for item in items:
+            if item.get_closest_marker("once"):
+                item.add_marker(elsewhere)
+
+
 def pytest_collection_finish(session):
     """Spares the collector of garbage what the imports made: it stays as long as the process."""
     gc.collect()

@@ -21,7 +21,8 @@ def backend(name: str):
 
 NAMES = ("tensorflow", "jax", "torch")
 BACKENDS = [backend(name) for name in NAMES]
-OTHERS = [backend(name) for name in NAMES if name != OWN]
+# Where two agree, one may ask the other: TensorFlow asks, and is not asked.
+OTHERS = [backend(name) for name in NAMES if name not in (OWN, "tensorflow")]
 
 # As if they were not installed: whoever imports them fails, and nothing stands in sys.modules.
 BLOCK = """

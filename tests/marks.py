@@ -3,9 +3,7 @@
 import keras
 import pytest
 
-once = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="knows no backend: tested under TensorFlow"
-)
+once = pytest.mark.once  # see `conftest.py`
 
 not_on_jax = pytest.mark.skipif(
     keras.backend.backend() == "jax",

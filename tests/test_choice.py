@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from marks import not_on_jax
+from marks import not_on_jax, once
 
 import kvae
 from kvae import Recipe
@@ -59,6 +59,7 @@ def test_strokes_are_bernoulli_and_pictures_are_not():
     assert likelihood_for(Recipe(), strokes(8, 8, 3))[0] == "logistic-mixture"
 
 
+@once
 def test_mnist_is_bernoulli(mnist):
     assert likelihood_for(Recipe(), mnist)[0] == "bernoulli"
     assert preset_for(mnist)[0] == "conv"

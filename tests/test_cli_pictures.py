@@ -3,16 +3,17 @@
 import pathlib
 import shutil
 
+import keras
 import numpy as np
 import pytest
 from commands import assert_refused, call
-from marks import not_on_jax
+from marks import once
 from matplotlib.image import imread
 from PIL import Image
 
 import kvae
 
-pytestmark = not_on_jax
+pytestmark = once
 
 
 @pytest.fixture(scope="module")
@@ -185,9 +186,10 @@ def test_data_without_labels_have_no_classes(model, images):
     assert call("interpolate", "--dataset", "plain.npz", "--split", "train").stderr == ""
 
 
-@pytest.fixture
-def of_classes(images, made, tmp_path, monkeypatch):
-    """A conditional model, alone, in the folder of the other one's data set."""
+@pytest.fixture(scope="module")
+def conditional(tmp_path_factory):
+    """A conditional model, and its file."""
+    keras.utils.set_random_seed(0)
     vae = kvae.VAE(
         kvae.build_encoder((8, 8, 1), 3, context_dim=3, width=8, depth=1),
         kvae.build_decoder((8, 8, 1), 3, context_dim=3, width=8, depth=1),
@@ -195,8 +197,17 @@ def of_classes(images, made, tmp_path, monkeypatch):
         classes=3,
         seed=0,
     )
+    path = tmp_path_factory.mktemp("conditional") / "c.keras"
+    vae.save(path)
+    return vae, path
+
+
+@pytest.fixture
+def of_classes(conditional, made, tmp_path, monkeypatch):
+    """That model, which stays as it is; its file lies in the folder of the other's data set."""
+    vae, path = conditional
     monkeypatch.chdir(shutil.copytree(made[1], tmp_path, dirs_exist_ok=True))
-    vae.save("c.keras")
+    shutil.copy(path, tmp_path)
     return vae
 
 

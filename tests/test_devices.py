@@ -30,8 +30,8 @@ CASES = {
         *("conv muon weights iwae in_order", "capacity classes"),
     ),
     "torch": (
-        *("mlp verbs", "conv muon weights", "ladder average", "batch_norm clip"),
-        *("iwae accumulation penalty", "free_bits in_order clip", "warmup bfloat16"),
+        *("mlp verbs free_bits in_order clip", "conv muon weights", "ladder average"),
+        *("batch_norm clip", "iwae accumulation penalty", "warmup bfloat16"),
         "capacity classes",
     ),
 }[BACKEND]

@@ -65,7 +65,6 @@ def test_a_healthy_model_has_no_problem_and_stays_as_it_is(make_vae, dataset):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("graphs")
-@once
 def test_a_collapsed_model_is_told_to_lower_beta(make_vae, dataset):
     vae = make_vae(beta=100.0, optimizer=keras.optimizers.Adam(1e-2))
     diagnosis = kvae.diagnose(vae, dataset, fit(vae, dataset, 5))
@@ -77,7 +76,6 @@ def test_a_collapsed_model_is_told_to_lower_beta(make_vae, dataset):
 
 
 @pytest.mark.slow
-@once
 def test_an_overfit_model_is_told_when_to_stop(make_vae):
     rng = np.random.default_rng(0)
     noise = 255 * rng.integers(0, 2, (60, 8, 8, 1)).astype("uint8")
@@ -93,6 +91,7 @@ def test_an_overfit_model_is_told_when_to_stop(make_vae):
     assert early <= best and "more images" in found.remedy
 
 
+@once
 @pytest.mark.parametrize(
     "likelihood, remedy",
     [

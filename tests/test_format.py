@@ -33,10 +33,9 @@ def quick(path):
 
 def files(paths):
     """Files as arguments of a test."""
-    slow = (pytest.mark.slow, pytest.mark.every_backend)
     return pytest.mark.parametrize(
         "path",
-        [pytest.param(path, marks=() if quick(path) else slow) for path in paths],
+        [pytest.param(path, marks=() if quick(path) else pytest.mark.slow) for path in paths],
         ids=[f"{path.parent.name}/{path.stem}" for path in paths],
     )
 

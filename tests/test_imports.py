@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from marks import once
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -145,6 +146,7 @@ def test_every_public_class_has_an_example():
 
 
 @pytest.mark.slow
+@once
 def test_importing_kvae_draws_and_writes_nothing(tmp_path):
     code = """
 import os, random

@@ -410,7 +410,7 @@ def test_the_doctor_looks_at_every_image_once(images, samples):
 def test_the_gradient_of_the_importance_weighted_bound_is_its_slope(images):
     """Through mean and log-variance of the first group, too; by differences, of the same draws."""
     vae = ladder(objective=kvae.ImportanceWeighted(4))
-    vae.compile(keras.optimizers.SGD(1e6), auto_scale_loss=False, jit_compile=False)
+    vae.compile(keras.optimizers.SGD(1e6), auto_scale_loss=False)
     posterior = vae.encoder.get_layer("posterior_1")
     head = posterior.get_layer("raw_log_variance_conv").bias
     start, slopes = ops.convert_to_numpy(head).copy(), []

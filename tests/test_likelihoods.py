@@ -54,7 +54,7 @@ def gradient_of_log_prob(likelihood, observed, values):
     """What one step of gradient descent at rate one changes, on any backend."""
     model = Values(likelihood, values)
     model.likelihood.trainable = False
-    model.compile(keras.optimizers.SGD(1.0), run_eagerly=True)
+    model.compile(keras.optimizers.SGD(1.0))
     model.train_on_batch(observed)
     model.likelihood.trainable = True
     return ops.convert_to_numpy(model.values) - values
@@ -239,7 +239,7 @@ def test_a_shared_scale_is_trained_to_the_deviation_of_the_data():
     model = Values(likelihood, np.full((1, 4, 4, 1), 0.5, "float32"))
     assert any(weight is likelihood.raw_scale for weight in model.trainable_weights)
     model.values.trainable = False
-    model.compile(keras.optimizers.Adam(0.1), run_eagerly=True)
+    model.compile(keras.optimizers.Adam(0.1))
     for _ in range(120):
         model.train_on_batch(images)
     _, scale = likelihood.location_and_scale(images)

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 from keras import ops
-from marks import once
 from matplotlib.figure import Figure
 
 import kvae
@@ -245,7 +244,6 @@ def test_traversals_of_a_flow_move_a_latent_over_its_own_spread(
 
 
 @pytest.mark.slow
-@once
 def test_colour_needs_no_special_treatment(coloured, tmp_path):
     images, labels = coloured
     names = ["circle", "square", "bar"]

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from marks import once
 from matplotlib.image import imread
 from PIL import Image, ImageSequence
 
@@ -82,7 +83,8 @@ def test_stacked_pairs_show_the_images_of_an_incomplete_row_too():
 
 
 @pytest.mark.parametrize(
-    "size, count", [(8, 1), (8, 64), pytest.param(28, 15, marks=pytest.mark.slow), (128, 9)]
+    "size, count",
+    [(8, 1), (8, 64), pytest.param(28, 15, marks=[pytest.mark.slow, once]), (128, 9)],
 )
 def test_a_framed_picture_keeps_every_pixel(tmp_path, size, count):
     rng = np.random.default_rng(0)

@@ -4,12 +4,14 @@ import kvae
 from kvae import presets
 
 FIRST = {recipe.network: name for name, recipe in reversed(presets.PRESETS.items())}
-slow = (pytest.mark.slow, pytest.mark.every_backend)
 
 
 @pytest.mark.parametrize(
     "name",  # in every run the first of each network
-    [pytest.param(name, marks=() if name in FIRST.values() else slow) for name in presets.PRESETS],
+    [
+        pytest.param(name, marks=() if name in FIRST.values() else pytest.mark.slow)
+        for name in presets.PRESETS
+    ],
 )
 @pytest.mark.parametrize("shape", [pytest.param((8, 8, 1), marks=pytest.mark.slow), (9, 7, 3)])
 def test_every_preset_builds_for_any_image_shape(name, shape):

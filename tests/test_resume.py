@@ -20,9 +20,10 @@ import kvae
 from kvae.training.callbacks import KeepLastEpoch
 from kvae.training.run import Run
 
-pytestmark = pytest.mark.every_backend
-
+every_backend = pytest.mark.every_backend
 SETTINGS = {"epochs": 3, "batch_size": 32, "latent_dim": 3, "verbose": 0}
+AVERAGED = {"averaged": 0.2, "schedule": "plateau", "learning_rate": 0.05, "optimizer": "muon"}
+MIXED = {"objective": "iwae", "samples": 3, "precision": "mixed_bfloat16"}
 EMA = {"use_ema": True, "ema_momentum": 0.9}
 SIGNALS = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
@@ -103,12 +104,13 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(data, whole, tmp_path, monke
 @pytest.mark.parametrize(
     "settings",
     [
-        {"averaged": 0.2, "schedule": "plateau", "learning_rate": 0.05, "optimizer": "muon"},
-        {"objective": "iwae", "samples": 3, "precision": "mixed_bfloat16"},
-        {"objective": "tc", "kl_warmup": 0.9},
-        {"objective": "capacity", "capacity": 3.0, "capacity_rise": 0.9},
+        pytest.param(AVERAGED, marks=every_backend, id="average-plateau-muon"),
+        pytest.param(MIXED, marks=every_backend, id="iwae-mixed"),
+        pytest.param({"objective": "tc", "kl_warmup": 0.9}, id="correlation"),
+        pytest.param(
+            {"objective": "capacity", "capacity": 3.0, "capacity_rise": 0.9}, id="capacity"
+        ),
     ],
-    ids=["average-plateau-muon", "iwae-mixed", "correlation", "capacity"],
 )
 def test_every_kind_of_run_goes_on_bit_for_bit(data, tmp_path, monkeypatch, settings):
     one, other = tmp_path / "one", tmp_path / "other"
@@ -227,7 +229,11 @@ def test_two_runs_of_one_name_are_one_too_many(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("optimizer", "split"), [({}, 0.0), (EMA, 0.25)], ids=["all-plain", "split-average"]
+    ("optimizer", "split"),
+    [
+        pytest.param({}, 0.0, id="all-plain"),
+        pytest.param(EMA, 0.25, marks=every_backend, id="split-average"),
+    ],
 )
 def test_keras_s_own_checkpoints_go_on_bit_for_bit(make_vae, data, tmp_path, optimizer, split):
     def made():
@@ -271,6 +277,7 @@ def test_each_epoch_has_an_order_of_its_own_which_the_seed_decides(make_vae, dat
 
 
 @pytest.mark.slow
+@every_backend
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills processes that it forks")
 def test_runs_that_are_killed_at_random_moments_go_on_bit_for_bit():
     script = pathlib.Path(__file__).parent / "faults" / "kills.py"

@@ -203,7 +203,6 @@ def test_copies_are_detected_and_new_images_are_not():
 
 
 @pytest.mark.slow
-@once
 def test_a_classifier_learns_the_classes_of_colour_images_on_the_spot():
     rng = np.random.default_rng(0)
     labels = np.arange(200) % 2

@@ -218,6 +218,7 @@ LIKELIHOODS = [
 
 
 @pytest.mark.slow
+@once  # with XLA, which would have to know what each of them draws
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_every_likelihood_trains_and_says_its_figures(dataset, small, tmp_path, likelihood):
     vae = train(dataset, tmp_path / "vae.keras", likelihood=likelihood, samples=2)
@@ -228,7 +229,6 @@ def test_every_likelihood_trains_and_says_its_figures(dataset, small, tmp_path, 
 
 
 @pytest.mark.slow
-@once
 def test_a_gaussian_of_one_scale_says_its_squared_error(dataset, small, tmp_path):
     vae = train(dataset, tmp_path / "vae.keras", likelihood="gaussian", scale=0.5, epochs=1)
     test = vae.card["test"]
@@ -274,7 +274,6 @@ def test_a_mean_of_draws_is_said_to_be_no_bound(of_two_draws):
 
 
 @pytest.mark.slow
-@once
 def test_images_of_any_number_of_channels_train(small, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (60, 6, 5, 4), "uint8")
     train(kvae.data.from_arrays(images), tmp_path / "vae.keras", epochs=1)

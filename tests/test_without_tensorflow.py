@@ -36,26 +36,30 @@ print("tensorflow" in sys.modules, dataset.source)
 
 @pytest.mark.slow
 def test_a_file_that_ends_too_soon_is_said_to_be_damaged(mnist_dir, tmp_path):
-    for path in mnist_dir.glob("mnist/**/*.*"):
-        if path.is_file():
-            copy = tmp_path / path.relative_to(mnist_dir)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_bytes(path.read_bytes())
-    (test,) = tmp_path.glob("mnist/**/*test.tfrecord*")
-    whole = test.read_bytes()
-    first = int.from_bytes(whole[:8], "little") + 16
+    folders = tmp_path / "after it", tmp_path / "within it"
+    for folder, less in zip(folders, (0, 9), strict=True):
+        for path in mnist_dir.glob("mnist/**/*.*"):
+            if path.is_file():
+                copy = folder / path.relative_to(mnist_dir)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.write_bytes(path.read_bytes())
+        (test,) = folder.glob("mnist/**/*test.tfrecord*")
+        whole = test.read_bytes()
+        first = int.from_bytes(whole[:8], "little") + 16
+        test.write_bytes(whole[: first - less])
     code = """
 import sys
 import kvae
-try:
-    kvae.data.load("mnist", sys.argv[1])
-except ValueError as error:
-    print(error)
+for folder in sys.argv[1:]:
+    try:
+        kvae.data.load("mnist", folder)
+    except ValueError as error:
+        print(error)
 """
-    for end, said in [(first, "1 of 10000 images are there"), (first - 9, "cannot")]:
-        test.write_bytes(whole[:end])
-        printed = run(code, BACKEND, tmp_path)
-        assert "cannot be read" in printed and "Remove that folder" in printed and said in printed
+    after, within = run(code, BACKEND, *folders).splitlines()
+    assert "1 of 10000 images are there" in after
+    for line in (after, within):
+        assert "cannot be read" in line and "Remove that folder" in line
 
 
 @pytest.mark.slow
