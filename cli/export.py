@@ -17,6 +17,7 @@ FORMATS = {
     "litert": ".tflite",
     "openvino": ".xml",
     "torch": ".pt2",
+    "keras": ".keras",
 }
 
 
@@ -29,7 +30,7 @@ FORMATS = {
     default="onnx",
     show_default=True,
     help="The format: an ONNX file, a folder with a SavedModel of TensorFlow, a LiteRT file, "
-    "OpenVINO's two files, or a program of PyTorch.",
+    "OpenVINO's two files, a program of PyTorch, or a .keras file of Keras's own layers.",
 )
 @click.option(
     "--part",
@@ -53,11 +54,11 @@ FORMATS = {
     help="The weights in the file: float16 and int8 make it smaller and change images a little.",
 )
 def export(model: str, name: str, part: str, out: str | None, weights: str) -> None:
-    """Write a part of a model as a file that runs without Keras and without kvae.
+    """Write a part of a model as a file that runs without kvae, and mostly without Keras.
 
     MODEL is a .keras file, by default saved_models/vae.keras, or one that comes with kvae. The file
-    is run in its own runtime (ONNX Runtime, TensorFlow, LiteRT, OpenVINO, PyTorch), and kept only
-    if it gives what the model gives: to 1e-4 with float32 weights; with smaller ones to 0.05
+    is run in its own runtime (ONNX Runtime, TensorFlow, LiteRT, OpenVINO, PyTorch, Keras), and kept
+    only if it gives what the model gives: to 1e-4 with float32 weights; with smaller ones to 0.05
     (float16) or 0.25 (int8), and the command says by how much.
 
     Example: kvae export mnist --format onnx --part generator --out mnist.onnx
