@@ -206,7 +206,7 @@ def test_the_request_to_tensorflow_serving_fits_the_signature(as_mnist, in_folde
 @converts
 def test_a_handler_of_fastapi_answers_several_threads_at_once(as_mnist, in_folder):
     needs("onnx")
-    installed("fastapi", "httpx")
+    installed("fastapi", "httpx2")
     from fastapi.testclient import TestClient
 
     made(as_mnist, "mnist.onnx", "onnx")
