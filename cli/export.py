@@ -17,6 +17,7 @@ FORMATS = {
     "litert": ".tflite",
     "openvino": ".xml",
     "torch": ".pt2",
+    "keras": ".keras",
 }
 
 
@@ -29,7 +30,8 @@ FORMATS = {
     default="onnx",
     show_default=True,
     help="File format. onnx: ONNX; saved-model: a folder with a TensorFlow SavedModel; litert: "
-    "LiteRT; openvino: two OpenVINO files; torch: a PyTorch exported program.",
+    "LiteRT; openvino: two OpenVINO files; torch: a PyTorch exported program; keras: a .keras file "
+    "of Keras's own layers.",
 )
 @click.option(
     "--part",
@@ -56,11 +58,12 @@ FORMATS = {
 def export(model: str, name: str, part: str, out: str | None, weights: str) -> None:
     """Export a part of a model to ONNX, LiteRT and other formats.
 
-    The file runs without Keras and kvae. The command runs it in its own runtime (ONNX Runtime,
-    TensorFlow, LiteRT, OpenVINO, PyTorch) and compares its outputs with the model's. It keeps the
-    file only if they differ by at most 1e-4 with float32 weights, 0.05 with float16, or 0.25 with
-    int8. MODEL is a .keras file, by default saved_models/vae.keras, or the name of a model that
-    comes with kvae: mnist, mnist-ladder, mnist-conditional, shapes.
+    The file runs without kvae, and all but the format keras without Keras. The command runs it in
+    its own runtime (ONNX Runtime, TensorFlow, LiteRT, OpenVINO, PyTorch, Keras) and compares its
+    outputs with the model's. It keeps the file only if they differ by at most 1e-4 with float32
+    weights, 0.05 with float16, or 0.25 with int8. MODEL is a .keras file, by default
+    saved_models/vae.keras, or the name of a model that comes with kvae: mnist, mnist-ladder,
+    mnist-conditional, shapes.
 
     Example: kvae export mnist --format onnx --part generator --out mnist.onnx
     """

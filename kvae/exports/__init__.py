@@ -1,4 +1,4 @@
-"""Exports: a part of a model as a file that runs without kvae and without Keras, checked there."""
+"""Exports: a part of a model as a file that runs without kvae, checked there."""
 
 from kvae.exports.export import Exported, export
 from kvae.exports.formats import FORMATS, WEIGHTS

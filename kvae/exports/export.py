@@ -94,7 +94,7 @@ def export(
     weights: str = "float32",
     custom_objects: dict[str, Any] | None = None,
 ) -> Exported:
-    """Writes a part of a model as a file that runs without kvae and Keras, and checks it there.
+    """Writes a part of a model as a file that runs without kvae, and checks it there.
 
     A process of its own opens the model on the backend that can export it, runs the export in its
     own runtime, and compares it with what the model gives. With float32 weights it must be the same
@@ -107,7 +107,8 @@ def export(
             with kvae.
         path: The file to write; for "saved-model" a folder. An export of kvae's that is there is
             replaced; anything else is not.
-        format: "onnx", "saved-model", "litert", "openvino" or "torch".
+        format: "onnx", "saved-model", "litert", "openvino", "torch", or "keras": a .keras file of
+            Keras's own layers.
         part: "encoder", "decoder", "generator" or "vae".
         weights: "float32"; "float16" or "int8" make a smaller file whose outputs differ, by as much
             as what is returned says. They are float32 again before they are used, but for int8 in

@@ -3,7 +3,7 @@
 A format has a file of its own here, with two functions:
 
 - `write(graph, path, metadata, weights)` writes a `kvae.model.Graph`, with a text that goes along;
-- `run(path, inputs)` gives the outputs by name as its users get them, without kvae and Keras.
+- `run(path, inputs)` gives the outputs by name as its users get them, without kvae.
 """
 
 import dataclasses
@@ -74,6 +74,7 @@ FORMATS = {
             beside=(".bin",),
         ),
         Format("torch", ".pt2", "torch", ("torch",), "torch_format", extra="torch"),
+        Format("keras", ".keras", "tensorflow", ("keras",), "keras_format"),
     )
 }
 

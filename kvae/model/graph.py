@@ -112,11 +112,35 @@ class Graph(keras.Model):
             }
         noise = inputs.get("noise")
         if noise is None:
-            noise = ops.zeros((ops.shape(observed)[0], vae.latent_dim), dtype="float32")
+            one = ops.zeros_like(observed[:, 0, 0, :1])  # of the batch's size, known or not
+            noise = ops.tile(one, (1, vae.latent_dim))
         mean, log_variance, _, parameters = vae.infer(observed, noise, context=context)
         if self.part == "vae":
             found["reconstruction"] = vae.likelihood.mean(parameters)
         return {**found, "mean": mean, "log_variance": log_variance}
+
+    def functional(self) -> keras.Model:
+        """The same as a Functional model of Keras's own layers, which opens without kvae.
+
+        It shares the weights of the layers; what a prior or a likelihood has of its own outside of
+        layers is in it as it is now. Layers of your own stay yours.
+
+        Returns:
+            A model of a dict of inputs, with the names of `input_specs`, that gives a dict of
+            outputs.
+
+        Example:
+            >>> import kvae
+            >>> vae = kvae.VAE.from_preset("mlp-400", (8, 8, 1), latent_dim=4)
+            >>> decoder = kvae.model.Graph(vae, "decoder").functional()
+            >>> type(decoder).__name__, tuple(decoder.output["images"].shape)
+            ('Functional', (None, 8, 8, 1))
+        """
+        inputs = {
+            name: keras.Input(spec.shape[1:], dtype=spec.dtype, name=name)
+            for name, spec in self.input_specs.items()
+        }
+        return keras.Model(inputs, self.call(inputs), name=self.part)
 
     def export(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
         """`keras.Model.export`; the signature is known, and nothing is printed unless asked for.

@@ -8,12 +8,18 @@ to 1; or why the export is refused. `--only` takes models that come with kvae to
     pip install 'keras-vae[export,torch]'
     python tests/benchmarks/exports.py [--out exports.json]
 
-It takes ten minutes on two cores. Less, for a try:
+It takes ten minutes on two cores. With several parts there is a line for each of a preset, and at
+the end one for each part, of the largest differences over all presets:
+
+    python tests/benchmarks/exports.py --part encoder decoder generator vae
+
+Less, for a try:
 
     python tests/benchmarks/exports.py --only mlp-400 binary-14 --formats onnx saved-model
 """
 
 import argparse
+import itertools
 import json
 import os
 import pathlib
@@ -70,12 +76,12 @@ def built(row: str):
     return vae
 
 
-def work(row: str, part: str, formats: list[str]) -> None:
-    """Prints what comes of each format, a line of JSON each."""
+def work(row: str, parts: list[str], formats: list[str]) -> None:
+    """Prints what comes of each part in each format, a line of JSON each."""
     from kvae.exports.worker import write_and_check
 
     vae = built(row)
-    for name in formats:
+    for part, name in itertools.product(parts, formats):
         started = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder, "a" + FORMATS[name].suffix)
@@ -84,17 +90,17 @@ def work(row: str, part: str, formats: list[str]) -> None:
                 found = {"difference": max(apart.values())}
             except Exception as error:  # which is what stands in the table
                 found = {"refused": " ".join(str(error).split())[:200]}
-        found |= {"format": name, "seconds": round(time.monotonic() - started, 1)}
+        found |= {"part": part, "format": name, "seconds": round(time.monotonic() - started, 1)}
         print(json.dumps(found), flush=True)
 
 
-def measured(row: str, part: str, formats: list[str]) -> dict[str, dict]:
-    """What comes of a row, by format: a process for each backend that writes some of them."""
-    found: dict[str, dict] = {}
+def measured(row: str, parts: list[str], formats: list[str]) -> dict[str, dict]:
+    """What comes of a row, by part and format: a process for each backend that writes some."""
+    found: dict[str, dict] = {part: {} for part in parts}
     for backend in dict.fromkeys(FORMATS[name].backend for name in formats):
         own = [name for name in formats if FORMATS[name].backend == backend]
         process = subprocess.run(
-            [sys.executable, "-W", "ignore", __file__, "--work", row, "--part", part]
+            [sys.executable, "-W", "ignore", __file__, "--work", row, "--part", *parts]
             + ["--formats", *own],
             env={
                 **os.environ,
@@ -107,9 +113,11 @@ def measured(row: str, part: str, formats: list[str]) -> dict[str, dict]:
             text=True,
         )
         lines = [line for line in process.stdout.splitlines() if line.startswith("{")]
-        found |= {one["format"]: one for one in map(json.loads, lines)}
-        for name in set(own) - found.keys():
-            found[name] = {"refused": f"the process ended with {process.returncode}"}
+        for one in map(json.loads, lines):
+            found[one["part"]][one["format"]] = one
+        ended = {"refused": f"the process ended with {process.returncode}"}
+        for part, name in itertools.product(parts, own):
+            found[part].setdefault(name, ended)
     return found
 
 
@@ -118,30 +126,51 @@ def shown(found: dict) -> str:
     return found.get("refused") or f"{found['difference']:.0e}".replace("e-0", "e-")
 
 
+def largest(found: dict[str, dict], part: str, name: str) -> str:
+    """A cell of the table of parts: the largest difference of all presets, or how many refuse."""
+    cells = [of_row[part][name] for of_row in found.values()]
+    refused = sum("refused" in cell for cell in cells)
+    worst = max((cell.get("difference", 0) for cell in cells), default=0)
+    return shown({"difference": worst}) + f", {refused} refused" * (refused > 0)
+
+
+def header(first: str, formats: list[str]) -> None:
+    """Prints the head of a table."""
+    print(f"| {first} | " + " | ".join(f"`{name}`" for name in formats) + " |")
+    print("| --- |" + " --- |" * len(formats))
+
+
 def main() -> None:
     """Prints the table, a line as soon as it is measured."""
+    parts = ("encoder", "decoder", "generator", "vae")
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--only", nargs="*", choices=[*ROWS, *SHIPPED], default=list(ROWS))
     parser.add_argument("--formats", nargs="*", choices=list(FORMATS), default=list(FORMATS))
-    parser.add_argument("--part", default="vae", help="encoder, decoder, generator or vae")
+    parser.add_argument("--part", nargs="*", choices=parts, default=["vae"])
     parser.add_argument("--out", help="a JSON file to write")
     parser.add_argument("--work", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.work:
         work(given.work, given.part, given.formats)
         return
-    print("| preset | " + " | ".join(f"`{name}`" for name in given.formats) + " |")
-    print("| --- |" + " --- |" * len(given.formats))
+    header("preset", given.formats)
     found = {}
     for row in given.only:
         started = time.monotonic()
         found[row] = measured(row, given.part, given.formats)
         preset, comma, rest = row.partition(",")
-        cells = " | ".join(shown(found[row][name]) for name in given.formats)
-        print(f"| `{preset}`{comma}{rest} | {cells} |", flush=True)
+        for part in given.part:
+            cells = " | ".join(shown(found[row][part][name]) for name in given.formats)
+            of = f" {part}" * (len(given.part) > 1)
+            print(f"| `{preset}`{comma}{rest}{of} | {cells} |", flush=True)
         print(f"{row}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
         if given.out:
             pathlib.Path(given.out).write_text(json.dumps(found, indent=2))
+    if len(given.part) > 1:
+        print()
+        header("part", given.formats)
+        for part in given.part:
+            print(f"| `{part}` | {' | '.join(largest(found, part, n) for n in given.formats)} |")
 
 
 if __name__ == "__main__":
