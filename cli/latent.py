@@ -19,12 +19,12 @@ from .inputs import (
 @click.command(cls=Command)
 @click.option(
     "--show",
-    type=click.Choice(["tsne", "pca", "plane", "manifold", "traversals", "factors"]),
+    type=click.Choice(["tsne", "pca", "plane", "manifold", "traversals", "factors", "clusters"]),
     default="tsne",
     show_default=True,
     help="The images' latents in a plane, by t-SNE, principal components, or as they are where "
     "there are two; images decoded from a grid of that plane; or from each latent moved alone; or "
-    "how much each tells of the factors of shapes.",
+    "how much each tells of the factors of shapes; or the components of a mixture prior.",
 )
 @click.option(
     "--count",
@@ -45,12 +45,13 @@ from .inputs import (
     type=click.IntRange(min=1),
     default=10,
     show_default=True,
-    help="Rows of the traversals, or of the factors.",
+    help="Rows of the traversals, the factors or the clusters, at most.",
 )
 @click.option(
     "--class",
     "class_name",
-    help="Of a conditional model, the class of the manifold.  [default: that of most images]",
+    help="Of a conditional model, the class of the manifold, or of the clusters.  [default: of the "
+    "manifold that of most images]",
 )
 @out_option("latent.png", ".png")
 @model_option
@@ -77,14 +78,21 @@ def latent(
     vae = open_model(model)
     of_class = None
     if class_name is not None:
-        if show != "manifold" or vae.condition is None or not vae.condition.classes:
-            raise click.UsageError("--class is for the manifold of a conditional model.")
+        of_one = show in ("manifold", "clusters")
+        if not of_one or vae.condition is None or not vae.condition.classes:
+            raise click.UsageError(
+                "--class is for the manifold of a conditional model, and for its clusters."
+            )
         found = numbers_of_classes(vae, (class_name,))
         if len(found) > 1:
-            raise click.UsageError("The manifold is of one class. Received: --class all")
+            raise click.UsageError(f"--show {show} is of one class. Received: --class all")
         (of_class,) = found
     import kvae
 
+    if show == "clusters":
+        kvae.plots.save_picture(kvae.clusters(vae, latents, seed=seed, of_class=of_class), out)
+        click.echo(f"{out}: clusters by the prior of {model}")
+        return
     source = Images(vae, dataset, data_dir, split)
     if show == "factors":
         figure, shown = by_factor(vae, source, count, latents)
