@@ -16,6 +16,7 @@ from kvae.data.arrays import (
     check_values,
     checked_labels,
     fitting_of,
+    known_of,
     shares,
 )
 from kvae.data.store import Cache, said_to_be_kept
@@ -112,7 +113,8 @@ def write(
     missing = [split for split in ("test", "validation") if split not in streams]
     count = shapes["train"][0]
     check_enough(count, missing, source)
-    held = shares(count, missing)
+    known = known_of(labels.get("train"))
+    held = shares(count, missing, known if known is not None and len(known) == count else None)
     for split, rows in held.items():
         shapes[split] = (len(rows), *shapes["train"][1:])
         kinds[split] = kinds["train"]

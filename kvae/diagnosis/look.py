@@ -41,7 +41,8 @@ def sampled(
     classes = vae.known(labels, dataset.class_names)
     if classes is not None:
         classes = vae.condition.checked(classes, len(images))[chosen] if vae.condition else None
-    return fitted(read_rows(images, chosen), vae.image_shape), classes
+    found = fitted(read_rows(images, chosen), vae.image_shape)
+    return found, vae.filled(classes, found)
 
 
 def white(images: np.ndarray) -> float:
