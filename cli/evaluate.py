@@ -40,7 +40,7 @@ from .inputs import MODEL, Images, data_options, open_model, seed_option
     "--factors",
     is_flag=True,
     help="Score how latents and the factors of images go together (MIG, DCI, SAP, …), of images "
-    "whose factors are known: shapes.",
+    "whose factors are known: shapes, dsprites, shapes3d.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")

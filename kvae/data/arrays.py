@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,8 @@ class Dataset:
         notice: What a user should know about how the data were obtained; mostly empty.
         origin: What `kvae.data.load` reads again as these data; empty where nothing does.
         fitting: How pictures became these images, and others do.
+        factors: What images were made of, where that is known: by split, (count, factor), int64.
+        factor_names: Of these factors.
     """
 
     name: str
@@ -52,6 +54,8 @@ class Dataset:
     notice: str = ""
     origin: str = ""
     fitting: Fitting | None = None
+    factors: Mapping[str, np.ndarray] | None = None
+    factor_names: tuple[str, ...] = ()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -232,7 +236,25 @@ def reduced(dataset: Dataset, per_class: int) -> Dataset:
     for split, rows in kept.items():
         labels = getattr(dataset, f"{split}_labels")
         arrays[f"{split}_labels"] = None if labels is None else labels[rows]
+    if dataset.factors is not None:
+        arrays["factors"] = {split: dataset.factors[split][rows] for split, rows in kept.items()}
     return dataclasses.replace(dataset, **arrays)
+
+
+def with_factors(
+    dataset: Dataset, factors: Mapping[str, np.ndarray], names: Sequence[str]
+) -> Dataset:
+    """The same data set, with what its images were made of.
+
+    Args:
+        dataset: Images without labels, of which splits that `factors` lacks were held out.
+        factors: By split, (count, factor), of the images in the order that they were given in.
+        names: Of the factors.
+    """
+    missing = [split for split in ("test", "validation") if split not in factors]
+    held = shares(len(factors["train"]), missing)
+    parts = {**factors, **{split: factors["train"][rows] for split, rows in held.items()}}
+    return dataclasses.replace(dataset, factors=parts, factor_names=tuple(map(printable, names)))
 
 
 def checked_images(images: np.ndarray, what: str) -> np.ndarray:
