@@ -48,7 +48,7 @@ from .inputs import MODEL, Images, data_options, open_model, seed_option
     "--factors",
     is_flag=True,
     help="Also compute disentanglement scores (MIG, DCI, SAP, …). The data set must have known "
-    "factors, as shapes has.",
+    "factors, as shapes, dsprites and shapes3d have.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")

@@ -175,8 +175,12 @@ class Images:
         return getattr(self.data, f"{self.split}_labels")
 
     def classes_of(self, labels: Any) -> Any:
-        """Labels of these images as a conditional model has its classes; None of any other."""
-        return self.vae.known(labels, self.data.class_names)
+        """Labels of these images as a conditional model has its classes; None of any other.
+
+        And where not all are known: then the most likely ones stand for them.
+        """
+        told = self.vae.known(labels, self.data.class_names)
+        return None if told is not None and min(told) < 0 else told
 
     def class_of(self, name: str) -> Any:
         """The class of an image of the data, or the class, that a user names; None: not known."""

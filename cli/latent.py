@@ -26,13 +26,14 @@ from .inputs import (
 )
 @click.option(
     "--show",
-    type=click.Choice(["tsne", "pca", "plane", "manifold", "traversals", "factors"]),
+    type=click.Choice(["tsne", "pca", "plane", "manifold", "traversals", "factors", "clusters"]),
     default="tsne",
     show_default=True,
     help="Picture to draw. tsne, pca, plane: the latents of images in a plane, by t-SNE, by "
     "principal components, or directly if there are two; manifold: images decoded from a grid of "
     "that plane; traversals: images decoded along single latents; factors: how much each latent "
-    "says about known factors, such as those of shapes.",
+    "says about known factors, such as those of shapes; clusters: images from the components of a "
+    "mixture prior.",
 )
 @click.option(
     "--count",
@@ -53,12 +54,13 @@ from .inputs import (
     type=click.IntRange(min=1),
     default=10,
     show_default=True,
-    help="Number of latents in the traversals or factors.",
+    help="Largest number of rows of the traversals, the factors or the clusters.",
 )
 @click.option(
     "--class",
     "class_name",
-    help="Class of the manifold of a conditional model.  [default: the most common class]",
+    help="Class of the manifold or the clusters of a conditional model.  [default: of the "
+    "manifold, the most common class]",
 )
 @out_option("latent.png", ".png")
 @model_option
@@ -85,14 +87,21 @@ def latent(
     vae = open_model(model)
     of_class = None
     if class_name is not None:
-        if show != "manifold" or vae.condition is None or not vae.condition.classes:
-            raise click.UsageError("--class needs --show manifold and a conditional model.")
+        of_one = show in ("manifold", "clusters")
+        if not of_one or vae.condition is None or not vae.condition.classes:
+            raise click.UsageError(
+                "--class needs --show manifold or clusters, and a conditional model."
+            )
         found = numbers_of_classes(vae, (class_name,))
         if len(found) > 1:
             raise click.UsageError("--class must be one class. Received: all")
         (of_class,) = found
     import kvae
 
+    if show == "clusters":
+        kvae.plots.save_picture(kvae.clusters(vae, latents, seed=seed, of_class=of_class), out)
+        click.echo(f"{out}: clusters by the prior of {model}")
+        return
     source = Images(vae, dataset, data_dir, split)
     if show == "factors":
         figure, shown = by_factor(vae, source, count, latents)

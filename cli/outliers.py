@@ -123,7 +123,8 @@ def rows_of(found: Any, split: str, source: Images) -> list[dict[str, Any]]:
     for place, index in enumerate(found.indices.tolist()):
         row: dict[str, Any] = {"image": f"{split}:{index}"}
         if found.labels is not None:
-            row["class"] = source.class_names[found.labels[place]]
+            label = found.labels[place]
+            row["class"] = source.class_names[label] if label >= 0 else ""
         row["log_prob"] = round(float(found.scores.log_prob[index]), 4)
         if found.complexity is not None:
             row["complexity"] = round(float(found.complexity[index]), 4)

@@ -49,6 +49,7 @@ SETTINGS = (
     "binarize",
     "scale",
     "prior",
+    "components",
     "conditional",
     "samples",
     "objective",

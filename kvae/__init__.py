@@ -8,6 +8,7 @@ from kvae.diagnosis import Diagnosis, diagnose
 from kvae.drawing import (
     by_group,
     charts,
+    clusters,
     curves,
     factors,
     interpolate,
@@ -43,7 +44,7 @@ from kvae.objectives import (
     Objective,
     TotalCorrelation,
 )
-from kvae.priors import Blockwise, Prior, RealNVP, StandardNormal
+from kvae.priors import Blockwise, GaussianMixture, Prior, RealNVP, StandardNormal
 from kvae.recipe import Recipe
 from kvae.training import (
     LatentKL,
@@ -68,6 +69,7 @@ __all__ = [
     "Exported",
     "Explorer",
     "Gaussian",
+    "GaussianMixture",
     "ImportanceWeighted",
     "InferredPrior",
     "LatentKL",
@@ -91,6 +93,7 @@ __all__ = [
     "build_generator",
     "by_group",
     "charts",
+    "clusters",
     "compare",
     "curves",
     "data",

@@ -105,12 +105,16 @@ class Recipe:
     )
     prior: str = setting(
         "real-nvp",
-        "Prior over the latents: standard normal, or a learned RealNVP flow.",
-        choices=("standard-normal", "real-nvp"),
+        "Prior over the latents: standard normal, a learned RealNVP flow, or a learned mixture of "
+        "Gaussians.",
+        choices=("standard-normal", "real-nvp", "mixture"),
         varies=True,
     )
     couplings: int | None = setting(
         10, "Number of coupling layers of a RealNVP prior.", least=1, option=False
+    )
+    components: int | None = setting(
+        None, "Number of Gaussians of a mixture prior.", kind=int, least=1, shown="10"
     )
 
     conditional: bool = setting(
@@ -371,7 +375,7 @@ class Recipe:
     @property
     def prior_arguments(self) -> dict[str, Any]:
         """Of `kvae.priors.get`."""
-        return without_none({"couplings": self.couplings})
+        return without_none({"couplings": self.couplings, "components": self.components})
 
     @property
     def objective_arguments(self) -> dict[str, Any]:
@@ -447,7 +451,7 @@ OWNED: dict[str, dict[str, Any]] = {
         **{"fine_beta": 1.0, "fine_warmup": 0.0, "capacity_rise": 0.5},
     },
     "likelihood": {"binarize": None, "scale": None},
-    "prior": {"couplings": None},
+    "prior": {"couplings": None, "components": None},
     "network": {"network_arguments": {}},
 }
 

@@ -26,6 +26,8 @@ def test_no_latent_in_use_is_a_problem_whose_remedy_is_the_likeliest_cause():
         ({"beta": 100.0}, "Lower --beta: 1 gives the bound, and it is 100."),
         ({"warmup_steps": 0}, "warm up"),
         ({"warmup_steps": 50}, "Train longer (--epochs)"),
+        ({"beta": 1000.0, "capacity": 0.1}, "Raise --capacity: the KL is held at 0.1 nats."),
+        ({"beta": 1000.0, "capacity": 25.0}, "a higher --beta"),
     ]:
         found = checks.check_latents(nothing, **arguments)
         assert found.severity == "problem" and "0 of 20 latents in use" in found.seen
@@ -186,3 +188,33 @@ def test_gradients_name_the_weights_without_one():
     assert found.severity == "warning" and "67% of the units" in found.seen
     found = checks.check_gradients({**some, "d": np.array([np.nan])})
     assert found.severity == "problem" and "--learning-rate" in found.remedy
+
+
+@pytest.mark.parametrize(
+    "kl, severity, remedy",
+    [
+        (25.3, "ok", ""),
+        (19.0, "warning", "Or take what there is to tell: --capacity 19."),
+        (3.0, "problem", "Raise --beta, which holds it: it is 50."),
+        (31.0, "warning", "Or train longer: --epochs."),
+    ],
+)
+def test_a_kl_away_from_its_capacity_is_told_with_what_holds_it(kl, severity, remedy):
+    found = checks.check_capacity(kl, 25.0, 50.0)
+    assert found.severity == severity and remedy in found.remedy
+    assert ("--capacity" in found.remedy) == (severity != "ok" and kl < 25)
+
+
+def test_the_gap_of_a_held_kl_is_mended_by_a_lower_capacity():
+    found = checks.check_prior_gap(30.0, 7.0, 20.0, 1000, 10, beta=1000.0, capacity=30.0)
+    assert "a lower --capacity" in found.remedy and "--beta" not in found.remedy
+
+
+def test_a_class_tells_if_another_one_costs_more_than_by_chance():
+    right = np.random.default_rng(0).normal(100, 10, 200)
+    noise = np.random.default_rng(1).normal(0, 3, 200)
+    assert checks.check_classes(right, right + 2 + noise).severity == "ok"
+    found = checks.check_classes(right, right + noise)
+    assert found.severity == "warning" and "The class tells the model nothing" in found.seen
+    found = checks.check_classes(right, right + 2 + noise, ["7"])
+    assert found.severity == "warning" and "is of class 7." in found.seen

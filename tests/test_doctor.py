@@ -254,6 +254,8 @@ def test_the_command_takes_a_model_by_name_and_prints_json(model):
     result = call("doctor", "mine.keras", "--json", "--out", "new/page.png")
     page = json.loads(result.stdout)
     assert {finding["name"] for finding in page["findings"]} == set(checks.NAMES) - {
+        "capacity",
+        "classes",
         "decoder scale",
         "groups",
     }
@@ -267,3 +269,59 @@ def test_the_command_refuses_in_one_line(model):
     assert "must end in .png" in call("doctor", "--out", "page.pdf", code=2).stderr
     pathlib.Path("saved_models/vae/history.csv").write_text("epoch,loss\n1,two\n")
     assert "numbers only" in call("doctor", code=1).stderr
+
+
+@once
+@pytest.mark.usefixtures("graphs")
+def test_a_capacity_is_held_or_not(make_vae, dataset):
+    objective = kvae.Capacity(beta=20.0, capacity=4.0)
+    vae = make_vae(objective=objective, optimizer=keras.optimizers.Adam(1e-2))
+    fit(vae, dataset, 20)
+    found = kvae.diagnose(vae, dataset).finding("capacity")
+    assert found.severity == "ok" and "to be held at 4." in found.seen and not found.remedy
+    for capacity in (40.0, 1.0):
+        other = vae.uncompiled(kvae.Capacity(beta=20.0, capacity=capacity))
+        found = kvae.diagnose(other, dataset).finding("capacity")
+        assert found.severity == "problem" and "Raise --beta" in found.remedy
+        assert ("--capacity 4" in found.remedy) == (capacity == 40)
+    assert not [one for one in kvae.diagnose(make_vae(), dataset).findings
+                if one.name in ("capacity", "classes")]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def two_kinds():
+    """White bars to the left, of class 0, and to the right, of class 1."""
+    labels = np.arange(400) % 2
+    images = np.zeros((400, 8, 8, 1), "uint8")
+    for image, label, place in zip(images, labels, np.arange(400) % 3, strict=True):
+        image[:, 4 * label + place] = 255
+    return kvae.data.from_arrays(images, train_labels=labels)
+
+
+@once
+@pytest.mark.usefixtures("graphs")
+@pytest.mark.parametrize("kind", ["classes", "numbers"])
+def test_a_class_that_tells_is_told_from_one_that_does_not(two_kinds, kind):
+    size = {"classes": 2} if kind == "classes" else {"context_dim": 1}
+    recipe = kvae.presets.get("mlp").replaced(
+        network_arguments={"width": 8, "depth": 1}, prior="standard-normal", latent_dim=2
+    )
+    vae = kvae.VAE.from_preset(recipe, (8, 8, 1), seed=0, **size)
+    vae.compile(keras.optimizers.Adam(1e-2))
+    vae.fit(two_kinds.train, two_kinds.train_labels, epochs=8, batch_size=27, verbose=0)
+    found = kvae.diagnose(vae, two_kinds).finding("classes")
+    assert found.severity == "ok" and found.remedy == ""
+    rng = np.random.default_rng(0)
+    parts = [f"{part}_labels" for part in ("train", "validation", "test")]
+    mixed = {part: rng.permutation(getattr(two_kinds, part)) for part in parts}
+    found = kvae.diagnose(vae, dataclasses.replace(two_kinds, **mixed)).finding("classes")
+    told = "The class tells" if kind == "classes" else "The numbers tell"
+    assert found.severity == "warning" and told in found.seen and "one order" in found.remedy
+
+
+@once
+def test_a_class_that_no_image_was_trained_on_is_named(two_kinds):
+    vae = kvae.VAE.from_preset("mlp-400", (8, 8, 1), latent_dim=2, classes=4)
+    vae.card["class_names"] = ["left", "right", "up", "down"]
+    found = kvae.diagnose(vae, two_kinds, count=20).finding("classes")
+    assert found.severity == "warning" and "is of classes up, down." in found.seen

@@ -57,13 +57,14 @@ def test_a_file_opens_and_answers_as_it_did(path):
 def test_what_an_old_file_holds_trains_on_and_is_saved_in_the_format_of_today(path, tmp_path):
     vae = kvae.load(path)
     before = float(ops.convert_to_numpy(vae.step))
-    logs = vae.train_on_batch(make.images(), return_dict=True)
+    logs = vae.train_on_batch(make.images(), make.told(vae), return_dict=True)
     assert np.isfinite(list(logs.values())).all()
     vae.save(tmp_path / "vae.keras")
     again = keras.saving.load_model(tmp_path / "vae.keras")
     assert float(ops.convert_to_numpy(again.step)) == before + 1
     assert again.get_config()["format"] == FORMAT
-    np.testing.assert_allclose(again.encode(make.images()), vae.encode(make.images()), atol=1e-6)
+    found, expected = (one.encode(make.images(), classes=make.told(vae)) for one in (again, vae))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_there_is_a_file_of_every_kind_of_every_backend():
@@ -81,6 +82,7 @@ def test_there_is_a_file_of_every_kind_of_every_backend():
     ]
     for kind in kinds:
         assert f"kvae>{kind.__name__}" in held, f"no file holds a {kind.__name__}"
+    assert '"classes": 3' in held and '"partly_labelled": true' in held
     networks = {name for (name, _), *_ in make.KINDS.values()}
     assert networks == set(kvae.networks.NETWORKS)
 

@@ -1,11 +1,18 @@
 """Parts as users write them: each trains, is saved, loaded, generates and is evaluated."""
 
+import pathlib
+import re
+
 import keras
 import numpy as np
 import pytest
 from keras import layers, ops
 
 import kvae
+
+GUIDE = pathlib.Path(kvae.__file__).with_name("README.md").read_text()
+SECTION = GUIDE.partition("\n## Parts of your own")[2].partition("\n## ")[0]
+SNIPPETS = dict(re.findall(r"```python\n(?=# (\w+))(.*?)```", SECTION, re.S))
 
 
 @keras.saving.register_keras_serializable(package="own")
@@ -150,3 +157,35 @@ def test_priors_take_a_context_and_do_not_need_one(prior):
         np.testing.assert_array_equal(
             ops.convert_to_numpy(method(z, context)), ops.convert_to_numpy(method(z))
         )
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize("name, figure", [("context", "kl"), ("objective", "val_weight"),
+                                          ("metric", "val_squared_error")])  # fmt: skip
+def test_what_the_guide_says_of_parts_of_your_own_runs(name, figure, tmp_path, monkeypatch):
+    """As it stands there, but with less of everything."""
+    assert SNIPPETS[name].count("\n") < 40
+    digits = kvae.data.load("digits")
+    some = kvae.data.from_arrays(digits.train[:64])
+    monkeypatch.setattr(kvae.data, "load", lambda name: some)
+    small = kvae.presets.get("mlp").replaced(network_arguments={"width": 8, "depth": 1})
+    scope = {"small": small}
+    short = SNIPPETS[name].replace("epochs=30", "epochs=2, verbose=0").replace('"mlp"', "small")
+    exec(short, scope)
+    vae, history = scope["vae"], scope["history"].history
+    assert np.isfinite(history[figure]).all()
+    vae.save(tmp_path / "vae.keras")
+    again = kvae.load(tmp_path / "vae.keras")
+    told = {"classes": [[0.3]]} if name == "context" else {}
+    np.testing.assert_allclose(
+        again.generate(2, seed=0, **told), vae.generate(2, seed=0, **told), atol=1e-5
+    )
+    assert type(again.prior) is type(vae.prior) and type(again.objective) is type(vae.objective)
+    if name == "context":
+        assert scope["little"].shape == (8, 8, 1)
+        vae.generator()  # of stock layers
+    if name == "objective":
+        assert history["weight"][0] < 1 == history["val_weight"][0]
+    if name == "metric":
+        found = vae.evaluate(some.validation, verbose=0, return_dict=True)
+        assert 0 < found["squared_error"] < 64

@@ -1,11 +1,12 @@
 import keras
 import numpy as np
 import pytest
-from flows import flow
+from flows import flow, mixture
 from keras import ops
 
-from kvae import priors
-from kvae.priors import Blockwise, RealNVP, StandardNormal
+import kvae
+from kvae import evaluation, priors
+from kvae.priors import Blockwise, GaussianMixture, RealNVP, StandardNormal
 
 
 def blocks(latent_dim):
@@ -15,7 +16,8 @@ def blocks(latent_dim):
     return Blockwise([flow(2), StandardNormal(latent_dim - 2)])
 
 
-KINDS = pytest.mark.parametrize("make", [StandardNormal, flow, blocks])
+KINDS = pytest.mark.parametrize("make", [StandardNormal, flow, blocks, mixture])
+INVERTIBLE = pytest.mark.parametrize("make", [StandardNormal, flow, blocks])
 
 
 def gaussians(count=6, latent_dim=4):
@@ -87,7 +89,7 @@ def test_density_integrates_to_one(make):
     np.testing.assert_allclose(density.sum() * (line[1] - line[0]) ** 2, 1, rtol=1e-3)
 
 
-@KINDS
+@INVERTIBLE
 def test_noise_becomes_latents_and_latents_noise(make):
     prior = make(5)
     noise = array(prior.noise(1000, seed=3))
@@ -162,6 +164,7 @@ def test_a_flow_refuses_what_cannot_be_one(arguments, what):
 
 def test_a_prior_goes_by_its_name():
     assert isinstance(priors.get("real-nvp", 4, couplings=3), RealNVP)
+    assert priors.get("mixture", 4, components=3).components == 3
     with pytest.raises(ValueError, match="no prior 'flow'; there are 'standard-normal', 'real"):
         priors.get("flow", 4)
 
@@ -198,3 +201,132 @@ def test_blocks_are_independent_and_come_back_from_their_config():
 def test_blocks_that_cannot_be_are_refused(given):
     with pytest.raises(ValueError, match="`priors` must be"):
         Blockwise(given)
+
+
+def by_numpy(prior, context=None):
+    """Weights, means and deviations of a mixture, of the first row of a context."""
+    parts = prior.parameters(context)
+    log_weights, means, log_variances = (array(part)[0].astype("float64") for part in parts)
+    return np.exp(log_weights), means, np.exp(0.5 * log_variances)
+
+
+@pytest.mark.parametrize("context_dim", [None, 2])
+def test_the_density_of_a_mixture_is_the_sum_over_its_components(context_dim):
+    prior, z = mixture(context_dim=context_dim), gaussians(latent_dim=3)[0]
+    context = None if context_dim is None else np.tile(np.float32([0, 1]), (len(z), 1))
+    weights, means, deviations = by_numpy(prior, context)
+    squares = ((z[:, None] - means) / deviations) ** 2
+    each = np.exp(-0.5 * squares) / (deviations * np.sqrt(2 * np.pi))
+    expected = np.log((weights * each.prod(-1)).sum(-1))
+    np.testing.assert_allclose(array(prior.log_prob(z, context)), expected, rtol=1e-4)
+    np.testing.assert_allclose(weights.sum(), 1, rtol=1e-5)
+    assert weights.std() > 0.03
+
+
+def test_each_class_has_a_mixture_of_its_own():
+    prior, z = mixture(context_dim=3), gaussians(latent_dim=3)[0]
+    each = np.stack([array(prior.log_prob(z, np.eye(3)[[i] * 6])) for i in range(3)])
+    assert (abs(np.diff(each, axis=0)) > 1e-2).all()
+    with pytest.raises(ValueError, match="needs a context, of shape \\(batch, 3\\)"):
+        prior.log_prob(z)
+
+
+@pytest.mark.parametrize("context_dim", [None, 2])
+def test_latents_come_from_noise_that_a_mixture_made_of_them(context_dim):
+    prior = mixture(5, context_dim=context_dim)
+    context = [] if context_dim is None else [np.tile(np.float32([0, 1]), (1000, 1))]
+    noise = array(prior.noise(1000, seed=3))
+    for z in (of(prior.from_noise, noise, *context), 2 * noise):
+        again = of(prior.from_noise, of(prior.to_noise, z, *context), *context)
+        np.testing.assert_allclose(again, z, atol=1e-3)
+
+
+def test_the_noise_of_draws_from_a_mixture_is_standard_normal():
+    prior = mixture(3, scale=0.4)  # whose components overlap
+    z = array(prior.sample(20_000, seed=6))
+    likely = array(ops.softmax(prior.log_joint(z), axis=-1)).max(axis=1)
+    assert (likely < 0.9).mean() > 0.8
+    noise = of(prior.to_noise, z)
+    np.testing.assert_allclose(noise.mean(0), 0, atol=0.04)
+    np.testing.assert_allclose(np.cov(noise.T), np.eye(3), atol=0.05)
+    points = np.full_like(z, -np.inf)
+    assert abs(evaluation.prior_gap_at_least(prior, z, points)) < 0.01
+    assert evaluation.prior_gap_at_least(prior, z + 1.0, points) > 0.1
+
+
+def test_cold_noise_becomes_the_means_each_as_often_as_its_weight():
+    prior = mixture(2)
+    weights, means, _ = by_numpy(prior)
+    z = of(prior.from_noise, 1e-4 * array(prior.noise(20_000, seed=7)))
+    apart = np.linalg.norm(z[:, None] - means, axis=-1)
+    assert apart.min(axis=1).max() < 1e-2
+    counts = np.bincount(apart.argmin(axis=1), minlength=4)
+    np.testing.assert_allclose(counts / len(z), weights, atol=0.02)
+
+
+def test_a_mixture_of_one_component_is_a_gaussian():
+    prior, z = mixture(2, components=1), gaussians(latent_dim=2)[0]
+    _, means, deviations = by_numpy(prior)
+    noise = (z - means) / deviations
+    expected = of(StandardNormal(2).log_prob, noise) - np.log(deviations).sum()
+    np.testing.assert_allclose(of(prior.log_prob, z), expected, rtol=1e-4)
+    np.testing.assert_allclose(of(prior.to_noise, z), noise, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "arguments, what",
+    [
+        ({"latent_dim": 1}, "must be at least 2. Received: latent_dim=1"),
+        ({"latent_dim": 3, "components": 0}, "components=0"),
+        ({"latent_dim": 3, "context_dim": 0}, "context_dim=0"),
+    ],
+)
+def test_a_mixture_refuses_what_cannot_be_one(arguments, what):
+    with pytest.raises(ValueError, match=what):
+        GaussianMixture(**arguments)
+
+
+def test_a_mixture_comes_back_from_its_config():
+    for config in ({"latent_dim": 6, "components": 3}, {"latent_dim": 2, "context_dim": 4}):
+        again = GaussianMixture.from_config(GaussianMixture(**config).get_config()).get_config()
+        assert {name: again[name] for name in config} == config
+
+
+@pytest.mark.every_backend
+def test_a_model_with_a_mixture_learns_it_and_is_saved(make_vae, images, tmp_path):
+    vae = make_vae(prior=mixture(), optimizer=keras.optimizers.Adam(1e-2))
+    before = [array(weight) for weight in vae.prior.trainable_variables]
+    vae.fit(images, epochs=2, verbose=0)
+    for weight, was in zip(vae.prior.trainable_variables, before, strict=True):
+        assert (array(weight) != was).all(), weight.path
+    assert vae.prior.weights and not vae.prior.invertible
+    vae.save(tmp_path / "vae.keras")
+    again = keras.saving.load_model(tmp_path / "vae.keras")
+    np.testing.assert_allclose(again.generate(4, seed=1), vae.generate(4, seed=1), atol=1e-6)
+    vae.generator().save(tmp_path / "generator.keras")
+    noise = array(vae.prior.noise(4, seed=1))
+    made = keras.saving.load_model(tmp_path / "generator.keras").predict(noise, verbose=0)
+    np.testing.assert_allclose(made, vae.generate(4, seed=1), atol=1e-6)
+    np.testing.assert_allclose(vae.decode(vae.prior.from_noise(noise)), made, atol=1e-5)
+
+
+def test_what_would_be_trained_in_the_noise_refuses_a_mixture(make_vae):
+    with pytest.raises(ValueError, match="such as standard-normal or real-nvp.*GaussianMixture"):
+        make_vae(objective="mmd", prior=GaussianMixture(3))
+    with pytest.raises(ValueError, match="latents are independent"):
+        make_vae(objective="tc", prior=GaussianMixture(3))
+    with pytest.raises(ValueError, match="standard-normal or real-nvp"):
+        make_vae(objective="mmd", prior=Blockwise([mixture(2), StandardNormal(1)]))
+
+
+def test_a_recipe_may_have_a_mixture():
+    recipe = kvae.presets.get("mlp").replaced(prior="mixture", components=3, latent_dim=4)
+    prior = kvae.VAE.from_preset(recipe, (8, 8, 1), classes=2).prior
+    assert (type(prior), prior.components, prior.context_dim) == (GaussianMixture, 3, 2)
+    assert recipe.replaced(prior="standard-normal").components is None
+    ladder = kvae.presets.get("ladder").replaced(prior="mixture")
+    latents = kvae.model.build.latents_of(ladder, (28, 28, 1))
+    found = kvae.model.build.prior_of(ladder, (28, 28, 1), latents)
+    assert [type(one) for one in found.priors] == [GaussianMixture, StandardNormal]
+    with pytest.raises(ValueError, match="'real-nvp' has no argument `components`"):
+        kvae.VAE.from_preset(kvae.presets.get("mlp").replaced(components=3), (8, 8, 1))

@@ -64,7 +64,8 @@ def load(
             folder of that name is `"./shapes"`.
             A folder or an archive (`.zip`, `.tar`, packed or not) of images: PNG, JPEG, WebP, GIF,
             BMP, TIFF, AVIF, of any size and mode. A folder in it is a class, with all that is in
-            it; or they are in `train`, `validation` and `test`. What is hidden is passed over.
+            it; or they are in `train`, `validation` and `test`. What is hidden is passed over. Of
+            training images in a folder `unlabelled` (or unlabeled) the class is not known.
             A table, `.csv` or `.jsonl`, with columns `file`, and if you like `label` and `split`;
             or a folder with one.
             An `.npz` file: `x_train`, `y_train`, `x_test`, `y_test`, `x_val`, `y_val` (all but the

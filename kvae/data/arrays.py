@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,13 +31,15 @@ class Dataset:
         train: (count, height, width, channels), uint8, or float32 in [0, 1].
         validation: As `train`.
         test: As `train`.
-        train_labels: (count,), int64.
+        train_labels: (count,), int64; −1 where the class is not known.
         validation_labels: (count,), int64.
         test_labels: (count,), int64.
         class_names: The name of label 0, of label 1, …; empty where they are not known.
         notice: What a user should know about how the data were obtained; mostly empty.
         origin: What `kvae.data.load` reads again as these data; empty where nothing does.
         fitting: How pictures became these images, and others do.
+        factors: What images were made of, where that is known: by split, (count, factor), int64.
+        factor_names: Of these factors.
     """
 
     name: str
@@ -52,6 +54,8 @@ class Dataset:
     notice: str = ""
     origin: str = ""
     fitting: Fitting | None = None
+    factors: Mapping[str, np.ndarray] | None = None
+    factor_names: tuple[str, ...] = ()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -82,9 +86,10 @@ def from_arrays(
             become uint8; floats in [0, 1], which become float32; or bool, which become 0 and 255.
         validation: As `train`, with the same image shape.
         test: As `train`, with the same image shape.
-        train_labels: (count,) or (count, 1), integers from 0 on.
-        validation_labels: As `train_labels`, for `validation`.
-        test_labels: As `train_labels`, for `test`.
+        train_labels: (count,) or (count, 1), integers from 0 on; −1 where the class is not known.
+            Images that are held out are of those that have one.
+        validation_labels: As `train_labels`, for `validation`, and all known.
+        test_labels: The same for `test`.
         class_names: The name of label 0, of label 1, …; what cannot be shown becomes U+FFFD.
         name: A short name for the data set.
         source: Where the images came from, in a phrase for a person.
@@ -121,7 +126,7 @@ def from_arrays(
     if missing and isinstance(images["train"], np.memmap):
         cure = "Pass validation and test images too, or give the file to kvae.data.load."
         check_memory(images["train"].nbytes, f"A copy of the train images of {source}", cure)
-    held = shares(len(images["train"]), missing)
+    held = shares(len(images["train"]), missing, known_of(labels["train"]))
     for arrays in (images, labels) if missing else ():
         if (whole := arrays["train"]) is not None:
             arrays |= {split: whole[rows] for split, rows in held.items()}
@@ -148,18 +153,33 @@ def check_enough(count: int, missing: Sequence[str], source: str) -> None:
         )
 
 
-def shares(count: int, missing: Sequence[str]) -> dict[str, np.ndarray]:
+def known_of(labels: np.ndarray | None) -> np.ndarray | None:
+    """Whether the class of each image is known; None where there are no labels, or no integers."""
+    numbers = np.asarray(labels)
+    return numbers.reshape(-1) >= 0 if numbers.dtype.kind in "iu" else None
+
+
+def shares(
+    count: int, missing: Sequence[str], known: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     """Which of so many train images are held out for the splits that are missing, and which stay.
+
+    Args:
+        count: Of the images.
+        missing: The splits.
+        known: (count,), whether the class of each is known: others are not held out. None: all are.
 
     Returns:
         The rows by split, in order, of those that are missing and of "train".
     """
     left, rows = np.arange(count), {}
+    known = np.ones(count, bool) if known is None else known
     for split in missing:
+        may = np.flatnonzero(known[left])
         most = 5_000 if split == "validation" else len(left)
-        size = min(max(1, len(left) // 10), most)
+        size = min(max(1, len(may) // 10), most)
         held = np.zeros(len(left), bool)
-        held[np.random.default_rng(0).permutation(len(left))[:size]] = True
+        held[may[np.random.default_rng(0).permutation(len(may))[:size]]] = True
         rows[split], left = left[held], left[~held]
     return {**rows, "train": left}
 
@@ -216,7 +236,25 @@ def reduced(dataset: Dataset, per_class: int) -> Dataset:
     for split, rows in kept.items():
         labels = getattr(dataset, f"{split}_labels")
         arrays[f"{split}_labels"] = None if labels is None else labels[rows]
+    if dataset.factors is not None:
+        arrays["factors"] = {split: dataset.factors[split][rows] for split, rows in kept.items()}
     return dataclasses.replace(dataset, **arrays)
+
+
+def with_factors(
+    dataset: Dataset, factors: Mapping[str, np.ndarray], names: Sequence[str]
+) -> Dataset:
+    """The same data set, with what its images were made of.
+
+    Args:
+        dataset: Images without labels, of which splits that `factors` lacks were held out.
+        factors: By split, (count, factor), of the images in the order that they were given in.
+        names: Of the factors.
+    """
+    missing = [split for split in ("test", "validation") if split not in factors]
+    held = shares(len(factors["train"]), missing)
+    parts = {**factors, **{split: factors["train"][rows] for split, rows in held.items()}}
+    return dataclasses.replace(dataset, factors=parts, factor_names=tuple(map(printable, names)))
 
 
 def checked_images(images: np.ndarray, what: str) -> np.ndarray:
@@ -299,8 +337,19 @@ def checked_labels(
             f"The labels of the {what} must be integers, one for each of {count:,} images. "
             f"Received: {labels.dtype} of shape {labels.shape}"
         )
-    if labels.size and labels.min() < 0:
-        raise ValueError(f"The labels of the {what} must be 0 or more. Received: {labels.min()}")
+    for_training = what.startswith("train ")
+    least = -1 if for_training else 0
+    if labels.size and labels.min() < least:
+        raise ValueError(
+            f"The labels of the {what} must be 0 or more"
+            + (", or −1 where they are not known" if for_training else "")
+            + f". Received: {labels.min()}"
+        )
+    if labels.size and (labels >= 0).sum() < min(3, len(labels)):
+        raise ValueError(
+            f"The labels of the {what} must be known of 3 images or more, of which some are held "
+            f"out. Received: {len(labels):,} labels, known of {(labels >= 0).sum()}"
+        )
     if class_names and labels.max() >= len(class_names):
         raise ValueError(
             f"The labels of the {what} must be below {len(class_names)}, the number of class "

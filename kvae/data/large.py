@@ -16,7 +16,9 @@ from kvae.data.arrays import (
     check_values,
     checked_labels,
     fitting_of,
+    known_of,
     shares,
+    with_factors,
 )
 from kvae.data.store import Cache, said_to_be_kept
 from kvae.data.values import extremes
@@ -55,6 +57,8 @@ def stored(
     name: str,
     source: str,
     class_names: tuple[str, ...] = (),
+    factors: Mapping[str, Any] | None = None,
+    factor_names: tuple[str, ...] = (),
 ) -> Dataset:
     """A data set whose images are mapped: made from streams, or read again.
 
@@ -67,6 +71,9 @@ def stored(
         name: Of the data set.
         source: Where the images come from, in a phrase.
         class_names: The name of label 0, of label 1, ….
+        factors: What images were made of, by split a row for each, integers; as `labels` they may
+            be filled meanwhile.
+        factor_names: Of the factors; empty where there are none.
 
     Raises:
         ValueError: If shapes, types, ranges or counts are not as `from_arrays` wants them.
@@ -75,7 +82,7 @@ def stored(
     found = cache.read()
     if found is None:
         try:
-            found = write(streams, labels, cache, source, class_names)
+            found = write(streams, labels, cache, source, class_names, factors)
         finally:
             cache.drop()
         size = sum(stream.size for stream in streams.values())
@@ -88,11 +95,19 @@ def stored(
         f"{split}_labels": None if some is None else np.asarray(some, "int64")
         for split, some in facts["labels"].items()
     }
-    fitting = fitting_of(images["train"].shape[1:])
-    return Dataset(
-        name=name, source=source, class_names=class_names, notice=notice, fitting=fitting,
-        **images, **kept,
-    )  # fmt: skip
+    dataset = Dataset(
+        name=name,
+        source=source,
+        class_names=class_names,
+        notice=notice,
+        fitting=fitting_of(images["train"].shape[1:]),
+        **images,
+        **kept,
+    )
+    if not factor_names:
+        return dataset
+    rows = {split: np.asarray(of, "int64") for split, of in facts["factors"].items()}
+    return with_factors(dataset, rows, factor_names)
 
 
 def write(
@@ -101,6 +116,7 @@ def write(
     cache: Cache,
     source: str,
     class_names: tuple[str, ...],
+    factors: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Fills the mapped files; the arrays and the facts, as `Cache.read` gives them."""
     for split, stream in streams.items():
@@ -112,7 +128,8 @@ def write(
     missing = [split for split in ("test", "validation") if split not in streams]
     count = shapes["train"][0]
     check_enough(count, missing, source)
-    held = shares(count, missing)
+    known = known_of(labels.get("train"))
+    held = shares(count, missing, known if known is not None and len(known) == count else None)
     for split, rows in held.items():
         shapes[split] = (len(rows), *shapes["train"][1:])
         kinds[split] = kinds["train"]
@@ -128,6 +145,8 @@ def write(
     if kept["train"] is not None:
         kept |= {split: kept["train"][rows] for split, rows in held.items()}
     facts = {"labels": {key: None if v is None else v.tolist() for key, v in kept.items()}}
+    if factors:
+        facts["factors"] = {split: np.asarray(of).tolist() for split, of in factors.items()}
     return cache.end({split: array.shape for split, array in arrays.items()}, facts), facts
 
 

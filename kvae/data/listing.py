@@ -25,6 +25,7 @@ FILE = ("file", "file_name", "filename", "image", "image_path", "path")
 LABEL = ("label", "class", "category", "target")
 SPLIT = ("split", "set", "subset", "partition")
 MOST_TABLE = 2**28  # bytes
+UNKNOWN = r"(?:un|not[ _-])label?led"  # a folder of images for training whose class is not known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,8 +180,13 @@ def in_classes(source: Source, names: Sequence[str], depth: int, split: str) -> 
             f"the folder of its class; or pass --flat (flat=True), and folders have no say. Found: "
             f"{flat:,} in it, {len(parts) - flat:,} in sub-folders"
         )
-    labels = [None if flat else one[0] for one in parts]
+    labels = [None if flat or of_none(one[0], split) else one[0] for one in parts]
     return [Picture(name, split, label) for name, label in zip(names, labels, strict=True)]
+
+
+def of_none(folder: str, split: str) -> bool:
+    """Whether a folder says that the class of its images, which are for training, is not known."""
+    return split == "train" and re.fullmatch(UNKNOWN, folder.lower()) is not None
 
 
 def check_distinct(labels: Iterable[str], source: Source) -> None:
@@ -286,8 +292,11 @@ def rows_as_pictures(
 
 
 def check_labels(source: Source, pictures: list[Picture]) -> None:
-    """Refuses a split of which some pictures have a label and others none; and pictures twice."""
-    for split in SPELLINGS:
+    """Refuses a split of which some pictures have a label and others none; and pictures twice.
+
+    Of those for training some may have none: their class is not known.
+    """
+    for split in ("validation", "test"):
         labels = [one.label for one in pictures if one.split == split]
         without = labels.count(None)
         if 0 < without < len(labels):

@@ -78,10 +78,10 @@ def read_objects(given: Any, fitting: Fitting, progress: Progress | None = None)
     reader = Reader(items, pictures, fitting, False, progress)
     # Where they do not fit in memory the files are of no use to another run.
     images, facts = reader.read(Cache(default_cache(), "objects", key_of(id(given))), keep=False)
-    found = {label for labels in facts["labels"].values() for label in labels or ()}
+    found = {label for labels in facts["labels"].values() for label in labels or ()} - {None}
     if names and all(label.isdigit() and int(label) < len(names) for label in found):
         named = {
-            split: labels and [names[int(one)] for one in labels]
+            split: labels and [None if one is None else names[int(one)] for one in labels]
             for split, labels in facts["labels"].items()
         }
         return as_dataset(images, {**facts, "labels": named}, "objects", source, [], names)
@@ -142,7 +142,7 @@ class Items(Source):
         elif isinstance(item, (tuple, list)) and len(item) > 1:
             label = item[1]
         label = label.item() if hasattr(label, "item") and np.ndim(label) == 0 else label
-        return str(label) if isinstance(label, (int, str)) else None
+        return str(label) if isinstance(label, (int, str)) and label != -1 else None
 
     def class_names(self) -> list[str]:
         """The names of classes where the data set knows them, as those of both libraries do."""

@@ -101,9 +101,10 @@ def as_dataset(
         said: What to say of the data before what the facts say.
         class_names: In the order of their numbers; without any, the labels in order.
     """
-    found = {one for labels in facts["labels"].values() for one in labels or ()}
+    found = {one for labels in facts["labels"].values() for one in labels or ()} - {None}
     class_names = class_names or sorted_names(found)
-    number = {one: i for i, one in enumerate(class_names)}
+    number: dict[str | None, int] = {one: i for i, one in enumerate(class_names)}
+    number[None] = -1
     labels: dict[str, Any] = {
         f"{split}_labels": labels and np.array([number[one] for one in labels], "int64")
         for split, labels in facts["labels"].items()
@@ -176,7 +177,7 @@ class Reader:
                     arrays = {split: images[..., :1].copy() for split, images in arrays.items()}
                     fitting = dataclasses.replace(fitting, channels="grey")
                     said.append("All images are grey, and have one channel.")
-            labels = {split: labels_of(some) for split, some in rows.items()}
+            labels = {split: labels_of(some, split) for split, some in rows.items()}
             facts = {"fitting": dataclasses.asdict(fitting), "labels": labels, "said": said}
             if mapped:
                 arrays = cache.end({split: array.shape for split, array in arrays.items()}, facts)
@@ -216,7 +217,8 @@ class Reader:
         given = {split: [one for one in self.pictures if one.split == split] for split in SPLITS}
         missing = [split for split in ("test", "validation") if not given[split]]
         check_enough(len(given["train"]), missing, self.source.described())
-        held = shares(len(given["train"]), missing)
+        known = np.array([one.label is not None for one in given["train"]])
+        held = shares(len(given["train"]), missing, known if known.sum() > len(missing) else None)
         rows = {
             split: [Row(one, split, i) for i, one in enumerate(given[split])] for split in given
         }
@@ -305,10 +307,14 @@ class Reader:
         return [f"{kind} left out: {', '.join(names[:MOST_NAMES])}{more}."]
 
 
-def labels_of(rows: list[Row]) -> list[str] | None:
-    """The names of the classes, or None where the pictures have none."""
+def labels_of(rows: list[Row], split: str) -> list[str | None] | None:
+    """The names of the classes, or None where the pictures have none.
+
+    Of training images some may have one, and others None.
+    """
     labels = [row.picture.label for row in rows]
-    return None if None in labels else labels  # type: ignore[return-value]
+    without = labels.count(None)
+    return None if without and (split != "train" or without == len(labels)) else labels
 
 
 def without_colour(images: np.ndarray) -> bool:

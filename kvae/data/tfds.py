@@ -19,12 +19,12 @@ import tempfile
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from kvae.data.arrays import CHOICES, SPLITS, Dataset, from_arrays
+from kvae.data.arrays import CHOICES, SPLITS, Dataset, from_arrays, with_factors
 from kvae.data.fitting import Fitting
 from kvae.data.guarded import fits_copied, opened, shown
 from kvae.data.large import Stream, stored
@@ -36,6 +36,8 @@ from kvae.printable import printable
 
 CLASS_KEYS = {"type", "pythonClassName", "python_class_name"}  # of features.json
 MOST_BYTES = 2**24  # of features.json
+FACTOR = "label_"  # how the names of features begin that are factors
+IN_ZERO_AND_ONE = ("dsprites",)  # whose images are black and white, of 0 and 1
 TFDS_HOST = "https://storage.googleapis.com"
 
 
@@ -48,6 +50,9 @@ def read_tfds(
     cache_dir: str | os.PathLike | None = None,
 ) -> Dataset:
     """A data set of TensorFlow Datasets, downloaded and prepared where that is not yet done.
+
+    Where images have no label, but several features `label_…`, as those of dsprites and shapes3d
+    have, these are the factors that they were made of.
 
     TensorFlow is imported to prepare it; and to read it, where it is not stored plainly.
     """
@@ -95,7 +100,9 @@ def read_tfds(
             f"{printable(', '.join(info.splits)) or 'no split'}"
         )
     classes = isinstance(features.get("label"), tfds.features.ClassLabel)
-    wanted = {key: features[key] for key in ("image", *(["label"] if classes else []))}
+    factors = factors_of(features)
+    wanted = {key: features[key] for key in ("image", *(["label"] if classes else []), *factors)}
+    names = tuple(key.removeprefix(FACTOR) for key in factors)
     if None in features["image"].shape:
         return of_any_size(builder, splits, wanted, fitting or Fitting(), progress, cache_dir)
     class_names = tuple(features["label"].names) if classes else ()
@@ -116,13 +123,17 @@ def read_tfds(
             batches = tfds.as_numpy(
                 builder.as_dataset(split=splits, batch_size=1000, decoders=partly, read_config=once)
             )
+        if info.name in IN_ZERO_AND_ONE:
+            batches = [map(with_white, of) for of in batches]
         if large:
-            key = key_of(str(builder.data_dir), counts)
+            key = key_of(str(builder.data_dir), counts, *factors)
             cache = Cache(cache_dir or default_cache(), info.name, key)
-            streams, labels = streamed(dict(zip(splits, batches, strict=True)), wanted, counts)
+            by_split = dict(zip(splits, batches, strict=True))
+            streams, labels, rows = streamed(by_split, wanted, counts, factors)
             return stored(
-                streams, labels, cache, name=info.name, source=source, class_names=class_names
-            )
+                streams, labels, cache, name=info.name, source=source, class_names=class_names,
+                factors=rows, factor_names=names,
+            )  # fmt: skip
         parts = [
             gathered(of, wanted, counts[split]) for split, of in zip(splits, batches, strict=True)
         ]
@@ -136,7 +147,30 @@ def read_tfds(
     arrays: dict[str, Any] = {}
     for split, part in zip(splits, parts, strict=True):
         arrays[split], arrays[f"{split}_labels"] = part["image"], part.get("label")
-    return from_arrays(**arrays, class_names=class_names, name=info.name, source=source)
+    found = from_arrays(**arrays, class_names=class_names, name=info.name, source=source)
+    if not factors:
+        return found
+    parted = zip(splits, parts, strict=True)
+    own = {split: np.stack([part[key] for key in factors], axis=1) for split, part in parted}
+    return with_factors(found, own, names)
+
+
+def factors_of(features: Mapping[str, Any]) -> list[str]:
+    """The features that are factors of images without a label: two or more `label_…`, integers."""
+    found = [
+        key
+        for key, feature in features.items()
+        if key.startswith(FACTOR)
+        and feature.shape == ()
+        and np.issubdtype(feature.np_dtype, np.integer)
+    ]
+    return found if len(found) > 1 and "label" not in features else []
+
+
+def with_white(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """A batch whose white is 255 and not 1."""
+    images = np.asarray(batch["image"])
+    return {**batch, "image": images * np.uint8(255) if images.max(initial=0) == 1 else images}
 
 
 def of_any_size(
@@ -230,15 +264,22 @@ def gathered(batches: Iterable, features: dict, count: int) -> dict[str, np.ndar
 
 
 def streamed(
-    batches: Mapping[str, Iterable], features: dict, counts: Mapping[str, int]
-) -> tuple[dict[str, Stream], dict[str, list[int]]]:
-    """Images as streams; and lists of labels, which are filled while those are read."""
+    batches: Mapping[str, Iterable],
+    features: dict,
+    counts: Mapping[str, int],
+    factors: Sequence[str] = (),
+) -> tuple[dict[str, Stream], dict[str, list[int]], dict[str, list[list[int]]]]:
+    """Images as streams; and lists of labels and factors, which are filled while those are read."""
     labels: dict[str, list[int]] = {split: [] for split in batches if "label" in features}
+    rows: dict[str, list[list[int]]] = {split: [] for split in batches if factors}
 
     def blocks(split: str) -> Iterator[np.ndarray]:
         for batch in batches[split]:
             if split in labels:
                 labels[split].extend(map(int, batch["label"]))
+            if factors:
+                columns = [np.asarray(batch[key]) for key in factors]
+                rows[split].extend(np.stack(columns, axis=1).tolist())
             yield np.asarray(batch["image"])
 
     image = features["image"]
@@ -248,7 +289,7 @@ def streamed(
         )
         for split, count in counts.items()
     }
-    return streams, labels
+    return streams, labels, rows
 
 
 def prepared(name: str, home: pathlib.Path) -> pathlib.Path | None:

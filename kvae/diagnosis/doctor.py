@@ -11,11 +11,19 @@ from keras import ops
 
 from kvae.data import Dataset
 from kvae.diagnosis import page
+from kvae.diagnosis.condition import check_classes
 from kvae.diagnosis.finding import NAMES, SEVERITIES, Finding
-from kvae.diagnosis.latents import check_groups, check_kl_over_time, check_latents, check_prior_gap
+from kvae.diagnosis.latents import (
+    check_capacity,
+    check_groups,
+    check_kl_over_time,
+    check_latents,
+    check_prior_gap,
+)
 from kvae.diagnosis.learning import check_gradients, check_overfitting
 from kvae.diagnosis.look import (
     BATCH,
+    capacity_of,
     gradients_of,
     looked_at,
     measured,
@@ -168,7 +176,7 @@ def diagnose(
     epochs, kl = kl_over_time(history, latents if vae.prior.closed_form else {})
     found = [
         check_likelihood(facts, vae.likelihood),
-        check_kl_over_time(kl, epochs, *weight_of_kl(vae)),
+        check_kl_over_time(kl, epochs, *weight_of_kl(vae), capacity_of(vae)),
     ]
     drawings: dict[str, Any] = {
         "over_time": {"epochs": epochs, "kl": kl},
@@ -181,6 +189,8 @@ def diagnose(
         found += [check_gradients({}, broken), check_overfitting(val_loss)]
     else:
         more = examined(vae, (train, train_classes), (validation, classes), val_loss, seed)
+        if vae.condition is not None:
+            more[0].append(of_classes(vae, dataset, (validation, classes), seed))
         found, numbers, drawings = found + more[0], numbers | more[1], drawings | more[2]
     found.sort(key=rank)
     plural = "s" * (len(validation) != 1)
@@ -192,6 +202,26 @@ def weight_of_kl(vae: VAE) -> tuple[float, float]:
     """Beta, and the steps in which it rises."""
     beta, warmup_steps = map(ops.convert_to_numpy, (vae.beta, vae.warmup_steps))
     return float(beta), float(warmup_steps)
+
+
+def of_classes(vae: VAE, dataset: Dataset, of_validation: Sampled, seed: int) -> Finding:
+    """Whether what the model is told of an image says anything of it."""
+    images, classes = of_validation
+    count = vae.condition.classes if vae.condition else None
+    if classes is None:  # a data set without labels: the likeliest stand for them
+        classes = vae.classify(images)
+    wrong = (classes + 1) % count if count else np.roll(classes, 1, axis=0)
+    right, other = (
+        looked_at(vae, images, seed, min(BATCH, len(images)), known)["loss"]
+        for known in (classes, wrong)
+    )
+    missing: list[str] = []
+    if count and dataset.train_labels is not None:
+        known: Any = vae.known(dataset.train_labels, dataset.class_names)
+        names = list(vae.card.get("class_names") or [])
+        names = names if len(names) == count else [str(number) for number in range(count)]
+        missing = [names[number] for number in sorted({*range(count)} - {*np.unique(known)})]
+    return check_classes(right, other, missing, numbers=not count)
 
 
 def not_finite(vae: VAE) -> list[str]:
@@ -235,8 +265,10 @@ def examined(
     beta, warmup_steps = weight_of_kl(vae)
     kl_per_latent = own["kl_per_latent"].mean(axis=0)
     active = int(numbers["active"]) if "active" in numbers else None
+    capacity = capacity_of(vae)
+    several = len(vae.groups)
     found = [
-        check_latents(kl_per_latent, beta, warmup_steps, active, numbers["kl"], len(vae.groups))
+        check_latents(kl_per_latent, beta, warmup_steps, active, numbers["kl"], several, capacity)
         if len(validation) > 1 or vae.prior.closed_form
         else Finding("latents", "ok", FEW),
         check_overfitting(val_loss, of_train["loss"], own["loss"]),
@@ -260,8 +292,11 @@ def examined(
                 numbers["spread"],
                 beta,
                 not isinstance(vae.prior, StandardNormal),
+                capacity,
             )
         )
+    if capacity is not None:
+        found.append(check_capacity(numbers["kl"], capacity, beta))
     if "scale" in own:
         numbers["at_bound"] = float((own["scale"] < 1.1 * vae.likelihood.min_scale).mean())
         found.append(check_scale(numbers["at_bound"], vae.likelihood))

@@ -9,7 +9,9 @@ SEVERITIES = ("ok", "warning", "problem")
 NAMES = (
     "latents",
     "groups",
+    "classes",
     "KL over time",
+    "capacity",
     "prior gap",
     "decoder scale",
     "likelihood",

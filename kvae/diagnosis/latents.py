@@ -9,13 +9,20 @@ from kvae.diagnosis.finding import Finding, rated
 from kvae.drawing.charts import IN_USE
 from kvae.evaluation import beyond_chance
 
-__all__ = ["check_groups", "check_kl_over_time", "check_latents", "check_prior_gap"]
+__all__ = [
+    "check_capacity",
+    "check_groups",
+    "check_kl_over_time",
+    "check_latents",
+    "check_prior_gap",
+]
 
 COLLAPSED = 0.5  # nats in all: less than one bit of each image passes through z
 STILL_MOVING = 0.06  # the change of the KL in the last fifth of training, as a share of it
 FALLEN = 0.25  # of its peak
 TOO_LITTLE = 0.02  # of the KL, in the first of several groups
 GAP = (0.1, 0.3)  # of the prior, as shares of the KL
+OFF = (0.15, 0.5)  # of a KL from the capacity at which it is held, as shares of that
 
 
 def check_latents(
@@ -25,6 +32,7 @@ def check_latents(
     active: int | None = None,
     total: float | None = None,
     groups: int = 1,
+    capacity: float | None = None,
 ) -> Finding:
     """Whether the latents say anything of the images.
 
@@ -37,6 +45,7 @@ def check_latents(
         active: How many posterior means vary between images; see `evaluation`.
         total: The KL of all latents, nats; the sum over latents where it is not given.
         groups: Of latents; where there are several nobody chooses the number of latents.
+        capacity: Nats at which the objective holds the KL; None of any other objective.
 
     References:
         Bowman et al. (2016), "Generating sentences from a continuous space", arXiv:1511.06349
@@ -54,7 +63,7 @@ def check_latents(
         note = f"--latent-dim {used} would be enough." if spare > count / 2 and groups == 1 else ""
         return Finding("latents", "ok", seen, note)
     seen = f"The posterior has collapsed to the prior: {seen}"
-    return Finding("latents", "problem", seen, against_collapse(beta, warmup_steps))
+    return Finding("latents", "problem", seen, against_collapse(beta, warmup_steps, capacity))
 
 
 def check_groups(kl: np.ndarray, learned: bool = False, temperature: float = 0.7) -> Finding:
@@ -95,8 +104,34 @@ def check_groups(kl: np.ndarray, learned: bool = False, temperature: float = 0.7
     return Finding(name, "ok", seen)
 
 
-def against_collapse(beta: float, warmup_steps: float) -> str:
+def check_capacity(kl: float, capacity: float, beta: float) -> Finding:
+    """Whether the KL is where the objective is to hold it.
+
+    Args:
+        kl: Mean KL of validation images, nats.
+        capacity: Nats at which it is to be when training ends.
+        beta: How firmly it is held: γ.
+
+    References:
+        Burgess et al. (2018), "Understanding disentangling in β-VAE", arXiv:1804.03599.
+    """
+    apart = abs(kl - capacity)
+    seen = f"The KL is {kl:.2f} nats, and is to be held at {capacity:g}."
+    severity = rated(apart / max(capacity, COLLAPSED), OFF) if apart > COLLAPSED else "ok"
+    if severity == "ok":
+        return Finding("capacity", "ok", seen)
+    cure = f"Raise --beta, which holds it: it is {beta:g}. Or train longer: --epochs."
+    if kl < capacity:
+        cure += f" Or take what there is to tell: --capacity {max(1, round(kl))}."
+    return Finding("capacity", severity, seen, cure)
+
+
+def against_collapse(beta: float, warmup_steps: float, capacity: float | None = None) -> str:
     """What keeps latents alive, by the likeliest cause."""
+    if capacity is not None:
+        if capacity < 2 * COLLAPSED:
+            return f"Raise --capacity: the KL is held at {capacity:g} nats."
+        return "Train longer (--epochs), or hold the KL more firmly: a higher --beta."
     if beta > 1:
         return f"Lower --beta: 1 gives the bound, and it is {beta:g}."
     if not warmup_steps:
@@ -109,6 +144,7 @@ def check_kl_over_time(
     epochs: Sequence[float] | None = None,
     beta: float = 1.0,
     warmup_steps: float = 0,
+    capacity: float | None = None,
 ) -> Finding:
     """Whether the KL fell to nothing, or was still rising when training ended.
 
@@ -117,6 +153,7 @@ def check_kl_over_time(
         epochs: When, counted from 1; after every epoch where it is not given.
         beta: The weight of the KL term.
         warmup_steps: Of that weight.
+        capacity: Nats at which the objective holds the KL; None of any other objective.
     """
     name, values = "KL over time", np.asarray(kl, "float64")
     when = np.arange(1, len(values) + 1) if epochs is None else np.asarray(epochs)
@@ -133,7 +170,7 @@ def check_kl_over_time(
             "problem" if last < COLLAPSED else "warning",
             f"The KL was {values[peak]:.2f} nats at most, at epoch {when[peak]:g}, and ended at "
             f"{last:.2f}.",
-            against_collapse(beta, warmup_steps),
+            against_collapse(beta, warmup_steps, capacity),
         )
     if rise > STILL_MOVING * last:
         return Finding(
@@ -157,6 +194,7 @@ def check_prior_gap(
     spread: float = 1.0,
     beta: float = 1.0,
     learned: bool = False,
+    capacity: float | None = None,
 ) -> Finding:
     r"""How far the latents of images, taken together, are from the prior.
 
@@ -178,6 +216,7 @@ def check_prior_gap(
             it is 1.
         beta: The weight of the KL term.
         learned: Whether the prior is.
+        capacity: Nats at which the objective holds the KL; None of any other objective.
 
     References:
         Hoffman and Johnson (2016), "ELBO surgery: yet another way to carve up the variational
@@ -203,7 +242,8 @@ def check_prior_gap(
         return Finding("prior gap", "ok", seen)
     cure = f"Raise --beta: 1 gives the bound, and it is {beta:g}"
     if beta >= 1:
-        cure = "A smaller --latent-dim, or a --beta above 1"
+        cure = "A smaller --latent-dim, or "
+        cure += "a --beta above 1" if capacity is None else "a lower --capacity"
         if not learned:
             cure = f"--prior real-nvp, which learns the distribution of the latents. {cure}"
     meanwhile = "--like an image"

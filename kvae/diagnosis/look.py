@@ -15,9 +15,10 @@ from kvae.evaluation import active_units, information_within, prior_gap_at_least
 from kvae.likelihoods import DiscretizedLogistic
 from kvae.limits import read_rows
 from kvae.model import VAE, in_batches
-from kvae.objectives import ELBO
+from kvae.objectives import ELBO, Capacity
 
 __all__ = [
+    "capacity_of",
     "gradients_of",
     "looked_at",
     "measured",
@@ -41,7 +42,13 @@ def sampled(
     classes = vae.known(labels, dataset.class_names)
     if classes is not None:
         classes = vae.condition.checked(classes, len(images))[chosen] if vae.condition else None
-    return fitted(read_rows(images, chosen), vae.image_shape), classes
+    found = fitted(read_rows(images, chosen), vae.image_shape)
+    return found, vae.filled(classes, found)
+
+
+def capacity_of(vae: VAE) -> float | None:
+    """Nats at which the objective holds the KL; None of any other objective."""
+    return vae.objective.capacity if isinstance(vae.objective, Capacity) else None
 
 
 def white(images: np.ndarray) -> float:

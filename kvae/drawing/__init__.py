@@ -2,6 +2,7 @@
 
 from kvae.drawing import charts, plots
 from kvae.drawing.charts import curves
+from kvae.drawing.clusters import clusters
 from kvae.drawing.factors import factors
 from kvae.drawing.paths import interpolate, like, styles
 from kvae.drawing.pictures import by_group, latent, manifold, reconstruct, traversals
@@ -10,6 +11,7 @@ from kvae.drawing.surprise import surprise
 __all__ = [
     "by_group",
     "charts",
+    "clusters",
     "curves",
     "factors",
     "interpolate",

@@ -84,6 +84,8 @@ def scatter(
 
 def named(label: int | None, class_names: Sequence[str]) -> str:
     """The name of a class."""
+    if label is not None and label < 0:
+        return "not known"
     if label is None:
         return ""
     return class_names[label] if label < len(class_names) else str(label)

@@ -34,9 +34,9 @@ def interpolate(
 
     where u are the directions of the ends and ω is the angle between them; t runs from 0 to 1. The
     spherical path keeps the length between those of the ends, where standard normal noise has its
-    mass; with a learned prior it is a path of the noise that latents are made of. Ends on one line
-    through the origin are joined by that line. Of a conditional model what it is told goes the way
-    too, in a straight line.
+    mass; with a flow as the prior it is a path of the noise that latents are made of. Ends on one
+    line through the origin are joined by that line. Of a conditional model what it is told goes the
+    way too, in a straight line.
 
     Args:
         vae: A trained model.
@@ -84,7 +84,7 @@ def interpolate(
     )
     if hold == "class":
         other = told
-    by_noise = path == "spherical" or hold == "style"
+    by_noise = hold == "style" or (path == "spherical" and vae.prior.invertible)
     if by_noise:
         first, last = (
             ops.convert_to_numpy(vae.prior.to_noise(end, **given(rows)))

@@ -189,9 +189,10 @@ def manifold(
 ) -> Figure:
     """Decoded points of a plane, at the quantiles of a normal distribution.
 
-    Of two latents it is the plane of the prior. Of more it is the plane of the two principal
-    components of the images' posterior means, with their centre and their spread; where latents
-    come in groups of those of the first, and the others are at the mean of their prior.
+    Of two latents it is the plane of the prior. Of more, and where the prior is a mixture, it is
+    the plane of the two principal components of the images' posterior means, with their centre and
+    their spread; where latents come in groups of those of the first, and the others are at the mean
+    of their prior.
 
     Args:
         vae: A trained model.
@@ -210,13 +211,13 @@ def manifold(
     where = "the plane of the 2 latents, at the quantiles of the prior"
     told, own = told_of_all(vae, images, of_class, classes)
     rows = None if told is None else np.tile(told, (len(points), 1))
-    if vae.latent_dim == 2:
+    if vae.latent_dim == 2 and vae.prior.invertible:
         points = ops.convert_to_numpy(vae.prior.from_noise(points, **given(rows)))
     else:
         if len(images) < 3:
             raise ValueError(
-                f"Of {vae.latent_dim} latents a manifold is the plane of the images' principal "
-                f"components, which takes at least 3 images. Received: {len(images)}"
+                f"Of these {vae.latent_dim} latents a manifold is the plane of the images' "
+                f"principal components, which takes at least 3 images. Received: {len(images)}"
             )
         if own is not None and told is not None and (same := (own == told).all(1)).sum() > 2:
             images, own = vae.taken(images)[same], own[same]  # p(z|class) is of these alone

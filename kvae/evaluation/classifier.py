@@ -112,7 +112,7 @@ def classifier_for(
         classifier = shipped(SHIPPED)
     elif dataset.train_labels is None:
         return None, f"No classifier: the training images of {dataset.name} have no labels."
-    elif len(np.unique(dataset.train_labels)) < 2:
+    elif len(np.unique(dataset.train_labels[dataset.train_labels >= 0])) < 2:
         return None, f"No classifier: the training images of {dataset.name} are all of one class."
     else:
         classifier = train_classifier(dataset, seed, updates)
@@ -195,7 +195,8 @@ def train_classifier(dataset: Dataset, seed: int = 0, updates: int | None = None
     if dataset.train_labels is None:
         raise ValueError(f"A classifier needs labels; the train images of {dataset.name} have none")
     count = max(int(dataset.train_labels.max()) + 1, len(dataset.class_names))
-    updates = updates or min(MOST, max(FEWEST, PASSES * len(dataset.train) // BATCH_SIZE))
+    labelled = np.flatnonzero(dataset.train_labels >= 0)
+    updates = updates or min(MOST, max(FEWEST, PASSES * len(labelled) // BATCH_SIZE))
     rng = np.random.default_rng(seed)
     model = build(dataset.image_shape, count, rng)
     learner = keras.Model(model.input, model.outputs[1])
@@ -203,10 +204,11 @@ def train_classifier(dataset: Dataset, seed: int = 0, updates: int | None = None
         keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(2e-3, updates)),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
-    for rows in batches(len(dataset.train), updates, rng):
+    for rows in batches(len(labelled), updates, rng):
+        rows = labelled[rows]
         learner.train_on_batch(grey(read_rows(dataset.train, rows)), dataset.train_labels[rows])
     names = dataset.class_names or tuple(str(label) for label in range(count))
-    where = f"trained on the spot, on {len(dataset.train):,} training images of {dataset.name}"
+    where = f"trained on the spot, on {len(labelled):,} training images of {dataset.name}"
     classifier = Classifier(model, tuple(names), None, where)
     if dataset.test_labels is None:
         return classifier

@@ -23,6 +23,7 @@ from kvae.evaluation.latents import (
 from kvae.evaluation.samples import sample_quality
 from kvae.evaluation.text import lines_of, protocol_row, rows_of
 from kvae.likelihoods import bits_per_dimension
+from kvae.limits import read_rows
 from kvae.markup import section, table
 from kvae.model import VAE
 from kvae.model.bounds import (
@@ -140,7 +141,8 @@ def evaluate(
     chosen = getattr(dataset, split)[:images]
     labels = getattr(dataset, f"{split}_labels")
     labels = None if labels is None else labels[:images]
-    classes = vae.known(labels, dataset.class_names)
+    told = vae.known(labels, dataset.class_names)
+    classes = vae.filled(told, chosen)
     of = posterior(vae, chosen, seed, classes)
     bound, per_image = of_terms(vae, terms(vae, of))
     curve = [*(k for k in CURVE if k < importance_samples), importance_samples]
@@ -151,12 +153,17 @@ def evaluate(
         "latents": latent_figures(vae, of, bound["kl"], seed),
     }
     known = dataset.train_labels
+    train = dataset.train
+    if known is not None and known.min() < 0:
+        labelled = np.flatnonzero(known >= 0)
+        train, known = read_rows(train, labelled), known[labelled]
     others = split != "train"
     if vae.condition is not None and vae.condition.classes:
-        figures["classification"] = classification(vae, chosen, classes, seed)
+        right = slice(None) if told is None else np.asarray(told) >= 0
+        figures["classification"] = classification(vae, chosen[right], classes[right], seed)
     if others and labels is not None and known is not None and len(np.unique(known)) > 1:
-        told = vae.known(known, dataset.class_names), classes
-        pairs = zip((dataset.train, chosen), told, strict=True)
+        of_both = vae.known(known, dataset.class_names), classes
+        pairs = zip((train, chosen), of_both, strict=True)
         means = (vae.encode(part, classes=those)[0] for part, those in pairs)
         figures["representation"] = representation(next(means), known, next(means), labels)
     if samples and others:

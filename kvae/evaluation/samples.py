@@ -70,7 +70,9 @@ def sample_quality(
     real, others = (picked(images, count, rng) for images in (unseen, dataset.train))
     asked = None
     if vae.condition is not None and dataset.train_labels is not None:  # as often as in training
-        asked = np.random.default_rng([seed, 1]).permutation(dataset.train_labels)[:count]
+        labelled = dataset.train_labels[dataset.train_labels >= 0]
+        asked = np.random.default_rng([seed, 1]).permutation(labelled)
+        asked = np.resize(asked, count)
     told: dict[str, Any] = {}
     if asked is not None:
         told["classes"] = vae.known(asked, dataset.class_names)

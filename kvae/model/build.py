@@ -112,6 +112,8 @@ def check_room(recipe: Recipe, shape: tuple[int, int, int], latent_dim: int) -> 
     if recipe.prior == "real-nvp":
         coupled = (groups_of(recipe, shape) or (latent_dim,))[0]
         count += (recipe.couplings or 1) * COUPLING * (COUPLING + 3 * coupled)
+    if recipe.prior == "mixture":
+        count += (recipe.components or 1) * (1 + 2 * (groups_of(recipe, shape) or (latent_dim,))[0])
     size = "×".join(map(str, shape))
     check_memory(
         TRAINED * count,

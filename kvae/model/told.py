@@ -41,10 +41,10 @@ class Told(KerasModel):
         return None
 
     def rows_or_likeliest(self, classes: Any, images: np.ndarray) -> np.ndarray | None:
-        """The same; where no classes are given, of the most likely one of each image."""
+        """The same; where classes are not given, or −1, of the most likely one of each image."""
         if classes is None and self.condition is not None and self.condition.classes:
             classes = self.classify(images)
-        return self.rows(classes, len(images))
+        return self.rows(self.filled(classes, images), len(images))
 
     def spread(self, classes: Any, count: int) -> np.ndarray | None:
         """As `rows`, of images to come: few classes are taken in turn, and None is each in turn."""
@@ -58,7 +58,7 @@ class Told(KerasModel):
         """Labels of a data set as the `classes` of verbs: None where the model is of none.
 
         Args:
-            labels: (count,), integers from 0 on.
+            labels: (count,), integers from 0 on; −1, not known, stays.
             class_names: The names of the data set's classes. Where these and the model's are known
                 it goes by them: in a folder that lacks a class, others have other numbers.
 
@@ -70,14 +70,25 @@ class Told(KerasModel):
         own = list(self.card.get("class_names") or [])
         if not self.condition.classes or not class_names or not own or list(class_names) == own:
             return labels
-        for number in np.unique(labels):
+        labels = np.asarray(labels)
+        for number in np.unique(labels[labels >= 0]):
             if class_names[number] not in own:
                 raise ValueError(
                     f"The model knows no class {class_names[number]!r}; it knows "
                     f"{', '.join(own[:20])}{', …' * (len(own) > 20)}."
                 )
         numbers = [own.index(name) if name in own else -1 for name in class_names]
-        return np.array(numbers)[labels]
+        return np.array([*numbers, -1])[labels]
+
+    def filled(self, classes: Any, images: np.ndarray) -> Any:
+        """Classes of images, with the most likely one where it is −1, not known."""
+        of_classes = self.condition is not None and self.condition.classes
+        numbers = None if classes is None or not of_classes else np.array(classes)
+        if numbers is None or numbers.shape != (len(images),) or not (numbers == -1).any():
+            return classes
+        unknown = np.flatnonzero(numbers == -1)
+        numbers[unknown] = self.classify(images[unknown])
+        return numbers
 
     def classify(self, images: Any, draws: int = 1, seed: int = 0) -> np.ndarray:
         """The most likely class of each image: see `Scoring.classify`."""

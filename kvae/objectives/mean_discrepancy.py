@@ -41,8 +41,8 @@ class MeanDiscrepancy(Objective):
         bandwidth: Of the kernel, in units of the square root of the number of latents.
 
     Raises:
-        ValueError: If an argument is not what it should be; later, if several devices share a batch
-            (but on JAX, where each sees all of it).
+        ValueError: If an argument is not what it should be; later, if the prior is a mixture, or
+            several devices share a batch (but on JAX, where each sees all of it).
 
     References:
         Zhao, Song and Ermon (2019), "InfoVAE: balancing learning and inference in variational
@@ -73,6 +73,16 @@ class MeanDiscrepancy(Objective):
         self.bandwidth = checked("bandwidth", bandwidth)
         if not self.bandwidth:
             raise ValueError("`bandwidth` must be above 0. Received: bandwidth=0")
+
+    def check(self, prior: Any) -> None:
+        """A prior that is no change of variables has no noise to compare in."""
+        super().check(prior)
+        if not prior.invertible:
+            raise ValueError(
+                f"{type(self).__name__} compares draws in the noise that a prior makes latents of, "
+                "which needs a prior such as standard-normal or real-nvp. "
+                f"Received: {type(prior).__name__}"
+            )
 
     def loss(self, terms: Terms, training: bool = True) -> Any:
         """−ELBO and the discrepancy: a float32 scalar, nats per image."""

@@ -42,6 +42,7 @@ class Blockwise(Prior):
         super().__init__(sum(prior.latent_dim for prior in priors), **kwargs)
         self.priors = priors
         self.closed_form = all(prior.closed_form for prior in priors)
+        self.invertible = all(prior.invertible for prior in priors)
         dims = {prior.context_dim for prior in priors if prior.context_dim is not None}
         if len(dims) > 1:
             raise ValueError(f"`priors` must have one `context_dim`. Received: {sorted(dims)}")

@@ -3,13 +3,18 @@
 from typing import Any
 
 from kvae.parts import made
+from kvae.priors.gaussian_mixture import GaussianMixture
 from kvae.priors.prior import Prior
 from kvae.priors.real_nvp import RealNVP
 from kvae.priors.standard_normal import StandardNormal
 
 __all__ = ["PRIORS", "get"]
 
-PRIORS: dict[str, type[Prior]] = {"standard-normal": StandardNormal, "real-nvp": RealNVP}
+PRIORS: dict[str, type[Prior]] = {
+    "standard-normal": StandardNormal,
+    "real-nvp": RealNVP,
+    "mixture": GaussianMixture,
+}
 
 
 def get(name: str, latent_dim: int, **arguments: Any) -> Prior:

@@ -29,6 +29,8 @@ class Prior(Part):
         context_dim: The numbers of a context that it needs; None where it needs none.
         closed_form: Whether the divergence of a Gaussian from it has a formula, latent by latent;
             `kl` and `kl_per_latent` are then overridden too.
+        invertible: Whether each noise becomes another z, and near ones near z: else no path goes
+            through the noise, and nothing is trained in it.
 
     Example:
         >>> import keras, numpy as np
@@ -50,6 +52,7 @@ class Prior(Part):
     """
 
     closed_form = False
+    invertible = True
     context_dim: int | None = None
 
     def __init__(self, latent_dim: int, **kwargs: Any) -> None:

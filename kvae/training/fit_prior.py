@@ -106,7 +106,7 @@ def fit_prior(
 def encoded(vae: VAE, dataset: Dataset, part: str, seed: int) -> tuple[np.ndarray, ...]:
     """Mean and log-variance of the posteriors, (count, latent), and what the model was told."""
     images = fitted(getattr(dataset, part), vae.image_shape)
-    classes = vae.known(getattr(dataset, f"{part}_labels"))
+    classes = vae.filled(vae.known(getattr(dataset, f"{part}_labels")), images)
     found = list(posteriors(vae, images, seed, classes))
     arrays = [[of.mean for of in found], [of.log_variance for of in found]]
     if vae.condition is not None:

@@ -98,6 +98,8 @@ def built(recipe: Recipe, dataset: Dataset) -> VAE:
     objective = objectives.get(recipe.objective, **steps, **recipe.objective_arguments)
     with precision(recipe.precision):
         parts: dict[str, Any] = {"objective": objective, "classes": classes_of(recipe, dataset)}
+        if parts["classes"] and unknown(dataset):
+            parts["partly_labelled"] = True
         vae = VAE.from_preset(recipe, dataset.image_shape, seed=recipe.seed, **parts)
     if recipe.start_at_mean:
         vae.start_at_mean(dataset.train)
@@ -122,12 +124,18 @@ def classes_of(recipe: Recipe, dataset: Dataset) -> int | None:
             f"A conditional model needs the class of each image, and {dataset.name} has no labels"
             f"{parts}. A folder for each class gives them, {flat}or a table with a column label."
         )
-    if len(np.unique(labels[0])) < 2:
+    if len(np.unique(labels[0][labels[0] >= 0])) < 2:
         raise ValueError(
             f"A conditional model needs train images of two classes or more, and {dataset.name} "
             "has one."
         )
     return max(len(dataset.class_names), *(int(one.max()) + 1 for one in labels))
+
+
+def unknown(dataset: Dataset) -> int:
+    """The number of training images whose class is not known, where others have one."""
+    labels = dataset.train_labels
+    return 0 if labels is None else int((labels < 0).sum())
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ from kvae.steps.team import Team
 from kvae.training.checkpoint import Checkpoint, fingerprint
 from kvae.training.choice import batch_size_for, likelihood_for, preset_for
 from kvae.training.run import Run
-from kvae.training.settings import built, completed, prepared
+from kvae.training.settings import built, completed, prepared, unknown
 from kvae.training.watch import Watch
 
 __all__ = ["train"]
@@ -259,6 +259,9 @@ def opening(
     size = "×".join(map(str, dataset.image_shape))
     draws = f", {vae.samples} draws of z" if vae.samples > 1 else ""
     draws += f", conditional on {vae.classes} classes" if vae.classes else ""
+    if vae.partly_labelled:
+        images = len(dataset.train)
+        draws += f", known of {images - unknown(dataset):,} of {images:,} train images"
     draws += f", objective {recipe.objective}" if recipe.objective != "elbo" else ""
     epochs = "1 epoch" if recipe.epochs == 1 else f"{recipe.epochs} epochs"
     because = f"Chosen: {', '.join(why)}\n" if why else ""

@@ -20,7 +20,8 @@ from keras import ops
 import kvae
 from kvae.model.format import FORMAT
 
-# A network, a likelihood, a prior and an objective each; every kind at least once.
+# A network, a likelihood, a prior and an objective each, and of a conditional model what it is
+# conditional on; every kind at least once.
 KINDS = {
     "mlp-bernoulli-flow": (
         ("mlp", {"width": 4, "depth": 1}),
@@ -102,6 +103,33 @@ KINDS = {
         lambda: kvae.StandardNormal(2),
         lambda: kvae.InferredPrior(covariance_of="draws", off_diagonal=2.0),
     ),
+    "dense-mixture": (
+        ("dense", {"widths": (4,)}),
+        lambda: kvae.Bernoulli("threshold"),
+        lambda: kvae.GaussianMixture(2, components=3),
+        kvae.ELBO,
+    ),
+    "mlp-of-classes": (
+        ("mlp", {"width": 4, "depth": 1}),
+        lambda: kvae.Bernoulli("threshold"),
+        lambda: kvae.RealNVP(2, couplings=2, width=4, depth=1, context_dim=3),
+        kvae.ELBO,
+        {"classes": 3},
+    ),
+    "dense-of-numbers": (
+        ("dense", {"widths": (4,)}),
+        kvae.ContinuousBernoulli,
+        lambda: kvae.StandardNormal(2),
+        kvae.ELBO,
+        {"context_dim": 2},
+    ),
+    "dense-partly-labelled": (
+        ("dense", {"widths": (4,)}),
+        lambda: kvae.Bernoulli("threshold"),
+        lambda: kvae.GaussianMixture(2, components=2, context_dim=3),
+        kvae.ELBO,
+        {"classes": 3, "partly_labelled": True},
+    ),
 }
 HERE = pathlib.Path(__file__).parent
 
@@ -111,17 +139,30 @@ def images() -> np.ndarray:
     return np.random.RandomState(0).randint(0, 256, (8, 8, 8, 1)).astype("uint8")
 
 
+def told(vae, unknown: bool = False) -> np.ndarray | None:
+    """What a conditional model is told of the images: classes, some −1 if asked for, or numbers."""
+    if vae.condition is None:
+        return None
+    if not vae.classes:
+        return np.linspace(-1, 1, 16, dtype="float32").reshape(8, 2)
+    return np.array([0, 1, 2, 0, -1, 2, -1, 1]) if unknown else np.arange(8) % 3
+
+
 def answers(vae) -> dict:
     """What a model says of them: latents, images from fixed latents, and the loss; lists."""
-    mean, log_variance = vae.encode(images())
+    known = told(vae)
+    some = None if known is None else known[:3]
+    mean, log_variance = vae.encode(images(), classes=known)
     z = np.linspace(-1, 1, 3 * vae.latent_dim, dtype="float32").reshape(3, vae.latent_dim)
     vae.seed_generator.state.assign([5, 0])
-    figures = vae.evaluate(images(), batch_size=4, verbose=0, return_dict=True)
+    rows = told(vae, vae.partly_labelled)
+    figures = vae.evaluate(images(), rows, batch_size=4, verbose=0, return_dict=True)
+    drawn = vae.prior.from_noise(z, **kvae.priors.given(vae.rows(some, 3)))
     found = {
         "mean": mean,
         "log_variance": log_variance,
-        "decoded": vae.decode(z),
-        "drawn": vae.decode(ops.convert_to_numpy(vae.prior.from_noise(z))),
+        "decoded": vae.decode(z, classes=some),
+        "drawn": vae.decode(ops.convert_to_numpy(drawn), classes=some),
         **{name: np.float32(value) for name, value in figures.items()},
         "step": ops.convert_to_numpy(vae.step),
         "beta": ops.convert_to_numpy(vae.beta),
@@ -130,23 +171,27 @@ def answers(vae) -> dict:
     return {name: np.asarray(value, "float64").round(5).tolist() for name, value in found.items()}
 
 
-def made(network, likelihood, prior, objective) -> kvae.VAE:
+def made(network, likelihood, prior, objective, condition=None) -> kvae.VAE:
     """A model of one kind, trained for a few steps."""
     keras.utils.set_random_seed(0)
     name, arguments = network
     likelihood, prior = likelihood(), prior()
     latents, each = prior.latent_dim, likelihood.parameters_per_value
+    condition = dict(condition or {})
+    size = condition.pop("context_dim", condition.get("classes"))
     vae = kvae.VAE(
-        kvae.build_encoder((8, 8, 1), latents, name, **arguments),
-        kvae.build_decoder((8, 8, 1), latents, name, each, **arguments),
+        kvae.build_encoder((8, 8, 1), latents, name, size, **arguments),
+        kvae.build_decoder((8, 8, 1), latents, name, each, size, **arguments),
         likelihood,
         prior,
         objective(),
         seed=1,
         card={"dataset": "noise"},
+        **condition,
     )
     vae.compile(keras.optimizers.Adam(1e-2, global_clipnorm=10.0))
-    vae.fit(images(), batch_size=4, epochs=3, verbose=0)
+    rows = told(vae, vae.partly_labelled)
+    vae.fit(images(), rows, batch_size=4, epochs=3, verbose=0)
     return vae
 
 

@@ -9,6 +9,7 @@ from keras import ops
 
 from kvae.diagnosis import (
     Finding,
+    capacity_of,
     check_groups,
     check_latents,
     check_likelihood,
@@ -118,7 +119,9 @@ class Warnings(keras.callbacks.Callback):
                 self.note(check_groups(np.array(kl), not self.model.prior.closed_form), after)
             else:
                 total = logs.get("val_kl", logs.get("kl"))
-                self.note(check_latents(np.array(kl), beta, warmup, total=total), after)
+                capacity = capacity_of(self.model)
+                found = check_latents(np.array(kl), beta, warmup, total=total, capacity=capacity)
+                self.note(found, after)
         if self.rises():
             self.note(check_overfitting(self.validation_losses), after)
         likelihood = self.model.likelihood
