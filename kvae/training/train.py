@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import math
 import os
 import pathlib
 import platform
@@ -146,10 +145,8 @@ def chosen(
         usual = presets.get(preset)
         batch_size = batch_size_for(usual, images.image_shape)
         if settings.get("batch_size") is None and batch_size < usual.batch_size:
-            epochs = math.ceil(usual.least_epochs * batch_size / usual.batch_size)
-            settings = {"least_epochs": epochs, **settings, "batch_size": batch_size}
-            fewer = ", so fewer epochs" if settings.get("epochs") is None else ""
-            why.append(f"batches of {batch_size} for the memory that such images take{fewer}")
+            settings = {**settings, "batch_size": batch_size}
+            why.append(f"batches of {batch_size} for the memory that such images take")
     recipe = presets.get(preset).replaced(**settings)
     if recipe.likelihood == "auto":
         kind, reason = likelihood_for(recipe, dataset)
