@@ -71,7 +71,15 @@ GROUPS = {
         *("data_dir", "image_size", "fit", "channels", "background", "flat", "skip_bad"),
         "cache_dir",
     ),
-    "Model": ("latent_dim", "conditional", "likelihood", "binarize", "scale", "prior"),
+    "Model": (
+        "latent_dim",
+        "conditional",
+        "likelihood",
+        "binarize",
+        "scale",
+        "prior",
+        "components",
+    ),
     "Objective": (
         *("objective", "beta", "free_bits", "samples", "estimate", "mmd_weight", "capacity"),
         *("covariance_of", "off_diagonal", "mean_of_draws"),

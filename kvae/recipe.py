@@ -8,8 +8,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from kvae.markup import folded, section, table
-
 __all__ = ["OWNED", "Recipe"]
 
 # Where a setting has no bound of its own: no run is so long, and float32 holds the square root of
@@ -401,6 +399,9 @@ class Recipe:
 
     def _repr_html_(self) -> str:
         """A table for a notebook: what differs from the default, and below it all else."""
+        # Not at the top: the command reads the fields from this file alone, without Keras.
+        from kvae.markup import folded, section, table
+
         fields = {field.name: field for field in dataclasses.fields(Recipe)}
         usual, own = Recipe().as_dict(), self.as_dict()
         rows = {

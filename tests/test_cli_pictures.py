@@ -246,7 +246,11 @@ def test_a_class_of_a_conditional_model_is_drawn_as_that(of_classes):
     [
         (["generate", "--class", "d"], 1, "The model has no class d. Its classes: a, b, c."),
         (["generate", "--same-style"], 2, "--same-style needs --class"),
-        (["latent", "--class", "a"], 2, "--class needs --show manifold and a conditional model"),
+        (
+            ["latent", "--class", "a"],
+            2,
+            "--class needs --show manifold or clusters, and a conditional model",
+        ),
     ],
 )
 def test_what_a_conditional_model_does_not_know_is_refused(of_classes, arguments, code, what):

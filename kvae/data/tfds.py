@@ -156,7 +156,10 @@ def read_tfds(
 
 
 def factors_of(features: Mapping[str, Any]) -> list[str]:
-    """The features that are factors of images without a label: two or more `label_…`, integers."""
+    """The features that are factors of images without a label: two or more `label_…`, integers.
+
+    By name, since what is read from disk comes in any order.
+    """
     found = [
         key
         for key, feature in features.items()
@@ -164,7 +167,7 @@ def factors_of(features: Mapping[str, Any]) -> list[str]:
         and feature.shape == ()
         and np.issubdtype(feature.np_dtype, np.integer)
     ]
-    return found if len(found) > 1 and "label" not in features else []
+    return sorted(found) if len(found) > 1 and "label" not in features else []
 
 
 def with_white(batch: Mapping[str, Any]) -> dict[str, Any]:

@@ -41,10 +41,16 @@ class Told(KerasModel):
         return None
 
     def rows_or_likeliest(self, classes: Any, images: np.ndarray) -> np.ndarray | None:
-        """The same; where classes are not given, or −1, of the most likely one of each image."""
-        if classes is None and self.condition is not None and self.condition.classes:
-            classes = self.classify(images)
-        return self.rows(self.filled(classes, images), len(images))
+        """The same; where none are given, of the most likely one of each image.
+
+        So it is where one is −1, of a model that is `partly_labelled`.
+        """
+        if self.condition is not None and self.condition.classes:
+            if classes is None:
+                classes = self.classify(images)
+            elif self.condition.partly_labelled:
+                classes = self.filled(classes, images)
+        return self.rows(classes, len(images))
 
     def spread(self, classes: Any, count: int) -> np.ndarray | None:
         """As `rows`, of images to come: few classes are taken in turn, and None is each in turn."""
