@@ -249,7 +249,7 @@ def test_a_class_of_a_conditional_model_is_drawn_as_that(of_classes):
         (
             ["latent", "--class", "a"],
             2,
-            "--class needs --show manifold or clusters, and a conditional model",
+            "--class needs --show manifold or clusters",
         ),
     ],
 )
