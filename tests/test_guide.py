@@ -83,7 +83,7 @@ def web_runtime():
     for folder in os.environ.get("NODE_PATH", "").split(os.pathsep):
         if folder and pathlib.Path(folder, "onnxruntime-web").is_dir():
             return pathlib.Path(folder)
-    if os.environ.get("KVAE_RUNTIMES") == "all" and shutil.which("npm"):
+    if "NODE_PATH" in os.environ and os.environ.get("KVAE_RUNTIMES") == "all":
         pytest.fail("onnxruntime-web should be in a folder that NODE_PATH names")
     pytest.skip("npm install onnxruntime-web, and set NODE_PATH to its node_modules")
 
