@@ -36,7 +36,7 @@ def check_classes(
             name,
             "warning",
             f"No training image is of class{plural} {listed(missing)}. {seen}",
-            "Add images of it, or take it away: what is generated of it, nobody has shown.",
+            "Add training images of each class: the model has not learned what it never saw.",
         )
     if gain > max(3 * error, LEAST):
         return Finding(name, "ok", seen)
