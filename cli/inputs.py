@@ -19,8 +19,8 @@ model_option = click.option(
     metavar="MODEL",  # no path to click: a folder may have the name of a shipped model
     default=MODEL,
     show_default=True,
-    help="Path of a .keras file, or the name of a model that comes with kvae: mnist, "
-    "mnist-ladder, mnist-conditional, shapes.",
+    help="Path of a .keras file, the name of a model that comes with kvae (mnist, "
+    "mnist-ladder, mnist-conditional, shapes), or an address such as hf://user/digits.",
 )
 seed_option = click.option(
     "--seed",

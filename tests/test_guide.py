@@ -323,9 +323,21 @@ def test_a_model_goes_to_hugging_face_and_comes_back(make_vae, images, in_folder
     with mock.patch("huggingface_hub.snapshot_download", autospec=True) as download:
         download.side_effect = lambda repo_id, **_: str(in_folder / repo_id)
         again = keras.saving.load_model("hf://user/digits")
-    assert type(again) is kvae.VAE and again.card == vae.card and again.compiled
-    np.testing.assert_allclose(again.encode(images)[0], vae.encode(images)[0], **CLOSE)
-    assert kvae.load(in_folder / "user" / "digits").card == vae.card  # a folder that was downloaded
+        assert type(again) is kvae.VAE and again.card == vae.card and again.compiled
+        np.testing.assert_allclose(again.encode(images)[0], vae.encode(images)[0], **CLOSE)
+        again = kvae.load("hf://user/digits")
+        assert download.call_args.kwargs == {"repo_id": "user/digits"}
+        assert again.card == vae.card
+        download.side_effect = OSError("no network\nat all")
+        says = r"hf://user/digits cannot be downloaded: no network at all$"
+        with pytest.raises(ValueError, match=says):
+            kvae.load("hf://user/digits")
+    for address in ("hf://user", "hf://../../x", "kaggle://user/digits", "https://x.org/a.keras"):
+        with pytest.raises(ValueError, match=r"hf://user/name; download others first. Received"):
+            kvae.load(address)
+    with mock.patch.dict(sys.modules, {"huggingface_hub": None}):
+        with pytest.raises(ValueError, match="pip install huggingface_hub"):
+            kvae.load("hf://user/digits")
 
 
 # In other programs --------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ DEEPEST = re.compile(
     r"^(?:Exception encountered|Error when deserializing .*?): *(.*)$", re.MULTILINE
 )
 LONGEST = 300  # characters of what Keras says
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 SPARE = 1_000  # weights, and values in them, that a file may do without: such as settings
 UNKNOWN = re.compile(r"Could not locate (class|function) '([^']+)'")
 
@@ -38,8 +39,9 @@ def load(
     """Loads a model that kvae saved: `keras.saving.load_model`, with one clear line where it fails.
 
     Args:
-        path: A `.keras` file; or the name of a model that comes with kvae, "mnist",
-            "mnist-ladder", "mnist-conditional" or "shapes", where there is no file of that name.
+        path: A `.keras` file; the name of a model that comes with kvae, "mnist", "mnist-ladder",
+            "mnist-conditional" or "shapes", where there is no file of that name; or the address of
+            a model on the Hugging Face Hub, such as "hf://user/digits", which is downloaded once.
         compile: Whether to load the optimizer too, to train further.
         custom_objects: Classes and functions of your own by name, where they are not registered
             with Keras.
@@ -47,7 +49,8 @@ def load(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no model of kvae, or is damaged, or holds classes that are not known.
+        ValueError: If it is no model of kvae, or is damaged, or holds classes that are not known;
+            or if it cannot be downloaded.
 
     Example:
         >>> import kvae
@@ -86,10 +89,12 @@ def found(path: str | os.PathLike) -> pathlib.Path:
 
     Raises:
         FileNotFoundError: If there is none.
-        ValueError: If it is no path.
+        ValueError: If it is no path, or an address from which nothing can be downloaded.
     """
     if not isinstance(path, (str, os.PathLike)):
         raise ValueError(f"`path` must be the path of a file. Received: path={path!r}")
+    if isinstance(path, str) and "://" in path:
+        return downloaded(path)
     if str(path) in SHIPPED and not is_there(pathlib.Path(path)):
         path = path_of(str(path))
     path = pathlib.Path(path)
@@ -98,6 +103,29 @@ def found(path: str | os.PathLike) -> pathlib.Path:
             f"There is no model at {path}. Those that come with kvae: {', '.join(SHIPPED)}."
         )
     return path
+
+
+def downloaded(address: str) -> pathlib.Path:
+    """The folder of a model on the Hugging Face Hub, which it keeps on this machine.
+
+    Raises:
+        ValueError: If the address is of another kind, or nothing can be downloaded.
+    """
+    kind, _, name = address.partition("://")
+    if kind != "hf" or not HUB_NAME.fullmatch(name):
+        raise ValueError(
+            "Of addresses kvae opens models on the Hugging Face Hub alone, hf://user/name; "
+            f"download others first. Received: {printable(address)}"
+        )
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise ValueError(f"To open {address}: pip install huggingface_hub") from None
+    try:
+        return pathlib.Path(huggingface_hub.snapshot_download(repo_id=name))
+    except Exception as error:  # of the network, and of names that are not there
+        reason = printable(" ".join(str(error).split()))[:LONGEST]
+        raise ValueError(f"{address} cannot be downloaded: {reason}") from error
 
 
 def is_there(path: pathlib.Path) -> bool:
