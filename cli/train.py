@@ -223,7 +223,8 @@ def train(
             )
         click.echo(figures("Train", vae.card["train"]))
         click.echo(figures("Test", vae.card["test"]))
-        click.echo(f"Fit: {vae.card['epochs']} epochs in {vae.card['fit_seconds']:.0f} seconds")
+        epochs, seconds = vae.card["epochs"], vae.card["fit_seconds"]
+        click.echo(f"Fit: {epochs} epoch{'s' * (epochs != 1)} in {seconds:.0f} seconds")
         click.echo(f"Model: {out}")
         click.echo(f"History, curves and grids: {out.removesuffix('.keras')}/")
 

@@ -234,5 +234,7 @@ def made(table: Mapping[str, type], what: str, name: str, *given: Any, **argumen
         raise ValueError(f"There is no {what} {name!r}; there are {names}.{hint}")
     for argument in arguments:
         if argument not in inspect.signature(table[name]).parameters:
-            raise ValueError(f"The {what} {name!r} has no argument `{argument}`.")
+            having = [one for one in table if argument in inspect.signature(table[one]).parameters]
+            hint = f" Those that have it: {', '.join(having)}." if having else ""
+            raise ValueError(f"The {what} {name!r} has no argument `{argument}`.{hint}")
     return table[name](*given, **arguments)
