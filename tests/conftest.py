@@ -119,6 +119,13 @@ def graphs_and_xla(request, eager, monkeypatch):
             monkeypatch.setattr(keras.Model, name, own)
 
 
+@pytest.fixture
+def in_folder(tmp_path, monkeypatch):
+    """A folder of the test's own, which is the current one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 @pytest.fixture(scope="session")
 def images():
     """64 grey images of 8×8 with something to learn: bars of random place and brightness."""

@@ -55,12 +55,6 @@ def model(trained, in_folder):
 
 
 @pytest.fixture
-def in_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
 def bars(images, in_folder):
     np.savez(in_folder / "bars.npz", images)
     return "bars.npz"

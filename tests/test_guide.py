@@ -18,9 +18,9 @@ from unittest import mock
 import keras
 import numpy as np
 import pytest
+from exporting import CLOSE, converts, feeds, ladder, moved, needs, outputs_of, own_model, small
 from fresh_process import NAMES, run
 from marks import once
-from test_export import CLOSE, converts, feeds, ladder, moved, needs, outputs_of, own_model, small
 
 import kvae
 from kvae.exports import FORMATS, keras_format
@@ -50,12 +50,6 @@ def installed(*modules):
 def as_mnist():
     """A model of the shapes that the snippets name, and quicker to convert than `mnist`."""
     return moved(kvae.VAE.from_preset("mlp-400", (28, 28, 1), latent_dim=40))
-
-
-@pytest.fixture
-def in_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def made(vae, path, name, part="generator"):
