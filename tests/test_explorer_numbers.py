@@ -257,6 +257,21 @@ def test_a_page_decodes_encodes_and_draws_as_keras_does(reader, preset):
     compare(reader, with_a_flow(kvae.VAE.from_preset(preset, (16, 16, 1), classes=3)))
 
 
+MIXTURES = {
+    "a class": ("mlp", {"prior": "mixture", "classes": 3}),
+    "nothing": ("mlp", {"prior": "mixture", "latent_dim": 4}),
+    "one group": ("ladder", {"prior": "mixture"}),
+}
+
+
+@pytest.mark.parametrize("told", MIXTURES)
+def test_a_page_draws_of_mixtures(reader, told):
+    preset, arguments = MIXTURES[told]
+    recipe = kvae.presets.get(preset).replaced(components=4, prior=arguments.pop("prior"))
+    vae = with_a_flow(kvae.VAE.from_preset(recipe, (16, 16, 1), **arguments))
+    compare(reader, vae, count=12)
+
+
 SLOW = {
     "mlp": {"latent_dim": 4},
     "conv-pooled": {"likelihood": kvae.Gaussian},
@@ -283,9 +298,18 @@ def test_pixels_of_shipped_models_are_within_half_a_thousandth(reader, name):
     compare(reader, kvae.load(name, compile=False), Tensors, at_most=5e-4, count=20)
 
 
-def test_how_likely_an_image_is_of_a_class(reader):
+@pytest.mark.parametrize(
+    "prior",
+    [
+        lambda: kvae.RealNVP(4, couplings=2, context_dim=3),
+        lambda: kvae.GaussianMixture(4, components=5, context_dim=3),
+        lambda: kvae.GaussianMixture(4, components=5),
+    ],
+    ids=["flow", "mixture of a class", "mixture"],
+)
+def test_how_likely_an_image_is_of_a_class(reader, prior):
     """As Keras has it, of the same draws."""
-    vae = with_a_flow(vae_of("mlp", classes=3, prior=kvae.RealNVP(4, couplings=2, context_dim=3)))
+    vae = with_a_flow(vae_of("mlp", classes=3, prior=prior()))
     rng = np.random.default_rng(0)
     image = rng.integers(0, 2, (1, 12, 12, 1)).astype("float32")
     noise = rng.standard_normal((5, 4)).astype("float32")

@@ -17,7 +17,7 @@ from kvae.likelihoods import (
     LogisticMixture,
 )
 from kvae.model import VAE
-from kvae.priors import Blockwise, Prior, RealNVP, StandardNormal
+from kvae.priors import Blockwise, GaussianMixture, Prior, RealNVP, StandardNormal
 
 __all__ = ["runnable"]
 
@@ -31,8 +31,9 @@ def runnable(vae: VAE, tensors: Tensors) -> tuple[dict[str, Any], list[str]]:
 
     Returns:
         `image_shape`, `latent_dim`, `context_dim`, `groups`, `likelihood`, `prior` (of each block
-        of latents the size, and the graphs of its flow, from z to noise) and `graphs`, in which
-        what cannot be run is missing; and a sentence for each of those.
+        of latents the size, and the names of its graphs: the `couplings` of a flow, from z to
+        noise, or one that gives the logits, means and log-variances of a `mixture`) and `graphs`,
+        in which what cannot be run is missing; and a sentence for each of those.
     """
     parts: dict[str, Any] = {"likelihood": mean_of(vae.likelihood), "graphs": {}, "prior": []}
     makers = {
@@ -82,15 +83,22 @@ def add_encoder(vae: VAE, parts: dict[str, Any], tensors: Tensors) -> None:
 
 
 def add_prior(vae: VAE, parts: dict[str, Any], tensors: Tensors) -> None:
-    """Adds the blocks of the prior, and the graphs of their couplings, where there is a decoder."""
+    """Adds the blocks of the prior, and their graphs, where there is a decoder."""
     if "decoder" not in parts["graphs"]:
         return
     blocks: list[dict[str, Any]] = []
     graphs: dict[str, Any] = {}
     for prior in vae.prior.priors if type(vae.prior) is Blockwise else [vae.prior]:
-        couplings = flow_of(prior, f"block_{len(blocks) + 1}", tensors)
-        blocks.append({"size": prior.latent_dim, "couplings": [*couplings]})
-        graphs.update(couplings)
+        name = f"block_{len(blocks) + 1}"
+        block: dict[str, Any] = {"size": prior.latent_dim, "couplings": []}
+        if type(prior) is GaussianMixture:
+            block["mixture"] = f"{name}_mixture"
+            graphs[block["mixture"]] = graph_of(prior.heads, tensors)
+        else:
+            couplings = flow_of(prior, name, tensors)
+            block["couplings"] = [*couplings]
+            graphs.update(couplings)
+        blocks.append(block)
     parts["prior"] = blocks
     parts["graphs"].update(graphs)
 

@@ -56,7 +56,8 @@ class Model {
   /** What standard normal noise becomes: latents of the prior. */
   fromNoise(noise, context) {
     const latents = noise.slice();
-    this.forEachBlock(latents, (block, couplings) => {
+    this.forEachBlock(latents, (block, { couplings, mixture }) => {
+      if (mixture) placeInMixture(block, ...this.parametersOf(mixture, context));
       for (const name of [...couplings].reverse()) {
         const [logScale, shift] = this.made(name, [block], context);
         for (let i = 0; i < block.length; i++) block[i] = (block[i] - shift[i]) * Math.exp(-logScale[i]);
@@ -69,7 +70,11 @@ class Model {
   logPrior(latents, context) {
     let logVolume = 0;
     const noise = latents.slice();
-    this.forEachBlock(noise, (block, couplings) => {
+    this.forEachBlock(noise, (block, { couplings, mixture }) => {
+      if (mixture) {
+        logVolume += logMixture(block, ...this.parametersOf(mixture, context));
+        block.fill(0);
+      }
       for (const name of couplings) {
         const [logScale, shift] = this.made(name, [block], context);
         for (let i = 0; i < block.length; i++) {
@@ -83,7 +88,16 @@ class Model {
 
   forEachBlock(latents, run) {
     let start = 0;
-    for (const { size, couplings } of this.prior) run(latents.subarray(start, start += size), couplings);
+    for (const block of this.prior) run(latents.subarray(start, start += block.size), block);
+  }
+
+  /** Weights, means and log-variances of a mixture; one that is not told the class takes a 1. */
+  parametersOf(name, context) {
+    const told = context && context.length === this.graphs[name].inputs[0][0] ? context : Float32Array.of(1);
+    const [logits, means, logVariances] = this.graph(name).run(told);
+    const most = Math.max(...logits), weights = Array.from(logits, (value) => Math.exp(value - most));
+    const sum = weights.reduce((sum, weight) => sum + weight, 0);
+    return [weights.map((weight) => weight / sum), means, logVariances];
   }
 
   /** Log p(image | context) of Bernoulli pixels, estimated as the log of the mean of p(x|z) p(z) / q(z|x)
@@ -101,6 +115,29 @@ class Model {
     const most = Math.max(...weights);
     return most + Math.log(weights.reduce((sum, weight) => sum + Math.exp(weight - most), 0) / weights.length);
   }
+}
+
+/** Turns noise into latents of the component that the angle of its first two numbers chooses. */
+function placeInMixture(noise, weights, means, logVariances) {
+  const length = Math.hypot(noise[0], noise[1]), turn = (Math.atan2(noise[1], noise[0]) / (2 * Math.PI) + 1) % 1;
+  let component = 0, before = 0;
+  while (component < weights.length - 1 && turn >= before + weights[component]) before += weights[component++];
+  const angle = 2 * Math.PI * Math.min(1, (turn - before) / weights[component]);
+  noise.set([length * Math.cos(angle), length * Math.sin(angle)]);
+  const start = component * noise.length;
+  for (let i = 0; i < noise.length; i++) noise[i] = means[start + i] + Math.exp(0.5 * logVariances[start + i]) * noise[i];
+}
+
+/** The log-density of latents under a mixture, but for its constant. */
+function logMixture(latents, weights, means, logVariances) {
+  const each = weights.map((weight, component) => {
+    let sum = Math.log(weight);
+    for (let i = 0, at = component * latents.length; i < latents.length; i++, at++)
+      sum -= 0.5 * (logVariances[at] + (latents[i] - means[at]) ** 2 * Math.exp(-logVariances[at]));
+    return sum;
+  });
+  const most = Math.max(...each);
+  return most + Math.log(each.reduce((sum, value) => sum + Math.exp(value - most), 0));
 }
 
 function drawnFrom(mean, logVariance, noise) {
