@@ -1,4 +1,4 @@
-"""File: a model of kvae loaded, or one line on why it cannot be."""
+"""Loads a model file of kvae, or says in one line why it cannot."""
 
 import inspect
 import numbers
@@ -35,19 +35,19 @@ def load(
     custom_objects: dict[str, Any] | None = None,
     safe_mode: bool = True,
 ) -> VAE:
-    """Loads a model that kvae saved: `keras.saving.load_model`, with one clear line where it fails.
+    """Loads a model that kvae saved, like `keras.saving.load_model`, with one-line errors.
 
     Args:
-        path: A `.keras` file; or the name of a model that comes with kvae, "mnist",
-            "mnist-ladder", "mnist-conditional" or "shapes", where there is no file of that name.
-        compile: Whether to load the optimizer too, to train further.
-        custom_objects: Classes and functions of your own by name, where they are not registered
-            with Keras.
-        safe_mode: Whether to refuse what runs code of the file, such as a Lambda layer.
+        path: A `.keras` file, or the name of a model that comes with kvae: "mnist", "mnist-ladder",
+            "mnist-conditional" or "shapes". A file of that name takes precedence.
+        compile: Whether to load the optimizer too, to train the model further.
+        custom_objects: Classes and functions of your own by name, if they are not registered with
+            Keras.
+        safe_mode: Whether to refuse files that contain code, such as a Lambda layer.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no model of kvae, or is damaged, or holds classes that are not known.
+        ValueError: If the file is not a model of kvae, is damaged, or contains unknown classes.
 
     Example:
         >>> import kvae
@@ -82,7 +82,7 @@ def load(
 
 
 def found(path: str | os.PathLike) -> pathlib.Path:
-    """The file of a model; of a name that comes with kvae where no file of that name is there.
+    """The file of a model, or that of a name that comes with kvae if no such file exists.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -106,10 +106,10 @@ def is_there(path: pathlib.Path) -> bool:
 
 
 def check_finite(model: VAE, path: pathlib.Path) -> None:
-    """Raises unless all that is learned is a number.
+    """Checks that all weights are finite.
 
     Raises:
-        ValueError: If it is not.
+        ValueError: If a weight is NaN or infinite.
     """
     for variable in model.variables:
         value = ops.convert_to_numpy(variable).astype("float32")
@@ -121,10 +121,10 @@ def check_finite(model: VAE, path: pathlib.Path) -> None:
 
 
 def check_numbers(model: VAE, path: pathlib.Path) -> None:
-    """Raises unless what should be a fraction is one, in layers of Keras's: it takes anything.
+    """Checks that Keras layers have numbers where they need them; Keras takes anything.
 
     Raises:
-        ValueError: If it is not.
+        ValueError: If a setting is not a number.
     """
     layers = model._flatten_layers(include_self=False)
     for layer in (one for one in layers if type(one).__module__.startswith("keras.")):
@@ -149,13 +149,13 @@ def is_kerass(kind: str) -> bool:
 
 
 def not_ours(path: pathlib.Path, kind: str) -> str:
-    """What is said of another model."""
+    """The message about a file of another model."""
     named = "another Keras model" if is_kerass(kind) else kind
     return f"{path} is not a model of kvae, but {named}; keras.saving.load_model may open it."
 
 
 def reason_of(error: Exception) -> str:
-    """Why Keras failed, in a line."""
+    """The reason why Keras failed, in one line."""
     text = " ".join(str(error).split())
     unknown = UNKNOWN.search(text)
     if unknown:

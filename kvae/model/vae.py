@@ -65,8 +65,9 @@ class VAE(Fixed, Scoring):
         classes: Number of classes of a conditional model; must equal the size of the context. None:
             the context is a row of numbers.
         partly_labelled: Whether the class of an image may be −1, unknown. The loss of such an image
-            is the bound on log p(x), over all classes, which are equally likely; it is tightest
-            where beta is 1. Each image takes a pass for each class, which batch norm sees too.
+            is the bound on log p(x), over all classes, which are equally likely; the bound is at
+            its best where beta is 1. Each image takes a pass for each class, which batch norm sees
+            too.
         seed: Random seed of the draws of z and of binarised pixels.
         card: Facts about the model (data set, figures, versions), which are saved with it.
 
