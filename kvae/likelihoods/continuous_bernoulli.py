@@ -15,15 +15,16 @@ NEAR_ZERO = 0.4  # logits below it: series, which keep the digits that differenc
 
 @keras.saving.register_keras_serializable(package="kvae")
 class ContinuousBernoulli(Likelihood):
-    r"""Independent continuous Bernoulli values: a density over [0, 1], for grey values as they are.
+    r"""Independent continuous Bernoulli values: a density over [0, 1], for grey values.
 
     $$\log p(x|z) = \sum_j x_j \log p_j + (1 - x_j) \log(1 - p_j) + \log C(l_j), \quad
     p_j = \sigma(l_j), \quad C(l) = \frac{l}{\tanh(l / 2)}$$
 
-    It is the Bernoulli loss on soft targets made a likelihood: C is what makes it integrate to one.
-    The decoder gives the logits l, one a value; the mean is not p but lies nearer to one half.
-    A density may exceed one, so the nats may have either sign, and are not comparable with those
-    of a probability, such as `Bernoulli` or `DiscretizedLogistic` gives.
+    It turns the Bernoulli loss on soft targets into a likelihood: C is the constant that makes the
+    density integrate to one. The decoder outputs the logits l, one per value. The mean is not p,
+    but lies closer to one half. A density may exceed one, so the nats may have either sign. They
+    are not comparable with those of a probability, such as `Bernoulli` or `DiscretizedLogistic`
+    gives.
 
     References:
         Loaiza-Ganem and Cunningham (2019), "The continuous Bernoulli: fixing a pervasive error in
@@ -46,7 +47,7 @@ class ContinuousBernoulli(Likelihood):
 
     @property
     def measure(self) -> str:
-        """What `log_prob` is the logarithm of."""
+        """The kind of quantity whose logarithm `log_prob` is."""
         return "density"
 
     def log_prob(self, observed: Any, parameters: Any) -> Any:

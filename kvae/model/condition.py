@@ -115,7 +115,7 @@ class Condition:
         return ops.cast(given, "int32")
 
     def context(self, checked: Any) -> Any:
-        """The same within a step: (batch,) or (batch, size) to (batch, size), float32."""
+        """Returns the context within a step: (batch,) or (batch, size) to (batch, size)."""
         if self.classes is None:
             return ops.cast(checked, "float32")
         return ops.one_hot(ops.cast(checked, "int32"), self.size, dtype="float32")
