@@ -1,4 +1,4 @@
-"""Presets: named recipes, what each is for, and the figure to expect of it."""
+"""Presets: named recipes, with their purpose and the figure to expect."""
 
 import dataclasses
 import difflib
@@ -11,11 +11,11 @@ __all__ = ["PRESETS", "Preset", "get"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Preset(Recipe):
-    """A recipe that is known by a name.
+    """A recipe with a name.
 
     Attributes:
-        summary: What it is for, one line.
-        expect: The figure to expect on MNIST, with its command; empty where none was measured.
+        summary: Its purpose, in one line.
+        expect: The figure to expect on MNIST, with its command; empty if none was measured.
     """
 
     summary: str
@@ -211,10 +211,10 @@ PRESETS = {name: Preset(preset=name, **settings) for name, settings in RECIPES.i
 
 
 def get(preset: str | Recipe) -> Recipe:
-    """The preset of this name; a recipe stays what it is.
+    """Returns the preset of this name; a recipe is returned unchanged.
 
     Raises:
-        ValueError: If there is none of this name; the message names those that there are.
+        ValueError: If there is no such preset; the message names those that exist.
 
     Example:
         >>> from kvae import presets
