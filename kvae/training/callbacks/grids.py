@@ -122,5 +122,5 @@ class ReconstructionGrid(Grid):
 
 
 def is_due(epoch: int, every: int, params: dict) -> bool:
-    """Whether an epoch, counted from 0, is a multiple of `every`, or the last."""
+    """Whether an epoch, counted from 0, completes `every` epochs, or is the last."""
     return (epoch + 1) % every == 0 or epoch + 1 == params.get("epochs")
