@@ -67,7 +67,7 @@ def some(values: np.ndarray, seed: int) -> np.ndarray:
 def looked_at(
     vae: VAE, images: np.ndarray, seed: int, batch: int = BATCH, classes: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """Runs one pass over images, with `samples` draws of z per image, seeded by `seed`.
+    """Runs one pass over images, with as many draws of z as the objective, from `seed`.
 
     Returns:
         (count, …) arrays: `mean`, `log_variance`, `kl`; `noise`, what the prior makes z of; `loss`,

@@ -203,7 +203,7 @@ def framed(
 
 
 def save_picture(picture: np.ndarray | Figure, path: str | pathlib.Path) -> None:
-    """Writes (height, width, 3), uint8, or a figure, as a PNG file, whole or not at all."""
+    """Writes a picture, (height, width, 3), uint8, or a figure, as a complete PNG file."""
     with whole(path) as partial:
         if isinstance(picture, Figure):
             picture.savefig(partial, format="png")
@@ -212,7 +212,7 @@ def save_picture(picture: np.ndarray | Figure, path: str | pathlib.Path) -> None
 
 
 def save_image(image: np.ndarray, path: str | pathlib.Path) -> None:
-    """Writes one image, a pixel for a pixel, as a PNG file, whole or not at all.
+    """Writes one image as a complete PNG file, with one pixel for each pixel.
 
     Args:
         image: (height, width, channels), uint8 or float in [0, 1]; channels as for `grid`.
@@ -230,15 +230,15 @@ def save_animation(
     seconds: float = 0.4,
     last_seconds: float = 2.0,
 ) -> None:
-    """Writes pictures as an endless GIF file, whole or not at all.
+    """Writes pictures as a complete, endlessly looping GIF file.
 
-    Grey pictures keep every value; coloured ones get 256 colours each, without dithering.
+    Grey pictures keep every value. Coloured pictures get 256 colours each, without dithering.
 
     Args:
-        frames: Of one size: arrays (height, width, 3), uint8, or the paths of PNG files.
+        frames: Frames of one size: arrays (height, width, 3), uint8, or the paths of PNG files.
         path: The file to write.
-        seconds: For each frame.
-        last_seconds: For the last frame.
+        seconds: Duration of each frame.
+        last_seconds: Duration of the last frame.
 
     Raises:
         ValueError: If there are no frames.
@@ -254,7 +254,7 @@ def save_animation(
 
 
 def with_palette(frame: np.ndarray | pathlib.Path) -> Image.Image:
-    """A frame of at most 256 greys or colours."""
+    """Converts a frame to at most 256 greys or colours."""
     if isinstance(frame, np.ndarray):
         values = frame
     else:
