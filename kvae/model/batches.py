@@ -1,4 +1,4 @@
-"""Batches: a function of arrays applied piece by piece, so that memory stays bounded."""
+"""Applies functions to arrays in batches, so that memory stays bounded."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,10 +18,10 @@ def in_batches(
     """Applies a function batch by batch, the last one padded, so that one shape is compiled.
 
     Args:
-        function: Of a batch of `array`, and of those of `beside`.
+        function: A function of a batch of `array` and of those of `beside`.
         array: (count, …).
-        batch_size: Rows in a batch.
-        *beside: (count, …) each, or None, which is handed on.
+        batch_size: Number of rows in a batch.
+        *beside: Further arrays, (count, …), or None, which is passed on.
     """
     size = min(checked_integer("batch_size", batch_size), len(array))
 

@@ -285,7 +285,7 @@ class TrainStep(Executions):
         return tf.function(step, input_signature=sizes, autograph=False)
 
     def loop(self, step: Any, most: int) -> Any:
-        """Compiles up to `most` steps: stacked batches and their count to stacked logs."""
+        """Compiles a loop of up to `most` steps: stacked batches and their count to logs."""
         structure = step.get_concrete_function().structured_outputs
         each = tree.flatten(structure)
 
