@@ -1,4 +1,4 @@
-"""Template: content, scripts and style as one file that asks for nothing else."""
+"""Template: content, scripts and style as one self-contained HTML file."""
 
 import base64
 import hashlib
@@ -26,16 +26,16 @@ PAGE = (
 
 
 def script_of(names: tuple[str, ...]) -> str:
-    """The text of these scripts, one after the other."""
+    """The text of these scripts, one after another."""
     return "\n".join((HERE / name).read_text(encoding="utf-8") for name in names)
 
 
 def page_of(content: Mapping[str, Any], title: str) -> str:
-    """The page, whose policy lets its own scripts and style pass and nothing else.
+    """Makes the page, with a policy that allows only its own scripts and style.
 
     Args:
-        content: What JSON knows.
-        title: The title, any text.
+        content: JSON types.
+        title: Title, any text.
     """
     style = (HERE / "style.css").read_text(encoding="utf-8")
     engine, script = script_of(ENGINE), script_of(PAGE)
@@ -70,5 +70,5 @@ def page_of(content: Mapping[str, Any], title: str) -> str:
 
 
 def digest(text: str) -> str:
-    """What a content security policy calls a script or style."""
+    """The hash of a script or style for a content security policy."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
