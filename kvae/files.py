@@ -154,7 +154,7 @@ def locked(path: pathlib.Path) -> Iterator[None]:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             lock(descriptor)
-            # The one who held it may have removed the file between these two lines.
+            # Its former holder may have removed the file between these two lines.
             if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
                 break
         except BaseException:
@@ -185,7 +185,7 @@ def lock(descriptor: int) -> None:
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
             raise BlockingIOError(error.errno, "another process has it") from error
-        # A file system without locks: better none than no training.
+        # A file system without locks: training without a lock is better than no training.
 
 
 @contextlib.contextmanager

@@ -26,8 +26,8 @@ MOST_OF_MEMORY = 0.6  # the share of what is available that images may take
 SCATTERED = 64  # rows of a mapped file that are read before memory lets go of them
 
 MEMINFO = pathlib.Path("/proc/meminfo")
-# Of a control group, such as a container's: the limit, what is used, and how much of that is a
-# cache of files, which gives way. Version 2, then version 1.
+# Files of a control group, such as a container's: the limit, the usage, and the part of it that is
+# a cache of files and can be freed. Version 2, then version 1.
 GROUPS = (
     (pathlib.Path("/sys/fs/cgroup"), "memory.max", "memory.current", "inactive_file"),
     (

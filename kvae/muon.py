@@ -9,7 +9,7 @@ from keras import ops
 __all__ = ["Muon"]
 
 LEAST = 8  # rows and columns of a matrix: with fewer an orthogonal step means little
-# Coefficients of an odd polynomial, applied five times: it brings singular values near 1.
+# Coefficients of an odd polynomial. Applied five times, it brings singular values near 1.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 PASSES = (2, 3)  # so often between two looks at the matrix itself
 
@@ -127,8 +127,8 @@ def orthogonal(matrix: Any) -> Any:
     first, third, fifth = COEFFICIENTS
     unit = first * ops.eye(matrix.shape[-1], dtype="float32")
     for times in PASSES:
-        # Operators of the backend's own: on PyTorch a call through Keras takes longer than
-        # what it does to a small matrix.
+        # Operators of the backend itself: on PyTorch, a call through Keras takes longer than the
+        # operation on a small matrix.
         gram = ops.swapaxes(matrix, -1, -2) @ matrix
         product = factor = unit + third * gram + fifth * (gram @ gram)
         for _ in range(times - 1):

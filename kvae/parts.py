@@ -27,7 +27,7 @@ __all__ = [
     "with_nested",
 ]
 
-# What Keras takes for every layer's own while it writes a SavedModel.
+# Attributes that Keras sets on every layer while it writes a SavedModel.
 SET_IN_EXPORT = ("train_function", "test_function", "predict_function")
 HOTTEST = 1e6  # a temperature; noise times more leaves float32
 

@@ -35,7 +35,7 @@ def setting(default: Any, help: str, **rules: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Recipe:
-    """How a model is built and trained: every setting of a run.
+    """All settings of a run: how a model is built and trained.
 
     A preset is a recipe. `kvae.train` takes a recipe, with fields replaced if wanted, and the card
     of a model keeps the recipe of its training. All values are plain, as JSON types.

@@ -14,8 +14,8 @@ from kvae.printable import printable
 
 __all__ = ["FORMATS", "PICTURES", "decoded", "looked_at", "reasons"]
 
-# What an image's name ends in, and what Pillow calls the format; it opens no other, whatever the
-# name: for some it starts a program.
+# Suffixes of image files, and Pillow's names of their formats. Pillow opens no other format,
+# whatever the suffix: for some it starts a program.
 FORMATS = {
     ".png": "PNG",
     ".jpg": "JPEG",
@@ -78,7 +78,7 @@ def looked_at(file: IO[bytes]) -> Look:
     with reasons():
         picture = opened_picture(file)
         width, height = picture.size
-        # Of a PNG `getexif` would read all; of a TIFF the size is that of the turned picture.
+        # For a PNG, `getexif` would read all of it; for a TIFF, the size is that after rotation.
         known = picture.format != "TIFF" and (picture.format != "PNG" or "exif" in picture.info)
         exif = picture.getexif() if known else {}
         turned = exif.get(ORIENTATION) in TURNED

@@ -25,7 +25,7 @@ NEARLY_WHITE = 0.8  # the mean brightness from which on drawings are laid over b
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Fitting:
-    """How pictures become images of one shape.
+    """The rules by which pictures become images of one shape.
 
     Attributes:
         image_size: (height, width) in pixels. None: still to be chosen.

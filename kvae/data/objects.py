@@ -76,7 +76,7 @@ def read_objects(given: Any, fitting: Fitting, progress: Progress | None = None)
     if not pictures:
         raise ValueError("A data set must have images. Received: one of length 0")
     reader = Reader(items, pictures, fitting, False, progress)
-    # Where they do not fit in memory the files are of no use to another run.
+    # If they do not fit in memory, the files are of no use to another run.
     images, facts = reader.read(Cache(default_cache(), "objects", key_of(id(given))), keep=False)
     found = {label for labels in facts["labels"].values() for label in labels or ()} - {None}
     if names and all(label.isdigit() and int(label) < len(names) for label in found):

@@ -21,8 +21,8 @@ SATURATION, VALUE = 0.62, 0.96
 SAMPLES = 4  # along each side of a pixel
 REACH = 1.05  # no shape of size 1 has a point that is farther from its centre
 
-# The ranges are such that a factor lies on a line: no two values of it give the same image. So the
-# angle of a square stays within a quarter turn, and the hue goes from red to magenta, not round.
+# No two values of a factor give the same image, so a factor lies on a line: the angle of a square
+# stays within a quarter turn, and the hue goes from red to magenta, not in a full circle.
 RANGES = {
     "shape": (0, 6),
     "size": (10.0, 20.0),

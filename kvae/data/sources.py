@@ -29,9 +29,9 @@ TABLES = (".csv", ".jsonl")
 MOST_BYTES = 2**25  # of an image's file; empty chunks of a PNG take a second for each 2 MB
 DIRECTORY = 2**26  # bytes, of an archive's list of what is in it
 UNPACKED = 2**20  # bytes that are unpacked at once
-# What systems put beside the pictures of their users.
+# Files that systems put beside pictures.
 LITTER = {"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
-# Pictures that other programs make, and Pillow does not read without more.
+# Formats of pictures that Pillow does not read by itself.
 FOREIGN = {
     *(".heic", ".heif", ".jxl", ".svg", ".psd", ".xcf", ".eps", ".pdf", ".ico", ".jp2"),
     *(".ppm", ".pgm", ".tga", ".exr", ".hdr", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw"),

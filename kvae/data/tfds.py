@@ -370,7 +370,7 @@ def reachable(seconds: float = 4.0) -> bool:
             return
         answers.append(True)
 
-    # In a thread, because looking up a name can take longer than any timeout of a socket.
+    # In a thread, because looking up a name can take longer than the timeout of a socket.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(seconds)

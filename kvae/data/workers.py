@@ -25,8 +25,8 @@ FEW = 2**25  # bytes of files that one process decodes as soon as others would h
 MOST_WORKERS = 16
 AHEAD = 3  # chunks that are read for each worker
 
-# What a process runs: Python's own ways of starting one would import the user's program and kvae,
-# and so Keras, into each.
+# The code that a process runs. Python's own ways of starting one would import the user's program
+# and kvae, and so Keras, into each.
 PROGRAM = """
 import sys, types
 sys.path[:] = sys.argv[2:]

@@ -213,7 +213,7 @@ def draw_groups(axes: Axes, data: Mapping[str, Sequence[float]]) -> None:
         xlabel="epoch",
         ylabel="nats, mean over validation",
     )
-    # Of the last it is often a hundred times that of the first.
+    # The KL of the last group is often a hundred times that of the first.
     axes.set_yscale("symlog", linthresh=1)
     axes.set_ylim(bottom=0)
     axes.legend(loc="best", frameon=False)

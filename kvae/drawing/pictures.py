@@ -142,8 +142,8 @@ def neighbours(means: np.ndarray, seed: int) -> tuple[np.ndarray, None]:
         init=1e-4 * start / max(start[:, 0].std(), 1e-12),  # as scikit-learn scales its own
         random_state=seed,
     )
-    # Threads wait for each other in each of 1,000 steps. Of few images, on cores with other work,
-    # that takes longer than the steps: 36 s where one thread takes 5, to the same places.
+    # Threads wait for each other in each of 1,000 steps. For few images, on cores with other work,
+    # that takes longer than the steps: 36 s, where one thread takes 5 for the same result.
     with threadpool_limits(1 if len(means) <= FEW_POINTS else None, user_api="openmp"):
         return tsne.fit_transform(means), None
 

@@ -238,7 +238,7 @@ def build(image_shape: tuple[int, int, int], classes: int, rng: np.random.Genera
         x = convolution(x, channels, rng)
         side = math.ceil(side / 2)
     x = dense(layers.Flatten(dtype="float32")(x), FEATURES, rng)
-    # Of mean 0 and variance 1, so that distances have the same scale for all data sets.
+    # Standardised, so that distances have the same scale for all data sets.
     features = layers.BatchNormalization(
         momentum=0.95, center=False, scale=False, dtype="float32", name="features"
     )(x)

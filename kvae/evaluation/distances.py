@@ -31,7 +31,7 @@ def frechet_distance(real: np.ndarray, generated: np.ndarray) -> float:
     real, generated = checked(real, generated, least=2)
     roots = [root(np.cov(rows, rowvar=False)) for rows in (real, generated)]
     shift = real.mean(axis=0) - generated.mean(axis=0)
-    # The trace of the root of the product, in a form that keeps all digits where ranks are low.
+    # The trace of the root of the product, in a form that stays exact for low ranks.
     common = np.linalg.svd(roots[0] @ roots[1], compute_uv=False).sum()
     spread = sum(np.square(one).sum() for one in roots)
     return max(0.0, float(shift @ shift + spread - 2 * common))

@@ -72,7 +72,7 @@ def aggregate_log_prob(z: np.ndarray, mean: np.ndarray, log_variance: np.ndarray
     step = max(1, VALUES_AT_A_TIME // len(mean))
     for start in range(0, len(z), step):
         rows = z[start : start + step].astype("float64")
-        # Σ (z - μ)² / σ², multiplied out: two matrix products.
+        # Σ (z - μ)² / σ², expanded into two matrix products.
         exponents = -0.5 * (rows**2 @ precision.T - 2 * rows @ (mean * precision).T + constant)
         highest = exponents.max(axis=1, keepdims=True)
         sums = np.exp((exponents - highest).astype("float32")).mean(axis=1, dtype="float64")

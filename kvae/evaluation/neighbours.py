@@ -54,7 +54,7 @@ def nearest_neighbours(
             best = np.argpartition(squares, count - 1, axis=1)[:, :count]
             indices = np.take_along_axis(indices, best, axis=1)
             squares = np.take_along_axis(squares, best, axis=1)
-    # Anew from differences: of a copy, the products leave no digit of the distance.
+    # Computed again from differences: for a copy, the products lose all digits of the distance.
     distances = np.stack(
         [np.linalg.norm(rows - flat(read_rows(images, column)), axis=1) for column in indices.T],
         axis=1,

@@ -103,7 +103,7 @@ class Writer:
     def write(self, model: keras.Model, given: Sequence[Value]) -> list[Value]:
         """Adds the nodes of a model applied to these values; returns its outputs."""
         check_kind(model)
-        # By the call that makes a tensor: a layer that is called twice makes two.
+        # Keyed by the call that makes a tensor: a layer that is called twice makes two.
         made = {history(tensor): one for tensor, one in zip(model.inputs, given, strict=True)}
 
         def value(tensor: keras.KerasTensor) -> Value:

@@ -11,7 +11,7 @@ from typing import Any
 __all__ = ["ENGINE", "PAGE", "page_of", "script_of"]
 
 HERE = pathlib.Path(__file__).parent / "page"
-# What runs a model, in the page or in a Worker; and the page around it.
+# The scripts that run a model, in the page or in a Worker; and those of the page.
 ENGINE = ("tensors.js", "products.js", "operations.js", "means.js", "model.js", "runner.js")
 PAGE = (
     "pictures.js",
@@ -42,7 +42,7 @@ def page_of(content: Mapping[str, Any], title: str) -> str:
     policy = "; ".join(
         [
             "default-src 'none'",
-            # WebAssembly is not compiled without the second; of JavaScript it allows nothing.
+            # WebAssembly needs the second source; it allows nothing for JavaScript.
             f"script-src {digest(engine)} {digest(script)} 'wasm-unsafe-eval'",
             "worker-src blob:",
             f"style-src {digest(style)}",
@@ -51,7 +51,7 @@ def page_of(content: Mapping[str, Any], title: str) -> str:
             "form-action 'none'",
         ]
     )
-    # Within a script only "<" could end it, and so JSON has none here.
+    # Within a script only "<" could end it, so the JSON has none here.
     text = json.dumps(content, allow_nan=False, separators=(",", ":"))
     parts = {
         "policy": policy,

@@ -10,7 +10,7 @@ from keras import ops
 
 __all__ = ["KINDS", "Tensors"]
 
-# Of 16 bits int16 with a scale for each channel moves pixels a seventh as far as float16 does.
+# With 16 bits, int16 with a scale for each channel moves pixels a seventh as far as float16.
 KINDS = ("int16", "int8")
 SMALL = 512  # values; so many cost little as float32, and biases and scales are seen most
 

@@ -14,7 +14,7 @@ __all__ = ["check_close", "differences", "example", "expected"]
 
 COUNT = 5  # images; a batch of them, and one of the first alone
 SEED = 0
-# How far an output may be from the model's.
+# Largest allowed difference of an output from the model's.
 LARGEST = {"float32": 1e-4, "float16": 0.05, "int8": 0.25}
 
 

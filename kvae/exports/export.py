@@ -252,7 +252,7 @@ def run_worker(kind: Format, folder: pathlib.Path, task: dict[str, Any]) -> dict
         "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
     }
     (folder / "task.json").write_text(json.dumps(task))
-    # -P: nothing of the folder at hand is imported, which may hold a stranger's json.py.
+    # -P: do not import from the current folder, which may contain a stranger's json.py.
     command = [sys.executable, "-P", "-W", "ignore", "-m", "kvae.exports.worker", str(folder)]
     with (folder / "output.txt").open("wb") as output:
         process = subprocess.Popen(

@@ -17,7 +17,7 @@ __all__ = ["check_place", "place", "staged"]
 
 MARK = b"exported_by"  # in the metadata of every export
 PATTERN = "*?["  # TensorFlow takes the path of a SavedModel for a pattern
-# All that is in a SavedModel of kvae's.
+# All files of a SavedModel that kvae writes.
 OWN = re.compile(
     r"saved_model\.pb|fingerprint\.pb|variables(/variables\.(index|data-\d+-of-\d+))?|assets"
     r"|assets\.extra(/kvae\.json)?"

@@ -144,7 +144,7 @@ def less_steep(location: Any, scale: Any, max_slope: float | None) -> Any:
 def log_prob_of_level(level: Any, location: Any, scale: Any) -> Any:
     """Log-probability of levels 0…255 under discretised logistics; all in levels, float32."""
     above, below = (level - location + 0.5) / scale, (level - location - 0.5) / scale
-    # σ(b) - σ(a) = σ(b) σ(-a) (1 - exp(a - b)): a product, of which no factor cancels.
+    # σ(b) - σ(a) = σ(b) σ(-a) (1 - exp(a - b)): a product without cancellation.
     under_upper_edge = ops.where(level < 255, -ops.softplus(-above), 0.0)
     over_lower_edge = ops.where(level > 0, -ops.softplus(below), 0.0)
     inside = ops.logical_and(level > 0, level < 255)
@@ -156,7 +156,7 @@ def mean_of_cut(location: Any, scale: Any) -> Any:
     """Means of logistics clipped to 0…255, given in levels, as float32 in [0, 1]."""
     offset = location - 127.5
     far, near = 127.5 + ops.abs(offset), 127.5 - ops.abs(offset)
-    # Softplus of what is not above 0: LiteRT's is log(1 + exp(x)), which overflows.
+    # Softplus of non-positive values only: LiteRT computes log(1 + exp(x)), which overflows.
     near = near / scale
     softplus = ops.maximum(near, 0.0) + ops.softplus(-ops.abs(near))
     gap = scale * (softplus - ops.softplus(-far / scale))

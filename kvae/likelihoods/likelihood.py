@@ -147,7 +147,7 @@ class Likelihood(Part):
         Returns:
             (batch, draws), float32, nats.
         """
-        # Broadcast, not repeated: compilers then need no copy for each draw.
+        # Broadcast instead of repeated, so that compilers need no copy for each draw.
         size = (-1, draws, *observed.shape[1:])
         same = ops.broadcast_to(observed[:, None], (ops.shape(observed)[0], *size[1:]))
         same = ops.reshape(same, (-1, *observed.shape[1:]))

@@ -64,7 +64,7 @@ class LogisticMixture(DiscretizedLogistic):
         1.0
     """
 
-    # Scales of 0.05, or 13 levels: a decoder that begins wider takes for noise what it could learn.
+    # Scales of 0.05, or 13 levels: a decoder with wider scales treats as noise what it could learn.
     first_raw_scale = -2.0
 
     def __init__(
@@ -86,7 +86,7 @@ class LogisticMixture(DiscretizedLogistic):
             self.raw_floor = self.add_weight(
                 name="raw_floor", shape=(), initializer="zeros", dtype="float32", autocast=False
             )
-        # Of the components' locations around the mean of them, in grey values.
+        # Spread of the components' locations around their mean, in grey values.
         places = np.arange(self.components) - (self.components - 1) / 2
         self.spread = (0.5 * places / max(1, self.components - 1)).astype("float32")
 
@@ -109,14 +109,15 @@ class LogisticMixture(DiscretizedLogistic):
         _, values, pixels = parameters.shape
         channels = values // self.parameters_per_value
         size = (-1, self.components, channels, pixels)
-        # Split, not unstacked: XLA's gradient of it is one array, not a sum of four padded ones.
+        # Split instead of unstacked: XLA's gradient is then one array, not a sum of four padded
+        # ones.
         parts = ops.split(parameters, 4 if self.coupled else 3, axis=1)
         location, raw_scale, logits, *rest = (ops.reshape(part, size) for part in parts)
         logits = ops.sum(logits, axis=2)
         weights = logits - ops.logsumexp(logits, axis=1, keepdims=True)
         scale = 255 * bounded_scale(raw_scale, self.min_scale)
         if self.floor:
-            # The mean over values: as a sum it would take up the bound of all gradients together.
+            # The mean over values: a sum would use up the norm to which all gradients are clipped.
             raw_floor = less_heard(self.raw_floor, 1 / (channels * pixels))
             scale = ops.maximum(scale, 255 * FIRST_FLOOR * ops.exp(PACE * raw_floor))
         spread = ops.convert_to_tensor(self.spread[:, None, None])
@@ -145,13 +146,13 @@ class LogisticMixture(DiscretizedLogistic):
         if couplings is not None:
             location, scale = alone(location, scale, couplings)
         means = ops.exp(weights)[:, :, None] * mean_of_cut(location, scale)
-        # Weights add up to 1 but for rounding.
+        # Weights add up to 1 except for rounding.
         return as_images(ops.clip(ops.sum(means, axis=1), 0.0, 1.0), parameters)
 
     def sample(self, parameters: Any, seed: Any = None) -> Any:
         """One draw of each image, (batch, height, width, channels), float32, multiples of 1/255."""
         location, scale, couplings, weights = self.split(parameters)
-        # One draw for both, since a seed that is a number would give the same twice.
+        # One draw for both, because a seed that is a number would give the same noise twice.
         noise = uniform_like(ops.concatenate([weights, location[:, 0]], axis=1), seed)
         which, noise = noise[:, : self.components], noise[:, self.components :]
         chosen = ops.argmax(weights - ops.log(-ops.log(which)), axis=1)

@@ -28,7 +28,7 @@ def in_batches(
     def batch_of(whole: np.ndarray | None, start: int) -> np.ndarray | None:
         if whole is None:
             return None
-        # Of a file it may be read only, or in another machine's order of bytes.
+        # An array of a file may be read-only, or in another byte order.
         batch = np.require(whole[start : start + size], whole.dtype.newbyteorder("="), "W")
         if len(batch) < size:
             batch = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])

@@ -77,7 +77,7 @@ class Posterior:
         """
         shape = (draws, self.mean.shape[1])
         keys = self.keys[start:stop] if self.keys else [(index,) for index in range(start, stop)]
-        # 1: not the stream of the pixels.
+        # 1: another stream than that of the pixels.
         streams = (np.random.SFC64([self.seed, 1, *key]) for key in keys)
         noise = [np.random.Generator(s).standard_normal(shape, dtype="float32") for s in streams]
         return np.stack(noise)
@@ -367,7 +367,7 @@ def values_at_a_time() -> int:
 def device() -> str:
     """The device of Keras's variables: "cpu", "gpu", or the backend's name for it."""
     value = keras.Variable(0.0).value
-    # JAX calls several devices by how an array lies on them.
+    # With several devices, JAX names the sharding of an array instead.
     every = value.devices() if callable(getattr(value, "devices", None)) else [value.device]
     name = str(next(iter(every))).lower()
     for word, kind in (("gpu", "gpu"), ("cuda", "gpu"), ("cpu", "cpu")):

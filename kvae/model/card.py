@@ -11,7 +11,7 @@ __all__ = ["Card", "checked_card"]
 
 LONGEST = 2_000  # characters of a text
 DEEPEST = 20  # levels of values in values
-# What kvae itself writes and reads, and what each may be. All else is the user's.
+# The entries that kvae itself writes and reads, with their types. Others are the user's.
 KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     **dict.fromkeys(
         ("dataset", "origin", "source", "preset", "backend", "device", "python"),

@@ -18,7 +18,7 @@ from kvae.shipped import SHIPPED, path_of
 
 __all__ = ["found", "load"]
 
-# What Keras says, however deep inside, of a class or a function of the user's.
+# Keras's message about a class or function of the user, at any depth.
 FAILED = re.compile(r"message for object (.+?):\s*\n+(.+?)\s*(?:\n\n|$)", re.DOTALL)
 BROKEN = re.compile(r"<class '[\w.]*?(\w+)'> could not be deserialized")
 DEEPEST = re.compile(

@@ -188,7 +188,6 @@ class Look:
         return images, labels, weights
 
     # For data sets that TensorFlow checks without their values
-    # -------------------------------------
 
     def fits(self, spec: Any) -> bool:
         """Whether batches with these shapes and dtypes are accepted, except for image values.

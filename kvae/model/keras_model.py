@@ -63,7 +63,7 @@ class KerasModel(TrainStep):
                 + refusal("steps_per_execution", "1", steps)
             )
         super().compile(**given)
-        # Out of sight of Keras. It keeps what it made of "auto", and not whether losses are scaled.
+        # Hidden from Keras. Keras stores its choice for "auto", and not whether losses are scaled.
         self.told = types.SimpleNamespace(
             jit_compile=given.get("jit_compile", "auto"),
             auto_scale_loss=given.get("auto_scale_loss", True),

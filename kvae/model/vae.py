@@ -130,7 +130,7 @@ class VAE(Fixed, Scoring):
         for whole in (self.likelihood, self.prior, self.objective):
             for part in with_nested(whole):
                 part.owners.add(self)
-        # Out of sight of Keras, which would save it with the model.
+        # Hidden from Keras, which would save it with the model.
         ladder = hierarchy_of(encoder, decoder, prior, objective)
         parts = (encoder, decoder, prior, objective)
         condition = condition_of(*parts, classes, partly_labelled)
@@ -370,7 +370,7 @@ class VAE(Fixed, Scoring):
         for name in parts:
             pairs = zip(getattr(copy, name).variables, getattr(self, name).variables, strict=True)
             for variable, value in pairs:
-                # A copy: on JAX two variables of one array lose it when one of them trains.
+                # A copy: on JAX, two variables with the same array lose it when one of them trains.
                 variable.assign(np.array(ops.convert_to_numpy(value)))
         copy.seed_generator.state.assign(ops.convert_to_numpy(self.seed_generator.state))
         return copy

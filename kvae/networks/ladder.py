@@ -396,7 +396,8 @@ def top_to_image(group: Group, shape: blocks.Shape, sizes: Sizes) -> keras.Model
         factor = 2**level
         x = blocks.upsample(x, sizes.at(factor), name=f"up_{level + 1}", even=True)
         x = cut(x, grid_of(shape, factor), name=f"up_{level + 1}_cut")
-        # The encoder makes the first halvings at once, and what mirrors them has no blocks.
+        # The encoder makes the first halvings at once, and the layers that mirror them have no
+        # blocks.
         for i in range(sizes.depth if factor >= sizes.patch else 0):
             x = residual(x, f"level_{level + 1}_block_{i + 1}")
     x = cut(x, shape[:2], name="crop", dtype="float32")

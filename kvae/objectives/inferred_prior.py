@@ -97,7 +97,7 @@ class InferredPrior(Objective):
         """
         mean = terms.outputs["mean"]
         total = ops.maximum(terms.mean_weight, 1e-30)
-        # Any centre does; near to the mean little is lost to rounding.
+        # Any centre works; one near the mean loses little to rounding.
         mean = mean - ops.stop_gradient(terms.mean_of(mean) / total)
         centre = terms.mean_of(mean) / total
         products = terms.mean_of(mean[:, :, None] * mean[:, None]) / total

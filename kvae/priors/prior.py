@@ -183,7 +183,7 @@ def parted(tensor: Any, sizes: Sequence[int]) -> list[Any]:
     if len(sizes) == 1:
         return [tensor]
     ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
-    # Not `ops.split`: on PyTorch its shapes are unknown to torch.export.
+    # Not `ops.split`: on PyTorch, torch.export does not know its shapes.
     return [tensor[:, end - size : end] for size, end in zip(sizes, ends, strict=True)]
 
 

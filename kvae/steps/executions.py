@@ -41,7 +41,7 @@ class Executions(keras.Model):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Out of sight of Keras. The functions are by how many steps they make.
+        # Hidden from Keras. The functions are keyed by their number of steps.
         self.executions = types.SimpleNamespace(
             ahead=1, undisturbed=False, functions={}, made=0, logs={}, batch_size=None
         )
@@ -241,8 +241,8 @@ def with_validation_apart(given: dict) -> dict:
     return {**given, **parts, "validation_data": rest}
 
 
-# Callbacks of Keras that have a method for batches and need not see every one: always, or where
-# this attribute is "epoch".
+# Keras callbacks that have a method for batches but need not see each batch: never, or if this
+# attribute is "epoch".
 BY_EPOCH: dict[type, str | None] = {
     keras.callbacks.ProgbarLogger: None,
     keras.callbacks.TerminateOnNaN: None,

@@ -17,7 +17,7 @@ SMALL = 2**16  # bytes of an array that is compared by value
 IGNORED = {
     *("_losses", "_loss_ids", "_losses_override", "_called"),
     "training",  # PyTorch's flag, which Keras's layers do not look at
-    # What Keras keeps of how a layer was made and called.
+    # Keras's records of how a layer was made and called.
     *("_auto_config", "_build_shapes_dict", "_inbound_nodes", "_outbound_nodes", "_input_spec"),
     *("_inputs", "_outputs", "_inputs_struct", "_outputs_struct", "_nodes", "_nodes_by_depth"),
     *("_operations_by_depth", "_call_context_args", "_call_signature", "_call_has_context_arg"),
@@ -35,16 +35,16 @@ IGNORED = {
     *("_allow_non_tensor_positional_args", "_compiled_trainable_state"),
     *("kernel_initializer", "bias_initializer", "beta_initializer", "gamma_initializer"),
     *("moving_mean_initializer", "moving_variance_initializer"),
-    # PyTorch's, whose hooks Keras does not call.
+    # Attributes of PyTorch, whose hooks Keras does not call.
     *("_torch_params", "_parameters", "_buffers", "_non_persistent_buffers_set"),
     *("_backward_pre_hooks", "_backward_hooks", "_is_full_backward_hook", "_forward_hooks"),
     *("_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks"),
     *("_forward_pre_hooks_with_kwargs", "_state_dict_hooks", "_state_dict_pre_hooks"),
     *("_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"),
-    # A model's own.
+    # Attributes of a model itself.
     *("_compile_config", "_compile_loss", "optimizer", "card", "executions", "graphs", "history"),
     *("kept", "told", "train_function", "test_function", "predict_function"),
-    # Of `fit`: made anew in each epoch, and found when it is first asked for.
+    # Attributes of `fit`: made again in each epoch, and used when first needed.
     *("_eval_epoch_iterator", "_jit_compile"),
     *("stop_training", "stop_evaluating", "stop_predicting"),
 }

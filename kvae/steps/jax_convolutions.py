@@ -8,7 +8,7 @@ from jax.extend import core, source_info_util
 
 __all__ = ["with_products"]
 
-# JAX's numbers for axes, where channels are last: the sum is over images, as else over channels.
+# JAX's axis numbers, with channels last. The sum is over images instead of channels.
 KERNEL_GRADIENT = ((3, 0, 1, 2), (3, 0, 1, 2), (2, 3, 0, 1))
 LEAST_PLACES = 100  # of a grid: on fewer XLA's own way is as quick
 
@@ -99,7 +99,7 @@ def kernel_gradient(images: Any, gradients: Any, padding: Any) -> Any:
         part = jax.lax.dynamic_slice(around, (0, place // columns, place % columns, 0), size)
         return part.reshape(-1, size[-1]).T @ gradients
 
-    # One after the other, so that all parts lie in one place, which stays in the cache: two to
-    # three times as fast as all at once.
+    # One after another, so that all parts are in one place, which stays in the cache: two to three
+    # times as fast as all at once.
     products = jax.lax.map(at, jax.numpy.arange(rows * columns))
     return products.reshape(rows, columns, size[-1], channels)

@@ -134,7 +134,7 @@ def aborts_in_one_line() -> Iterator[None]:
         os.write(error_stream, f"Error: {others_are_gone('JAX has aborted')}\n".encode())
         os._exit(1)
 
-    # Not by Python's `signal`, whose handlers run later, in the main thread: there is no later.
+    # Not with Python's `signal`, whose handlers run later, in the main thread, when it is too late.
     handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(end)
     library = ctypes.CDLL(None)
     library.signal.restype = ctypes.c_void_p

@@ -180,7 +180,7 @@ class TrainStep(Executions):
                 lambda *parts: stacked(parts, most), *batches, none_is_leaf=False
             )
             logs, state = several_steps(state, stacks, len(batches))
-            # Else Ctrl-C while we wait would leave Keras with the state that is used up.
+            # Otherwise Ctrl-C while waiting would leave Keras with a state that is used up.
             self._jax_state = dict(zip(STATE, state, strict=True))
             return logs, state
 
@@ -213,7 +213,7 @@ class TrainStep(Executions):
         It maps the state, the batches and their number to stacked logs and a new state. The former
         state is used up.
         """
-        # On several devices the state stays where it lies, and what is shown is on each.
+        # On several devices, the state stays where it is, and shown values are on each device.
         places: dict = {}
         if keras.distribution.distribution() is not None:
             places["out_shardings"] = (one_for_all(), self._get_state_sharding_spec())

@@ -15,7 +15,7 @@ def transposed(values: Any) -> Any:
     everything computed from it, which then reads memory in strides: the loss of a mixture and its
     gradient take twice as long.
     """
-    # Keras's symbols, of which a generator is made, have no batch size yet.
+    # Keras's symbolic tensors, from which a generator is made, have no batch size yet.
     if not isinstance(values, jax.Array) or jax.default_backend() != "cpu":
         return ops.transpose(values, (0, 2, 1))
     batch, _, depth = values.shape

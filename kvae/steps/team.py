@@ -10,7 +10,7 @@ import numpy as np
 
 __all__ = ["OthersGone", "Team", "wanted"]
 
-# What collective operations of PyTorch and JAX say where a process has died.
+# Words in the errors of PyTorch's and JAX's collective operations after a process has died.
 GONE = re.compile(
     "closed by peer|connection reset|connection refused|broken pipe|gloo|nccl|"
     "coordination service|clients joined|heartbeat timeout",
@@ -91,7 +91,7 @@ class Team:
 def raise_if_others_are_gone(error: BaseException | None) -> None:
     """Raises `OthersGone` if this error means that another process has died."""
     reason = " ".join(str(error).split())[:200]
-    # JAX raises a ValueError on a CPU.
+    # On a CPU, JAX raises a ValueError.
     if isinstance(error, (RuntimeError, ValueError)) and GONE.search(reason):
         raise OthersGone(others_are_gone(reason)) from error
 

@@ -14,7 +14,7 @@ from kvae.steps.team import Team, wanted
 
 __all__ = ["share_of", "summed_over_replicas", "team", "with_share"]
 
-# Optimizers, by identity, with how many replicas are giving them gradients of all.
+# Optimizers, by identity, with the number of replicas that are passing them summed gradients.
 SUMMED: collections.Counter[int] = collections.Counter()
 
 

@@ -53,14 +53,14 @@ class TrainStep(Executions):
 
         On a CPU, XLA trains dense layers faster, and convolutions more slowly.
         """
-        # On several devices XLA does not find all variables.
+        # On several devices, XLA does not find all variables.
         return "auto" if self.convolves() or not self.alone_here() else True
 
     def train_step(self, data: Any) -> Any:
         """Updates the weights on one batch; returns the running metrics."""
         batch, share = with_share(keras.utils.unpack_x_y_sample_weight(data))
         x, y, sample_weight = batch
-        # Else a graph would count a step whose batch never came.
+        # Otherwise a graph would count a step whose batch never came.
         with nothing_registered(), tf.control_dependencies(tensors(data)):
             with tf.GradientTape() as tape, self.sharing(share):
                 x = self.inputs_of(x, y)
@@ -92,7 +92,7 @@ class TrainStep(Executions):
         """Like Keras's, for the share of a replica in a batch."""
         x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
         inputs = self.inputs_of(x, y)
-        # Of a share that is known to be empty Keras's `add` fails.
+        # Keras's `add` fails for a share that is known to be empty.
         parts, share = with_share(tuple(tree.flatten(inputs)))
         with nothing_registered(), self.sharing(share):
             outputs = super().predict_step((tree.pack_sequence_as(inputs, parts),))
@@ -234,7 +234,7 @@ class TrainStep(Executions):
             if kind not in steps:
                 steps[kind] = self.traced(batches[0])
             if len(batches) == 1 and self.is_short(batches[0], (kind, size) in loops):
-                # Mostly the last of an epoch: not worth XLA's compiling.
+                # Usually the last batch of an epoch: not worth compiling with XLA.
                 return [steps[kind](*tensors(batches[0]))]
             if (kind, size) not in loops:
                 loops[kind, size] = self.loop(steps[kind], most)
@@ -400,7 +400,7 @@ class TensorFlowFeed(Feed):
         """Yields batches that TensorFlow takes from a copy of the arrays."""
         with tf.device("cpu"):
             arrays = tuple(tf.convert_to_tensor(in_floatx(array)) for array in self.arrays)
-        # The arrays go from step to step: what a function captures lives on for a while.
+        # The arrays are passed from step to step: what a function captures stays alive for a while.
         pairs = tf.data.Dataset.zip((rows, tf.data.Dataset.from_tensors(arrays).repeat()))
         return pairs.map(lambda rows, arrays: tuple(tf.gather(array, rows) for array in arrays))
 
@@ -424,7 +424,7 @@ class TensorFlowStream(Stream):
 
     def get_tf_dataset(self) -> tf.data.Dataset:
         """The data set, of batches of any size."""
-        # The workers of a data set of Keras's fetch batches ahead themselves.
+        # The workers of a Keras data set fetch batches ahead themselves.
         has_workers = getattr(self.indexed, "enqueuer", None) is not None
         return generated(self.get_numpy_iterator, self.first, 0 if has_workers else 2)
 

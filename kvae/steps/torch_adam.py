@@ -37,7 +37,7 @@ def update(optimizer: Any, gradients: Any, variables: Any, learning_rate: Any) -
         return
     indices = [optimizer._get_variable_index(variable) for variable in variables]
     step = int(keras.ops.convert_to_numpy(optimizer.iterations)) + 1
-    # PyTorch corrects the second moment before it adds epsilon, Keras after.
+    # PyTorch corrects the second moment before it adds epsilon; Keras does so after.
     epsilon = optimizer.epsilon / (1 - optimizer.beta_2**step) ** 0.5
     torch._fused_adam_(
         weights,

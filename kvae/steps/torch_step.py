@@ -27,9 +27,9 @@ from kvae.steps.torch_ranks import (
     with_that_of_the_first,
 )
 
-# Eager steps with batches of one shape before it is recorded, or seconds of them: what they lose is
-# about what recording takes, so that neither a short nor a long run is much worse than if it had
-# known.
+# Number of eager steps with batches of one shape, or their seconds, before a step is recorded. They
+# cost about as much as recording, so neither a short nor a long run is much slower than with the
+# best choice.
 EAGER_STEPS = 64
 EAGER_SECONDS = 10.0
 MOST_FINGERPRINTS = 32
@@ -51,7 +51,7 @@ class TrainStep(Executions):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Out of sight of Keras, which would take them for parts of the model.
+        # Hidden from Keras, which would treat them as parts of the model.
         self.graphs = types.SimpleNamespace(
             made={},
             seen=collections.Counter(),

@@ -198,7 +198,7 @@ class Run:
         try:
             in_place = self.folder == self.place
             first = self.folder / "model.keras"
-            # The model goes last: where it is finished nothing else is looked at.
+            # The model is written last: once it is complete, no other file is checked.
             with whole(self.model if in_place else first) as partial:
                 (vae if self.optimizer else vae.uncompiled()).save(partial)
                 write_columns(columns, self.folder / "history.csv")
@@ -229,7 +229,7 @@ class Run:
         return "No epoch was finished, so nothing was written."
 
 
-# All that a run leaves in its folder.
+# All files that a run leaves in its folder.
 FILES = {
     *("history.csv", "latents.csv", "curves.png", "samples.gif", "checkpoint.npz", "model.keras"),
     *("samples", "reconstructions"),

@@ -124,7 +124,7 @@ def train(
             try:
                 fit(vae, recipe, dataset, watch, verbose)
             except BaseException:
-                # Stopped in the middle of a step, Keras may fail with errors that say nothing.
+                # If it is stopped within a step, Keras may raise meaningless errors.
                 if not watch.keep.interrupted:
                     raise
             finally:

@@ -147,7 +147,7 @@ class Watch:
         self.run.saved = 0 if self.run.is_under_way() else facts["finished"]
         self.vae.executions.made, self.vae.executions.logs = facts["made"], facts["logs"]
         self.callbacks.append(Resumed(self, former))
-        # At the end of an epoch what is kept is the average.
+        # At the end of an epoch, the average is kept.
         if facts["finished"] and not facts["made"]:
             for callback in (self.averages, self.keep):
                 callback.set_model(self.vae)

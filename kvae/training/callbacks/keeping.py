@@ -16,7 +16,7 @@ from kvae.training.callbacks.averages import copied
 
 __all__ = ["KeepLastEpoch"]
 
-# What asks a process to stop, and its name. Windows has not all of them.
+# The signals that ask a process to stop, and their names. Windows lacks some of them.
 SIGNALS = {
     getattr(signal, name): what
     for name, what in (("SIGINT", "Ctrl-C"), ("SIGTERM", "SIGTERM"), ("SIGHUP", "SIGHUP"))
@@ -161,7 +161,8 @@ class KeepLastEpoch(keras.callbacks.Callback):
         self.kept, self.finished = now, epoch + 1
         self.first_step = self.steps()
         last = self.finished == self.params.get("epochs")
-        # First the state, so that there is no moment with a model that could not go on.
+        # The checkpoint comes first, so that there is never a model from which a run cannot
+        # continue.
         time_to_save = time.monotonic() - self.saved_at > self.seconds
         stop, due, save = self.agreed(self.is_time(self.cost / SHARE), time_to_save)
         if last or stop or due:
