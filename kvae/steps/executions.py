@@ -30,8 +30,9 @@ class Executions(keras.Model):
 
     If `compile(steps_per_execution=...)` is given, it works as in Keras. Otherwise `fit` takes some
     batches ahead, runs their steps in one dispatch, and hands out their logs one by one, so that
-    callbacks get the number and the logs of each step. It runs one step at a time if it must stop
-    after a number of steps (`steps_per_epoch`), or if a callback looks at batches.
+    callbacks get the number and the logs of each step. It runs one step at a time if the model has
+    convolutions, if it must stop after a number of steps (`steps_per_epoch`), or if a callback
+    looks at batches.
     """
 
     most_steps = 1  # that pay where there are no convolutions
