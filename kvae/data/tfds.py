@@ -357,7 +357,7 @@ def check_downloadable(name: str, home: pathlib.Path, known: Iterable[str]) -> N
 
 
 def reachable(seconds: float = 4.0) -> bool:
-    """Whether the host that serves the data answers within so many seconds, with any status."""
+    """Whether the host of the data answers within this many seconds, with any status."""
     answers: list[bool] = []
 
     def ask() -> None:

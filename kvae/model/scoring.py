@@ -218,7 +218,7 @@ class Scoring(Verbs):
             (count,), int64.
 
         Raises:
-            ValueError: If the model is not one of classes, or an argument is not what it should be.
+            ValueError: If the model is not conditional on classes, or an argument is invalid.
         """
         if self.condition is None or not self.condition.classes:
             raise ValueError("Only a model of classes can classify: see `classes` of kvae.VAE.")
@@ -247,7 +247,7 @@ class Scoring(Verbs):
             (count, height, width), float32, nats.
 
         Raises:
-            ValueError: If an argument is not what it should be, or a likelihood of your own does
+            ValueError: If an argument is invalid, or a likelihood of your own does
                 not score each pixel by itself.
         """
         images, draws = self.checked_scoring(images, draws, seed)

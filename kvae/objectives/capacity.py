@@ -33,7 +33,7 @@ class Capacity(Objective):
         capacity: Final value of C, in nats per image.
 
     Raises:
-        ValueError: If an argument is not what it should be.
+        ValueError: If an argument is invalid.
 
     References:
         Burgess et al. (2018), "Understanding disentangling in β-VAE", arXiv:1804.03599.

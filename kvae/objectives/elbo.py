@@ -42,7 +42,7 @@ class ELBO(Objective):
             published figures that were computed this way.
 
     Raises:
-        ValueError: If an argument is not what it should be.
+        ValueError: If an argument is invalid.
 
     References:
         Kingma and Welling (2014), "Auto-encoding variational Bayes", arXiv:1312.6114. Higgins et

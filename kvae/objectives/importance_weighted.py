@@ -30,7 +30,7 @@ class ImportanceWeighted(Objective):
             be assigned to.
 
     Raises:
-        ValueError: If an argument is not what it should be.
+        ValueError: If an argument is invalid.
 
     References:
         Burda, Grosse and Salakhutdinov (2016), "Importance weighted autoencoders",

@@ -44,7 +44,7 @@ class Objective(Part):
             each have a share of the batch cannot do that.
 
     Raises:
-        ValueError: If an argument is not what it should be.
+        ValueError: If an argument is invalid.
 
     References:
         Higgins et al. (2017), "beta-VAE", ICLR (the weight beta). Sønderby et al. (2016), "Ladder
