@@ -21,9 +21,9 @@ __all__ = [
     "release",
 ]
 
-MOST_OF_MEMORY = 0.6  # the share of what is available that images may take
+MOST_OF_MEMORY = 0.6  # share of the available memory that images may take
 
-SCATTERED = 64  # rows of a mapped file that are read before memory lets go of them
+SCATTERED = 64  # rows of a mapped file to read before releasing memory
 
 MEMINFO = pathlib.Path("/proc/meminfo")
 # Files of a control group, such as a container's: the limit, the usage, and the part of it that is
@@ -122,7 +122,7 @@ def release(array: Any) -> None:
     The system would keep these pages while there is room, but counts them as memory of this
     process.
     """
-    if getattr(array, "mode", None) == "c":  # what was changed of it is in memory alone
+    if getattr(array, "mode", None) == "c":  # changed pages exist in memory only
         return
     if is_mapped(array) and hasattr(mmap, "MADV_DONTNEED"):
         with contextlib.suppress(OSError, ValueError):

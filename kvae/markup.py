@@ -9,9 +9,9 @@ from kvae.printable import printable
 
 __all__ = ["Markup", "coloured", "entries", "folded", "marked", "picture", "section", "table"]
 
-LONGEST = 2_000  # characters of a text
-DEEPEST = 8  # tables in tables
-MOST = 500  # entries of all tables that a stranger's file may have filled
+LONGEST = 2_000  # largest number of characters of a text
+DEEPEST = 8  # largest depth of nested tables
+MOST = 500  # entries of all tables; an untrusted file may fill them
 LONG = 12  # entries of a value that is shown in a line
 CELL = "text-align: {}; vertical-align: top"
 

@@ -8,7 +8,7 @@ from keras import ops
 
 __all__ = ["Seeds", "StepSeeds", "normal", "uniform"]
 
-OF_STEPS = 0x2545F491  # tells the noise of training from that of all else
+OF_STEPS = 0x2545F491  # separates the noise of training from all other noise
 MOST_DRAWS = 64  # of a step
 
 
@@ -106,7 +106,7 @@ def words(shape: tuple, seed: Any) -> tuple:
     size = math.prod(shape[1:])
     row = ops.arange(shape[0], dtype="int32")
     share = getattr(seed, "share", None)
-    if share is not None:  # with as many rows of each image, which follow each other
+    if share is not None:  # each image has the same number of consecutive rows
         row = row + share.before * (shape[0] // ops.maximum(share.images, 1))
     rows = ops.reshape(row * size, (-1, *[1] * len(shape[1:])))
     number = rows + ops.reshape(ops.arange(size, dtype="int32"), shape[1:])

@@ -29,7 +29,7 @@ __all__ = [
 
 # Attributes that Keras sets on every layer while it writes a SavedModel.
 SET_IN_EXPORT = ("train_function", "test_function", "predict_function")
-HOTTEST = 1e6  # a temperature; noise times more leaves float32
+HOTTEST = 1e6  # largest temperature; more would overflow float32
 
 
 class Fixing(type):
@@ -207,7 +207,7 @@ def check_seed(seed: Any) -> None:
 def check_temperature(temperature: Any) -> None:
     """Raises a ValueError unless this is a valid temperature."""
     numeric = isinstance(temperature, (int, float, np.number)) and not isinstance(temperature, bool)
-    if not (numeric and 0 <= temperature <= HOTTEST):  # NaN is not
+    if not (numeric and 0 <= temperature <= HOTTEST):  # refuses NaN too
         raise ValueError(
             f"`temperature` must be finite and at least 0, and {HOTTEST:,.0f} at most. "
             f"Received: temperature={temperature!r}"

@@ -504,7 +504,7 @@ def is_number(value: Any, whole: bool) -> bool:
     """Whether the value is a finite number, or an integer."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return False
-    if isinstance(value, numbers.Integral):  # which may be too large for a float
+    if isinstance(value, numbers.Integral):  # may be too large for a float
         return True
     return math.isfinite(value) and (not whole or value == math.floor(value))
 

@@ -269,7 +269,7 @@ def checked_images(images: np.ndarray, what: str) -> np.ndarray:
         strange = sum(piece.size - np.count_nonzero(np.isfinite(piece)) for piece in pieces(images))
     check_values(images.dtype.kind, least, most, strange, what)
     images = as_images(images)
-    if isinstance(images, np.memmap):  # of which batches alone are copied
+    if isinstance(images, np.memmap):  # only batches of it are copied
         return images
     return np.require(images, requirements=["C", "W"])  # torch warns where it cannot write
 

@@ -138,7 +138,7 @@ def in_8_bits(values: np.ndarray) -> np.ndarray:
     """Converts grey values of 16 bits, or floats in [0, 1], to bytes."""
     low, high = values.min(), values.max()
     if values.dtype.kind == "f":
-        if not (0 <= low and high <= 1):  # so written, NaN is refused too
+        if not (0 <= low and high <= 1):  # in this form, NaN is refused too
             raise ValueError(f"its values are floats from {low:g} to {high:g}, not in [0, 1]")
         return np.rint(255 * values).astype("uint8")
     if low < 0 or high >= 2**16:

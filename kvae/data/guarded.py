@@ -22,9 +22,9 @@ __all__ = [
     "shown",
 ]
 
-COPIES = 3  # of images at most, while they are read, checked and split
+COPIES = 3  # largest number of copies of images while they are read and split
 BLOCK = 2**20  # bytes that are read at once
-DEFLATED = 1032  # times smaller than it was: what deflate can do at most
+DEFLATED = 1032  # largest ratio of deflate
 # A bomb is a lot of data packed into little. Among all images, drawn shapes pack best: the 2.8 GiB
 # of dSprites (Matthey et al., 2017) 116 times.
 BOMB_SIZE, BOMB_RATIO = 2**30, 200

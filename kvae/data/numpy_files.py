@@ -93,7 +93,7 @@ def members_of(
     what, size = shown(path), os.fstat(file.fileno()).st_size
     try:
         archive = zipfile.ZipFile(Sparing(file, DIRECTORY))  # type: ignore[arg-type]
-    except Exception as error:  # of a damaged directory it can be anything
+    except Exception as error:  # a damaged directory may raise any error
         raise damaged(what, error) from None
     stack.enter_context(archive)
     members = archive.infolist()
@@ -183,7 +183,7 @@ def read_npy(file: IO[bytes], size: int, what: str) -> np.ndarray:
         raise damaged(what, f"{length:,} bytes were expected; {len(content):,} are there")
     try:
         return content.view(dtype).reshape(shape, order="F" if in_columns else "C")
-    except (ValueError, TypeError) as error:  # sizes of 0 beside others that no array has
+    except (ValueError, TypeError) as error:  # sizes of 0 with other sizes that no array can have
         raise damaged(what, error) from None
 
 
@@ -208,7 +208,7 @@ def header_of(head: bytes, what: str) -> tuple[tuple[int, ...], bool, np.dtype, 
             (2, 0): np.lib.format.read_array_header_2_0,
         }
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that Python 2 wrote it
+            warnings.simplefilter("ignore")  # about files written by Python 2
             shape, in_columns, dtype = readers[np.lib.format.read_magic(file)](file)
     except Exception as error:  # NumPy evaluates the text of a header, which can raise anything
         raise damaged(what, f"Its header cannot be read: {error}") from None

@@ -19,7 +19,7 @@ from kvae.printable import printable
 
 __all__ = ["is_a_data_set", "read_objects"]
 
-IMAGE = ("image", "img", "pixel_values", "images")  # what a column of images is called
+IMAGE = ("image", "img", "pixel_values", "images")  # names of a column of images
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # Pillow's, by the number of channels
 LABEL = ("label", "labels", "class", "fine_label", "target")
 

@@ -110,7 +110,7 @@ class Source(abc.ABC):
                 content = file.read()
             except OSError:
                 raise
-            except Exception as error:  # of a damaged archive it can be anything
+            except Exception as error:  # a damaged archive may raise any error
                 raise ValueError(
                     f"{self.full(name)} is damaged. ({printable(error) or type(error).__name__})"
                 ) from None
@@ -210,7 +210,7 @@ class Zip(Archive):
         try:
             try:
                 self.archive = zipfile.ZipFile(Sparing(file, DIRECTORY))  # type: ignore[arg-type]
-            except Exception as error:  # of a damaged directory it can be anything
+            except Exception as error:  # a damaged directory may raise any error
                 raise damaged(path, error) from None
             members = {one.filename: one for one in self.archive.infolist() if not one.is_dir()}
             super().__init__(path, members)

@@ -10,7 +10,7 @@ from kvae.limits import pieces
 
 __all__ = ["PIECE", "as_array", "extremes", "is_picture", "paths_of", "range_cure", "shape_cure"]
 
-PIECE = 2**22  # bytes that are looked at at once: few enough for a cache
+PIECE = 2**22  # bytes checked at a time; fits in a cache
 
 
 def as_array(values: Any) -> np.ndarray:
@@ -98,7 +98,7 @@ def range_cure(kind: str, low: float, high: float) -> str:
     if not math.isfinite(high - low):
         return "numpy.isfinite(images) says which are numbers."
     if low >= 0:
-        if kind == "f" and high <= 1.1:  # what resizing leaves
+        if kind == "f" and high <= 1.1:  # a result of resizing
             return "Clip them: images.clip(0, 1)."
         if kind == "f" and high <= 255:
             return "Divide them by 255, or pass them as uint8."

@@ -9,7 +9,7 @@ from kvae.diagnosis.finding import Finding, listed, signed
 
 __all__ = ["check_classes"]
 
-LEAST = 0.05  # nats: so little a class may tell
+LEAST = 0.05  # nats; with less information, the class is of no use
 
 
 def check_classes(

@@ -43,7 +43,7 @@ from kvae.priors import StandardNormal
 __all__ = ["Diagnosis", "diagnose"]
 
 WIDTH = 100  # of a line of text, in letters
-Sampled = tuple[np.ndarray, np.ndarray | None]  # images, and of a conditional model their classes
+Sampled = tuple[np.ndarray, np.ndarray | None]  # images, and their classes if conditional
 FEW = "With a learned prior, counting the latents in use needs 2 validation images."
 
 
@@ -208,7 +208,7 @@ def of_classes(vae: VAE, dataset: Dataset, of_validation: Sampled, seed: int) ->
     """Checks whether the condition of the model says anything about images."""
     images, classes = of_validation
     count = vae.condition.classes if vae.condition else None
-    if classes is None:  # a data set without labels: the likeliest stand for them
+    if classes is None:  # a data set without labels: use the likeliest classes
         classes = vae.classify(images)
     wrong = (classes + 1) % count if count else np.roll(classes, 1, axis=0)
     right, other = (

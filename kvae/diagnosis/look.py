@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 BATCH = 200
-PIXELS = 200_000  # so many values make a histogram
+PIXELS = 200_000  # number of values in a histogram
 
 
 def sampled(
@@ -108,7 +108,7 @@ def look(
         "draws": vae.likelihood.sample(parameters, seed),
     }
     if len(vae.groups) > 1:
-        with contextlib.suppress(ValueError):  # of a prior that ties groups together
+        with contextlib.suppress(ValueError):  # if groups depend on each other in the prior
             for i, kl in enumerate(terms.kl_by_group):
                 values[f"kl_of_group_{i + 1}"] = kl
     if learns_scale(vae.likelihood):

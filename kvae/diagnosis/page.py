@@ -149,7 +149,7 @@ def draw_best_epoch(axes: Axes, history: Mapping[str, Sequence[float]]) -> None:
             title = f"Validation loss was best at epoch {best + 1} of {len(loss)}"
     late = [finite(history[column][len(history[column]) // 20 :]) for _, column in columns]
     low, high = np.concatenate(late).min(initial=np.inf), np.concatenate(late).max(initial=-np.inf)
-    if low <= high:  # the first epochs of many would hide what comes later
+    if low <= high:  # the first epochs would hide the later ones
         margin = 0.05 * (high - low) or max(1.0, 0.05 * abs(high))
         axes.set_ylim(low - margin, high + margin)
     axes.set(title=title, xlabel="epoch", ylabel="loss, nats per image")

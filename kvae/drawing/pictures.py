@@ -240,7 +240,7 @@ def told_of_all(
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """The context of all points, (context,), and of each image, for a conditional model."""
     if vae.condition is None:
-        vae.rows(of_class, 1)  # which says that it has none
+        vae.rows(of_class, 1)  # raises an error
         return None, None
     own = vae.rows_or_likeliest(classes, vae.taken(images))
     if of_class is None and own is not None:

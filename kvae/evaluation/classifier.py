@@ -25,9 +25,9 @@ SHIPPED_ACCURACY = 0.9948  # of MNIST's 10,000 test images
 SHIPPED_UPDATES = 4_300  # ten passes over 55,000 images
 MNIST = "03a8a048601ebb4610dcd79cd759c718bed893982a4c153c4f33a41885101c0b"
 FEATURES = 64
-LARGEST = 32  # pixels a side that the network looks at; larger images are strided down to it
-SMALLEST = 7  # pixels a side before the dense layers, at most
-FEWEST, MOST, PASSES = 200, 600, 30  # updates, and passes over the images, on the spot
+LARGEST = 32  # side in pixels; larger images are strided down to it
+SMALLEST = 7  # largest side in pixels before the dense layers
+FEWEST, MOST, PASSES = 200, 600, 30  # updates, and epochs, if one is trained
 BATCH_SIZE = 128
 
 

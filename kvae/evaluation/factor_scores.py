@@ -32,9 +32,9 @@ __all__ = [
 
 BINS = 20  # of a latent, as in disentanglement_lib
 TREES, LEAF = 30, 10
-GROUP = 64  # images of which a vote is made
-VOTES = (1_000, 500)  # to learn by, and to be judged by
-DEAD = 0.05  # a latent whose deviation is below takes no part in FactorVAE's votes
+GROUP = 64  # images per vote
+VOTES = (1_000, 500)  # for training and for testing
+DEAD = 0.05  # latents with a smaller deviation are left out of FactorVAE's votes
 
 
 def mutual_informations(codes: np.ndarray, classes: np.ndarray, bins: int = BINS) -> np.ndarray:

@@ -24,8 +24,8 @@ TITLES = {
     "beta_vae": "β-VAE score",
     "factor_vae": "FactorVAE score",
 }
-CLASSES = 10  # into which a factor that is a number is cut
-MOST_VALUES = 50  # of a factor that is not cut
+CLASSES = 10  # bins of a numeric factor
+MOST_VALUES = 50  # largest number of values of a factor that is not binned
 FEWEST = 100  # images
 
 

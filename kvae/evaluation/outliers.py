@@ -15,8 +15,8 @@ from kvae.model import VAE, Scores
 
 __all__ = ["Outliers", "auroc", "complexity", "outliers"]
 
-SAME_OF_EACH_FILE = 57  # bytes of a PNG file: signature, sizes, and what frames the pixels
-AT_A_TIME = 500  # images that are observed at a time, to be compressed
+SAME_OF_EACH_FILE = 57  # bytes of a PNG file: signature, sizes, and frame of the pixels
+AT_A_TIME = 500  # images observed and compressed at a time
 MOST_SHOWN = 20  # rows of a table in a notebook
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
@@ -164,7 +164,7 @@ def compressed_bytes(image: np.ndarray) -> int:
 
     height, width, channels = image.shape
     mode = MODES.get(channels, "L")
-    if channels not in MODES:  # beside each other
+    if channels not in MODES:  # channels side by side
         image = image.transpose(0, 2, 1).reshape(height, -1, 1)
     picture = Image.fromarray(image[..., 0] if mode == "L" else image, mode)
     if mode == "L" and np.isin(image, (0, 255)).all():

@@ -7,7 +7,7 @@ from kvae.evaluation.factors import TITLES
 
 __all__ = ["lines_of", "protocol_row", "rows_of", "with_error"]
 
-Row = tuple[str, str]  # a title and what is said of it
+Row = tuple[str, str]  # a title and its text
 UNKNOWN = "needs more than one image"
 
 

@@ -18,9 +18,9 @@ __all__ = ["Explorer", "explore"]
 
 LARGEST = 5_000_000  # bytes of a page
 MOST_IMAGES = 10_000
-FEW_IMAGES = 20  # for more than these weights are rather int8 than int16
+FEW_IMAGES = 20  # to show more images than this, weights become int8
 FEWEST_IMAGES = 3
-IN_NOTEBOOK = 860  # pixels, the height of the frame
+IN_NOTEBOOK = 860  # height of the frame in pixels
 
 
 class Explorer:

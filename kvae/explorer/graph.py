@@ -37,7 +37,7 @@ from kvae.explorer.tensors import Tensors
 
 __all__ = ["graph_of"]
 
-Value = tuple[int, list[int]]  # its number and its shape
+Value = tuple[int, list[int]]  # number and shape
 
 
 def graph_of(model: keras.Model, tensors: Tensors) -> dict[str, Any]:

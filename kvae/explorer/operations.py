@@ -22,7 +22,7 @@ FUNCTIONS = (
     "softmax",
     "exponential",
 )
-Shapes = Sequence[list[int]]  # of what a layer takes, without the batch
+Shapes = Sequence[list[int]]  # of the inputs of a layer, without the batch
 Maker = Callable[[Any, Tensors, Shapes], list[dict[str, Any]]]
 
 
@@ -175,7 +175,7 @@ def repeat(layer: Any, tensors: Tensors, shapes: Shapes) -> list[dict[str, Any]]
 
 
 OPERATIONS: dict[type, Maker] = {
-    keras.layers.Activation: no_nodes,  # its function follows
+    keras.layers.Activation: no_nodes,  # the node of its function follows
     keras.layers.Add: merged("add"),
     keras.layers.AveragePooling2D: pool,
     keras.layers.BatchNormalization: batch_norm,

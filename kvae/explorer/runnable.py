@@ -72,7 +72,7 @@ def add_decoder(vae: VAE, parts: dict[str, Any], tensors: Tensors) -> None:
 
 def add_encoder(vae: VAE, parts: dict[str, Any], tensors: Tensors) -> None:
     """Adds the encoder's graph; for a ladder `bottom_up`, `posterior_1`, `stage_1` and so on."""
-    check_likelihood(vae)  # of one's own it may do to an image whatever it likes
+    check_likelihood(vae)  # an unknown one may observe images in any way
     if vae.hierarchy:
         ladder = vae.hierarchy
         models = [ladder.bottom_up, *ladder.posteriors, *ladder.stages]

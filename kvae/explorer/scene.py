@@ -18,7 +18,7 @@ from kvae.model import VAE
 
 __all__ = ["Scene", "plain", "sheet"]
 
-BYTES_OF_A_PLACE = 60  # in the page, at most: an image's places in two planes
+BYTES_OF_A_PLACE = 60  # upper bound: the places of an image in two planes
 
 
 class Scene:

@@ -12,7 +12,7 @@ from kvae.priors import given
 
 __all__ = ["check_close", "differences", "example", "expected"]
 
-COUNT = 5  # images; a batch of them, and one of the first alone
+COUNT = 5  # images: compared as one batch, and the first one alone
 SEED = 0
 # Largest allowed difference of an output from the model's.
 LARGEST = {"float32": 1e-4, "float16": 0.05, "int8": 0.25}

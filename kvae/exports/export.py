@@ -18,9 +18,9 @@ from kvae.printable import printable
 
 __all__ = ["Exported", "export"]
 
-LONGEST = 300  # characters of what a converter says
-NOT_THEIRS = ("keras", "kvae", "builtins")  # packages whose classes every process has
-OUT_OF_MEMORY = -9  # how Linux ends what takes too much
+LONGEST = 300  # characters of a converter's message
+NOT_THEIRS = ("keras", "kvae", "builtins")  # packages that every process can import
+OUT_OF_MEMORY = -9  # exit code of a process that Linux kills for memory
 ERRORS: dict[str, type[Exception]] = {"OSError": OSError, "ImportError": ImportError}
 
 
@@ -160,7 +160,7 @@ def export(
             "part": part,
             "weights": weights,
             "objects": objects,
-            "safe_mode": not isinstance(vae, VAE),  # else its code is at work here already
+            "safe_mode": not isinstance(vae, VAE),  # otherwise its code is loaded here already
         }
         result = run_worker(kind, folder, task)
         if "error" in result:
@@ -247,7 +247,7 @@ def run_worker(kind: Format, folder: pathlib.Path, task: dict[str, Any]) -> dict
         **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder)),
         "KERAS_BACKEND": kind.backend,
         "KERAS_TORCH_DEVICE": "cpu",
-        "CUDA_VISIBLE_DEVICES": "-1",  # where products are exact to 1e-4
+        "CUDA_VISIBLE_DEVICES": "-1",  # on a CPU, products are exact to 1e-4
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
     }
@@ -263,7 +263,7 @@ def run_worker(kind: Format, folder: pathlib.Path, task: dict[str, Any]) -> dict
         finally:
             process.kill()
             process.wait()
-            if process.stdin is not None:  # open until here: the worker ends where it closes
+            if process.stdin is not None:  # the worker ends when its stdin closes
                 process.stdin.close()
     result = folder / "result.json"
     if not code and result.is_file():

@@ -16,7 +16,7 @@ from kvae.files import on_disk, partial_name, sweep, whole
 __all__ = ["check_place", "place", "staged"]
 
 MARK = b"exported_by"  # in the metadata of every export
-PATTERN = "*?["  # TensorFlow takes the path of a SavedModel for a pattern
+PATTERN = "*?["  # TensorFlow reads the path of a SavedModel as a pattern
 # All files of a SavedModel that kvae writes.
 OWN = re.compile(
     r"saved_model\.pb|fingerprint\.pb|variables(/variables\.(index|data-\d+-of-\d+))?|assets"
@@ -86,7 +86,7 @@ def is_replaceable(path: pathlib.Path) -> bool:
         ours = "assets.extra/kvae.json" in inside and all(map(OWN.fullmatch, inside))
         return not inside or ours
     if not path.is_file() or not path.stat().st_size:
-        return True  # nothing, or a device or a pipe, which is written through
+        return True  # does not exist, or a device or pipe, which is written through
     with path.open("rb") as file:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             return content.find(MARK) >= 0
@@ -166,7 +166,7 @@ def replace_all(made: pathlib.Path, target: pathlib.Path) -> None:
             aside.rename(there)
         raise
     else:
-        with contextlib.suppress(OSError):  # then it stays beside
+        with contextlib.suppress(OSError):  # otherwise it stays beside its place
             for aside, there in former:
                 aside.rename(folder / there.name)
     finally:

@@ -9,8 +9,8 @@ from kvae.model import VAE
 
 __all__ = ["as_int8", "cost_in_nats", "is_rounded", "rounded"]
 
-LEAST = 256  # values of a weight that is worth rounding
-DRAWS = 10  # of z for each image
+LEAST = 256  # smallest number of values for which rounding pays
+DRAWS = 10  # draws of z per image
 SEED = 0
 
 

@@ -24,8 +24,8 @@ from kvae.version import __version__
 
 __all__ = ["convert", "write_and_check"]
 
-IMAGES = 64  # of the model's own, for what rounding costs
-KINDS = (OSError, ImportError)  # of errors, told apart from what is wrong with the model
+IMAGES = 64  # images that the model generates, to measure rounding
+KINDS = (OSError, ImportError)  # errors that are not about the model
 
 
 def convert(
@@ -87,7 +87,7 @@ def write_and_check(
         write(graph, path, text, weights)
         apart = differences(name, path, inputs, wanted)
         check_close(apart, weights)
-        if not (name == "litert" and weights == "int8"):  # which rounds more than weights
+        if not (name == "litert" and weights == "int8"):  # rounds more than weights
             some = example(vae, IMAGES)
             nats = cost_in_nats(vae, graph.sources, weights, some["images"], some["classes"])
     return {
@@ -133,7 +133,7 @@ def size_of(folder: pathlib.Path) -> int:
 
 def end_with_parent(folder: pathlib.Path) -> None:
     """Waits until the parent process has ended; then removes the folder and ends."""
-    os.read(0, 1)  # stdin is a pipe that nobody writes to
+    os.read(0, 1)  # stdin is a pipe without a writer; this returns when it closes
     shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
 
@@ -142,7 +142,7 @@ def result_of(task: dict[str, Any]) -> dict[str, Any]:
     """Carries out a task; returns its result, or the reason of a failure in one line."""
     try:
         return convert(**task)
-    except Exception as error:  # whatever a converter or a runtime meets
+    except Exception as error:  # converters and runtimes raise many kinds of errors
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         kinds = [kind.__name__ for kind in KINDS if isinstance(error, kind)]
         reason = lines[0] if lines else type(error).__name__

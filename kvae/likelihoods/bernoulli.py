@@ -13,7 +13,7 @@ from kvae.noise import uniform
 __all__ = ["Bernoulli"]
 
 BINARIZATIONS = ("dynamic", "threshold", "none")
-FACTORS = 16  # of one product: each is at most 2, so it stays far below float32's limit
+FACTORS = 16  # factors per product; each is at most 2, so it cannot overflow float32
 
 
 @keras.saving.register_keras_serializable(package="kvae")
@@ -100,7 +100,7 @@ class Bernoulli(Likelihood):
         Returns:
             (batch, draws), float32, nats.
         """
-        if type(self).log_prob is not Bernoulli.log_prob:  # of a class derived from this one
+        if type(self).log_prob is not Bernoulli.log_prob:  # in a derived class
             return super().log_prob_of_draws(observed, parameters, draws)
         values = math.prod(observed.shape[1:])
         group = max(size for size in range(1, FACTORS + 1) if values % size == 0)

@@ -10,7 +10,7 @@ from kvae.likelihoods.likelihood import Likelihood, flat, uniform_like
 
 __all__ = ["ContinuousBernoulli"]
 
-NEAR_ZERO = 0.4  # logits below it: series, which keep the digits that differences lose
+NEAR_ZERO = 0.4  # smaller logits use series, which avoid cancellation
 
 
 @keras.saving.register_keras_serializable(package="kvae")
@@ -71,6 +71,6 @@ class ContinuousBernoulli(Likelihood):
     def sample(self, parameters: Any, seed: Any = None) -> Any:
         """One draw of each image, (batch, height, width, channels), float32 in [0, 1]."""
         logits = ops.cast(parameters, "float32")
-        size = ops.maximum(ops.abs(logits), 1e-6)  # where it is uniform in all digits
+        size = ops.maximum(ops.abs(logits), 1e-6)  # at which it is uniform to all digits
         darker = -ops.log1p(uniform_like(logits, seed) * ops.expm1(-size)) / size
         return ops.clip(ops.where(logits > 0, 1 - darker, darker), 0.0, 1.0)

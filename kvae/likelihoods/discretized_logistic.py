@@ -107,7 +107,7 @@ class DiscretizedLogistic(Likelihood):
         """Log-probability of each image: (batch,), float32, nats."""
         location, scale = map(flat, self.location_and_scale(parameters))
         location = less_steep(location, scale, self.max_slope)
-        level = ops.round(255 * flat(observed))  # whole, so differences keep digits
+        level = ops.round(255 * flat(observed))  # integers, so differences are exact
         return ops.sum(log_prob_of_level(level, location, scale), axis=1)
 
     def mean(self, parameters: Any) -> Any:

@@ -107,7 +107,7 @@ class Likelihood(Part):
         if array.dtype in (np.uint8, np.bool_):
             return array
         low, high = extremes(array)
-        if not (low >= 0 and high <= (1 if array.dtype.kind == "f" else 255)):  # NaN neither
+        if not (low >= 0 and high <= (1 if array.dtype.kind == "f" else 255)):  # refuses NaN too
             raise ValueError(
                 f"Images must be {self.support}. Received: {array.dtype} from {low:g} to {high:g}. "
                 + range_cure(array.dtype.kind, low, high)
@@ -232,9 +232,9 @@ def scaled(images: Any) -> Any:
     """Converts images to float32 in [0, 1]; integers are divided by 255."""
     if isinstance(images, np.ndarray):
         if images.dtype.kind in "iu":
-            images = images.astype("float32") / np.float32(255)  # XLA's quotients are a bit off
+            images = images.astype("float32") / np.float32(255)  # XLA's quotients are slightly off
         elif not images.flags.writeable:
-            images = images.copy()  # torch warns of what it cannot write to
+            images = images.copy()  # PyTorch warns about read-only arrays
     images = ops.convert_to_tensor(images)
     if "int" in keras.backend.standardize_dtype(images.dtype):
         return ops.cast(images, "float32") / 255.0

@@ -19,7 +19,7 @@ from kvae.parts import checked_integer, checked_truth
 __all__ = ["LogisticMixture"]
 
 FIRST_FLOOR = 0.05  # of the scales; 13 grey levels
-PACE = 4.0  # of its logarithm, in steps of the learning rate
+PACE = 4.0  # speed of its logarithm, in steps of the learning rate
 
 
 @keras.saving.register_keras_serializable(package="kvae")

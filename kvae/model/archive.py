@@ -29,12 +29,12 @@ MOST_BYTES = {METADATA: 2**20, CONFIG: 2**24}
 MOST_OF_DIRECTORY = 2**20  # bytes that the archive's list of members may have
 PACKED = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 ENCRYPTED = 0x1  # a flag of a member
-SMALL = 2**28  # bytes that may be packed as tightly as they like
-TIGHTEST = 20  # how many times larger what is not small may become: weights hardly pack at all
+SMALL = 2**28  # smaller members may be packed at any ratio
+TIGHTEST = 20  # largest ratio of other members; weights hardly compress
 DEEPEST = 100  # levels of the configuration; those of kvae have up to 16
 MOST_OBJECTS = 5_000  # layers and other objects in it; the largest preset has 1,500
 MOST_DATASETS = 50_000
-TURN = threading.RLock()  # of the thread that loads a model
+TURN = threading.RLock()  # held by the thread that loads a model
 
 
 class Archive:
@@ -62,7 +62,7 @@ class Archive:
                     file = self.held.enter_context(self.path.open("rb"))
                     reader = Sparing(file, MOST_OF_DIRECTORY)
                     self.archive = zipfile.ZipFile(reader)  # type: ignore[arg-type]
-                    reader.most = math.inf  # of members it is looked at below
+                    reader.most = math.inf  # members are checked below
                 self.config = checked_config(self.read(CONFIG))
         except BaseException:
             self.held.close()
@@ -81,10 +81,10 @@ class Archive:
         except Refused as error:
             raise ValueError(f"{shown(self.path)} cannot be loaded: {error}.") from None
         except OSError as error:
-            if error.strerror and error.errno != errno.EINVAL:  # a seek to nowhere
+            if error.strerror and error.errno != errno.EINVAL:  # from a seek to an invalid place
                 raise OSError(f"{shown(self.path)} cannot be read: {error.strerror}.") from error
             raise ValueError(f"{shown(self.path)} is not a .keras file, or is damaged.") from None
-        except Exception:  # whatever a damaged archive sets off in zipfile, json and h5py
+        except Exception:  # a damaged archive may raise any error
             raise ValueError(f"{shown(self.path)} is not a .keras file, or is damaged.") from None
 
     def read(self, name: str) -> bytes:

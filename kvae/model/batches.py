@@ -38,7 +38,7 @@ def in_batches(
     for start in range(0, len(array), size):
         count = min(size, len(array) - start)
         parts = function(*(batch_of(whole, start) for whole in (array, *beside)))
-        if results is None:  # one array from the start, so that nothing is held twice
+        if results is None:  # one array from the start, to avoid a second copy
             results = tree.map_structure(
                 lambda part: np.empty((len(array), *part.shape[1:]), part.dtype), parts
             )

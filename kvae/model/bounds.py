@@ -34,10 +34,10 @@ __all__ = [
     "terms",
 ]
 
-VALUES_AT_A_TIME = 2**21  # on a CPU: its caches hold what one layer gives
+VALUES_AT_A_TIME = 2**21  # on a CPU, whose caches then hold the outputs of a layer
 VALUES_AT_A_TIME_GPU = 2**27
 IMAGES_AT_A_TIME = 500
-OBSERVED_AT_A_TIME = 2**24  # values, where not all are to be held
+OBSERVED_AT_A_TIME = 2**24  # values at a time, to bound memory
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -221,7 +221,7 @@ def importance_weighted(
 def check_draws(vae: Verbs, draws: int) -> None:
     """Raises a ValueError if this many draws of z for one image do not fit in memory."""
     check_memory(
-        draws * (8 * vae.latent_dim + 24),  # noise, put in order, and three log-densities
+        draws * (8 * vae.latent_dim + 24),  # noise, sorted, and three log-densities
         f"{draws:,} draws of z for an image",
         "Take fewer: 5,000 are what most papers take.",
     )

@@ -14,7 +14,7 @@ from kvae.recipe import Recipe
 
 __all__ = ["from_recipe"]
 
-LATENTS = 40  # where neither a recipe nor its groups say how many
+LATENTS = 40  # default, if neither a recipe nor its groups have a number
 TRAINED = 16  # bytes of a weight in training: itself, its gradient and Adam's two averages
 COUPLING = 64  # units of a hidden layer of a flow's coupling
 

@@ -9,8 +9,8 @@ from kvae.printable import printable
 
 __all__ = ["Card", "checked_card"]
 
-LONGEST = 2_000  # characters of a text
-DEEPEST = 20  # levels of values in values
+LONGEST = 2_000  # largest number of characters of a text
+DEEPEST = 20  # largest depth of nested values
 # The entries that kvae itself writes and reads, with their types. Others are the user's.
 KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     **dict.fromkeys(

@@ -24,8 +24,8 @@ BROKEN = re.compile(r"<class '[\w.]*?(\w+)'> could not be deserialized")
 DEEPEST = re.compile(
     r"^(?:Exception encountered|Error when deserializing .*?): *(.*)$", re.MULTILINE
 )
-LONGEST = 300  # characters of what Keras says
-SPARE = 1_000  # weights, and values in them, that a file may do without: such as settings
+LONGEST = 300  # characters of Keras's message
+SPARE = 1_000  # weights and values that a file may lack, such as settings
 UNKNOWN = re.compile(r"Could not locate (class|function) '([^']+)'")
 
 
@@ -72,7 +72,7 @@ def load(
             model = keras.saving.load_model(
                 path, custom_objects=custom_objects, compile=compile, safe_mode=safe_mode
             )
-    except Exception as error:  # whatever a damaged archive sets off inside Keras
+    except Exception as error:  # a damaged archive may raise any error in Keras
         raise ValueError(f"{path} cannot be loaded: {reason_of(error)}") from error
     if not isinstance(model, VAE):
         raise ValueError(not_ours(path, kind))

@@ -138,7 +138,7 @@ class Look:
         self.name = name
         self.class_weight = class_weight
         self.drops_labels = class_weight is None and not border.takes_labels
-        self.gives_lists = False  # of images, as its first batch was one
+        self.gives_lists = False  # of images: its first batch was a list
         self.kind = ""
 
     def __call__(self, number: int, batch: Any) -> tuple:
@@ -200,7 +200,7 @@ class Look:
         except ValueError:
             return False
         rank = getattr(getattr(images, "shape", None), "rank", None)
-        if self.border.condition is not None:  # whose labels are looked at
+        if self.border.condition is not None:  # its labels must be checked
             return False
         if rank is None or weights is not None or self.class_weight is not None:
             return False
@@ -314,7 +314,7 @@ def checked_weights(weights: Any, count: int) -> Any:
     if array.dtype.kind not in "buif":
         raise ValueError(f"`sample_weight` must be numbers. Received: dtype {array.dtype}")
     low, high = float(array.min()), float(array.max())
-    if not (low >= 0 and math.isfinite(high)):  # so written, NaN is refused too
+    if not (low >= 0 and math.isfinite(high)):  # in this form, NaN is refused too
         raise ValueError(
             "`sample_weight` must be finite and at least 0. "
             f"Received: values from {low:g} to {high:g}"

@@ -15,7 +15,7 @@ __all__ = ["checked", "prepared", "prepared_batch", "validation"]
 COUNTS = ("batch_size", "validation_batch_size", "steps", "steps_per_epoch", "validation_steps")
 EPOCHS = ("epochs", "initial_epoch")
 NOTHING = (type(None), str, bytes, numbers.Number, Mapping, list, tuple, set)
-Streamed = Callable[[Any, Look], Any]  # what Keras takes for a stream, after a look at its first
+Streamed = Callable[[Any, Look], Any]  # makes a checked stream for Keras
 
 
 def checked(given: dict[str, Any]) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def checked(given: dict[str, Any]) -> dict[str, Any]:
         if given.get(name) is not None:
             if not positive_integer(given[name]):
                 raise ValueError(refusal(name, "an integer of at least 1, or None", given[name]))
-            given[name] = int(given[name])  # PyTorch refuses NumPy's
+            given[name] = int(given[name])  # PyTorch refuses NumPy integers
     for name in EPOCHS:
         if name in given:
             if not (positive_integer(given[name]) or given[name] == 0):

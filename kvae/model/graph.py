@@ -14,7 +14,7 @@ from kvae.priors import given
 __all__ = ["GRAPHS", "Graph", "check_part", "export_or_say"]
 
 FORMATS_OF_KERAS = ("tf_saved_model", "onnx", "openvino", "litert", "torch")
-LONGEST = 200  # characters of what an exporter says
+LONGEST = 200  # characters of an exporter's message
 GRAPHS = {
     "encoder": (("images",), ("mean", "log_variance")),
     "decoder": (("latents",), ("images",)),
@@ -59,7 +59,7 @@ class Graph(keras.Model):
         super().__init__(name=part)
         self.autocast = False
         self.part = part
-        self.kept = types.SimpleNamespace(vae=vae)  # out of sight of Keras: only what is needed
+        self.kept = types.SimpleNamespace(vae=vae)  # hidden from Keras, which would track all of it
         self.sources = sources_of(vae, part)
         self.built = True
 
@@ -112,7 +112,7 @@ class Graph(keras.Model):
             }
         noise = inputs.get("noise")
         if noise is None:
-            one = ops.zeros_like(observed[:, 0, 0, :1])  # of the batch's size, known or not
+            one = ops.zeros_like(observed[:, 0, 0, :1])  # has the batch size, known or not
             noise = ops.tile(one, (1, vae.latent_dim))
         mean, log_variance, _, parameters = vae.infer(observed, noise, context=context)
         if self.part == "vae":
@@ -191,7 +191,7 @@ def export_or_say(export: Callable[..., Any], filepath: Any, *args: Any, **kwarg
         raise
     except ImportError as error:
         raise ImportError(f"{printable(error, LONGEST).rstrip('.')}. Or: {way_out}") from error
-    except Exception as error:  # whatever a converter meets
+    except Exception as error:  # converters raise many kinds of errors
         if format not in FORMATS_OF_KERAS:
             raise
         reason = printable(str(error).strip() or type(error).__name__, LONGEST)

@@ -60,7 +60,7 @@ class Hierarchy:
         """
         given = [] if context is None else [context]
         features = self.bottom_up([observed, *given] if given else observed, training=training)
-        given = [repeated(one, samples) for one in given]  # the first stage hands it on
+        given = [repeated(one, samples) for one in given]  # the first stage passes it on
         features = [repeated(one, samples) for one in keras.tree.flatten(features)]
         parts: list[list[Any]] = [[], [], []]
         state: list[Any] = []

@@ -197,7 +197,7 @@ class KerasModel(TrainStep):
         callbacks.append(watch)
         try:
             yield
-        except Exception:  # of JAX, which says nothing of the cause
+        except Exception:  # JAX's error does not name the cause
             self.check_still_trained()
             raise
         finally:
@@ -214,7 +214,7 @@ class KerasModel(TrainStep):
         given = bound(keras.Model.evaluate, self, x, y, *args, **kwargs)
         self.check_compiled()
         sample_weight = given.pop("sample_weight", None)
-        if "_use_cached_eval_dataset" not in given:  # else `fit` has looked
+        if "_use_cached_eval_dataset" not in given:  # otherwise `fit` has checked it
             given = checked(given)
             x, y, sample_weight = prepared(self.border(), self.stream, x, y, sample_weight)
         return super().evaluate(**{**given, "x": x, "y": y, "sample_weight": sample_weight})

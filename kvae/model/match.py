@@ -48,7 +48,7 @@ def check_parts(
 def check_unused(objective: Objective) -> None:
     """Raises a ValueError if the objective counts the steps of another model."""
     if len(objective.owners):
-        gc.collect()  # models are circles
+        gc.collect()  # models have reference cycles
     steps = int(ops.convert_to_numpy(objective.step))
     if len(objective.owners) or steps:
         raise ValueError(

@@ -29,7 +29,7 @@ from kvae.priors import given
 __all__ = ["Scores", "Scoring"]
 
 MOST_SHOWN = 20  # rows of a table in a notebook
-VALUES_OBSERVED = 2**24  # of images that are held at a time as float32: 64 MiB
+VALUES_OBSERVED = 2**24  # in images held at a time as float32: 64 MiB
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

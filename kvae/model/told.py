@@ -104,7 +104,7 @@ class Told(KerasModel):
     def seen(self, observed: Any, rows: Any) -> Any:
         """The inputs of the encoder: observed images, with their context if it takes one."""
         if self.condition is not None and rows is None:
-            self.condition.checked(None, 0)  # which says what is missing
+            self.condition.checked(None, 0)  # raises an error about the missing context
         told = rows is not None and context_dim_of(self.encoder) is not None
         return [observed, rows] if told else observed
 

@@ -110,7 +110,7 @@ class VAE(Fixed, Scoring):
         for name in arguments_of(ELBO) & kwargs.keys():
             raise ValueError(f"`{name}` belongs to the objective: objective=kvae.ELBO({name}=…).")
         super().__init__(**kwargs)
-        self.autocast = False  # grey values keep all their bits; each part casts for itself
+        self.autocast = False  # keeps all bits of grey values; each part casts for itself
         likelihood = Bernoulli() if likelihood is None else likelihood
         objective = ELBO() if objective is None else objective
         prior = StandardNormal(check_encoder(encoder)) if prior is None else prior
@@ -308,7 +308,7 @@ class VAE(Fixed, Scoring):
         if self.condition is None:
             return images, None
         if not isinstance(images, (tuple, list)) or len(images) != 2:
-            self.condition.checked(None, 0)  # which says what is missing
+            self.condition.checked(None, 0)  # raises an error about the missing context
         return images[0], self.condition.context(images[1])
 
     # Settings and files --------------------------------------------------------------------------
@@ -322,7 +322,7 @@ class VAE(Fixed, Scoring):
                         setattr(part, name, value)
                         return
             if name in arguments_of(ELBO):
-                setattr(self.objective, name, value)  # which says that it has none
+                setattr(self.objective, name, value)  # raises an error
         super().__setattr__(name, value)
 
     def start_at_mean(self, images: Any) -> None:
@@ -382,7 +382,7 @@ class VAE(Fixed, Scoring):
     def load_own_variables(self, store: Any) -> None:
         """Loads what `save_own_variables` saved."""
         self.seed_generator.state.assign(store["seed"][()])
-        if "step" in store:  # of format 0
+        if "step" in store:  # in format 0
             self.step.assign(store["step"][()])
 
     def get_config(self) -> dict[str, Any]:

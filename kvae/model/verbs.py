@@ -25,7 +25,7 @@ from kvae.recipe import Recipe
 
 __all__ = ["Verbs"]
 
-VALUES_DECODED = 2**25  # of the likelihood's parameters: 128 MB, some five times over
+VALUES_DECODED = 2**25  # parameters of the likelihood: 128 MB, about five copies
 
 
 class Verbs(Told):
@@ -98,7 +98,7 @@ class Verbs(Told):
         height, width, channels = self.image_shape
         kinds = {number: kind for kind, number in CHANNELS.items()}
         fitting = Fitting(image_size=(height, width), channels=kinds.get(channels))
-        with contextlib.suppress(ValueError):  # of a card without a recipe, or a stranger's
+        with contextlib.suppress(ValueError):  # the card may have no valid recipe
             recipe = Recipe.from_card(self.card)
             own: dict[str, Any] = {"fit": recipe.fit or "crop", "background": recipe.background}
             fitting = dataclasses.replace(fitting, **own)
@@ -397,7 +397,7 @@ class Verbs(Told):
             if self.kept.generator is None:
                 try:
                     self.kept.generator = self.generator()
-                except Exception:  # a prior of one's own that is not made of stock layers
+                except Exception:  # a custom prior that is not made of stock layers
                     self.kept.generator = False
             if not self.kept.generator:
                 latents = ops.convert_to_numpy(self.prior.from_noise(noise, **given(rows)))

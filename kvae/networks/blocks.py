@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 ACTIVATION = "silu"
-NORMED = 5  # halvings of the image, from which on features are normalised: more than 128 pixels
+NORMED = 5  # from this many halvings on (more than 128 pixels), features are normalised
 
 Shape = tuple[int, int, int]
 

@@ -77,7 +77,7 @@ class Objective(Part):
         self.samples = checked_integer("samples", samples)
         self.add_setting("beta", checked("beta", beta))
         self.add_setting("warmup_steps", checked("warmup_steps", warmup_steps))
-        self.step = self.add_setting("step", 0)  # the optimizer's JAX would freeze
+        self.step = self.add_setting("step", 0)  # on JAX, the optimizer's own step would be frozen
 
     def loss(self, terms: Terms, training: bool = True) -> Any:
         """The loss of one batch.

@@ -167,7 +167,7 @@ class Terms:
         """
         z = self.z if z is None else z
         parameters = self.parameters if parameters is None else parameters
-        if self.of_draws:  # whose gradient goes through mean and log-variance too
+        if self.of_draws:  # the gradient goes through mean and log-variance too
             log_posterior = log_normal(z, self.mean, self.log_variance)
             log_ratio = log_posterior - self.prior.log_prob(z, **self.given)
         else:

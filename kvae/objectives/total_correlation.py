@@ -14,7 +14,7 @@ from kvae.priors.prior import log_normal
 __all__ = ["TotalCorrelation"]
 
 ESTIMATES = ("stratified", "weighted")
-NEXT_TO_NOTHING = 1e-30  # a share whose logarithm is finite
+NEXT_TO_NOTHING = 1e-30  # smallest share, so that its logarithm is finite
 
 
 @keras.saving.register_keras_serializable(package="kvae")

@@ -12,8 +12,8 @@ from kvae.priors.prior import Prior, log_normal, parted
 
 __all__ = ["GaussianMixture"]
 
-START = 0.5  # the deviation of the untrained means, which tells the components apart
-EDGE = 1e-5  # of a component's share, which rounding might hand to the next
+START = 0.5  # standard deviation of the untrained means, which separates the components
+EDGE = 1e-5  # margin of a component's share, against rounding into the next
 
 
 @keras.saving.register_keras_serializable(package="kvae")

@@ -22,7 +22,7 @@ from kvae.steps.feed import Feed, arrays_of, in_floatx
 from kvae.steps.fingerprint import KNOWN_PACKAGES
 from kvae.steps.stream import Look, Stream
 
-MOST_BYTES = 2**25  # of images that are handed over at once
+MOST_BYTES = 2**25  # bytes of images passed on at a time
 
 
 class Executions(keras.Model):
@@ -35,7 +35,7 @@ class Executions(keras.Model):
     looks at batches.
     """
 
-    most_steps = 1  # that pay where there are no convolutions
+    most_steps = 1  # useful number of steps without convolutions
     makes_several_steps = True  # whether Keras takes `steps_per_execution` above 1
     steps_per_execution: int  # as Keras has it
     train_function: Any
@@ -184,7 +184,7 @@ class Executions(keras.Model):
             if not self.executions.made:
                 return function(*given)
             self.executions.made -= 1
-            *state, batches = given  # a state on JAX, an iterator but on PyTorch
+            *state, batches = given  # on JAX also a state; on PyTorch no iterator
             if not isinstance(batches, list):
                 next(batches)
             return (self.executions.logs, *state) if state else self.executions.logs
@@ -209,7 +209,7 @@ class Executions(keras.Model):
         batch_size = int(given.get("batch_size") or 32)
         if self.steps_per_execution != 1:  # the user's own number
             return 1
-        if self.convolves():  # within a loop XLA's take forty times as long on a CPU
+        if self.convolves():  # in a loop, XLA's convolutions take forty times as long on a CPU
             return 1
         stops = given.get("steps_per_epoch") or keras.config.max_steps_per_epoch()
         if self.run_eagerly or stops or not undisturbed(given):
@@ -262,7 +262,7 @@ def callbacks_in(given: dict) -> list[keras.callbacks.Callback]:
 
 def undisturbed(given: dict) -> bool:
     """Whether no user code runs between batches, given the arguments of `fit`."""
-    arrays = getattr(given.get("x"), "shape", None) is not None  # else a generator, perhaps
+    arrays = getattr(given.get("x"), "shape", None) is not None  # otherwise perhaps a generator
     return arrays and not any(map(looks_at_batches, callbacks_in(given)))
 
 

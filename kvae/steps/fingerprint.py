@@ -10,7 +10,7 @@ import numpy as np
 
 __all__ = ["KNOWN_PACKAGES", "fingerprint"]
 
-KNOWN_PACKAGES = {"keras", "kvae"}  # whose code reads nothing but its arguments and attributes
+KNOWN_PACKAGES = {"keras", "kvae"}  # their code reads only its arguments and attributes
 SMALL = 2**16  # bytes of an array that is compared by value
 
 # Attributes that a step does not read, or that it changes itself.

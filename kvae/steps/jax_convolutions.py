@@ -10,7 +10,7 @@ __all__ = ["with_products"]
 
 # JAX's axis numbers, with channels last. The sum is over images instead of channels.
 KERNEL_GRADIENT = ((3, 0, 1, 2), (3, 0, 1, 2), (2, 3, 0, 1))
-LEAST_PLACES = 100  # of a grid: on fewer XLA's own way is as quick
+LEAST_PLACES = 100  # places of a grid; with fewer, XLA's own way is as fast
 
 
 def with_products(function: Callable) -> Callable:

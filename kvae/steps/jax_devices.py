@@ -147,7 +147,7 @@ def aborts_in_one_line() -> Iterator[None]:
     finally:
         os.dup2(error_stream, 2)
         library.signal(signal.SIGABRT, former)
-        os.close(nowhere)  # and the other stays open: `end` may be under way
+        os.close(nowhere)  # the other end stays open: `end` may be running
 
 
 def number_in(name: str) -> int:

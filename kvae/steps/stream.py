@@ -60,7 +60,7 @@ class Stream(DataAdapter):
         self.look = look
         self.fault: Exception | None = None
         self.begun: Iterator | None = None
-        self.ahead: list = []  # what was taken of it
+        self.ahead: list = []  # batches taken ahead
         self.indexed: PyDatasetAdapter | None = None
         if isinstance(data, keras.utils.PyDataset):
             if data.num_batches == 0:
@@ -84,7 +84,7 @@ class Stream(DataAdapter):
             self.begun = iter(self.data)
         number = 0
         for number, batch in enumerate(list(self.ahead), 1):
-            yield number, batch  # and once more, if nobody asks for the next
+            yield number, batch  # yielded again if nobody asks for the next
         self.ahead = []
         yield from enumerate(self.begun, number + 1)
 
@@ -97,7 +97,7 @@ class Stream(DataAdapter):
         except Exception as error:
             self.fault = error  # TensorFlow would hide it in one of its own
             enqueuer = getattr(self.indexed, "enqueuer", None)
-            with contextlib.suppress(Exception):  # what its workers still come to
+            with contextlib.suppress(Exception):  # its workers may still fail
                 if enqueuer is not None:
                     enqueuer.stop()
             raise

@@ -29,8 +29,8 @@ from kvae.steps.stream import EMPTY, Look, Stream
 from kvae.steps.tensorflow_replicas import summed_over_replicas, with_share
 
 MOST_COPIED = 2**30  # bytes of an array that TensorFlow may copy
-GONE: list[bool] = []  # an entry for each model that was dropped since kernels were
-MOST_GONE = 16  # models, whose kernels may stay
+GONE: list[bool] = []  # one entry for each model deleted since kernels were released
+MOST_GONE = 16  # deleted models whose kernels may stay
 
 
 class TrainStep(Executions):
@@ -223,7 +223,7 @@ class TrainStep(Executions):
         """Runs several steps as one loop within XLA; Keras's loop calls XLA for each step."""
         if self.distributed() or not (self.jit_compile or self.steps_per_execution == 1):
             return None
-        steps: dict = {}  # traced for batches of any size, by what else they are
+        steps: dict = {}  # traced for batches of any size, keyed by their other properties
         loops: dict = {}  # of these steps, compiled for batches of one size
         ahead_of = ahead_of_each()
 
@@ -493,7 +493,7 @@ class TensorFlowData(TFDatasetAdapter):
             with tf.control_dependencies([seen]):
                 return tf.constant(True)
 
-        if self.wants_unit:  # then Python is asked for the words alone
+        if self.wants_unit:  # then Python is only needed for the error message
             fine = tf.logical_and(tf.reduce_min(images) >= 0, tf.reduce_max(images) <= 1)
             looked = tf.cond(fine, lambda: tf.constant(True), look)
         else:

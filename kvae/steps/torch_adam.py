@@ -75,6 +75,6 @@ def clipped(optimizer: Any, gradients: list) -> list:
     given = [gradient for gradient in gradients if gradient is not None]
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(given)))
     scale = most / torch.clamp(norm, min=most) + (norm - norm)  # not finite where the norm is not
-    if norm.device.type == "cpu" and scale == 1:  # no pass over memory for nothing
+    if norm.device.type == "cpu" and scale == 1:  # avoids a useless pass over memory
         return gradients
     return [gradient if gradient is None else gradient * scale for gradient in gradients]

@@ -146,7 +146,7 @@ class TrainStep(Executions):
         gradients, logs = self.timed(key, data) if made is None else made
         with torch.no_grad():
             self.optimizer.apply(summed(gradients), self.trainable_weights)
-            if ranks()[1] > 1:  # to look for them takes time at every step
+            if ranks()[1] > 1:  # checking this at every step would take time
                 averaged(self.seen_by_batch_norm(), images)
         return logs
 
@@ -273,12 +273,12 @@ class TrainStep(Executions):
             return gradients, logs, [new.detach() for _, new, old in pairs if new is not old]
 
         values = [variable.value.detach() for variable in state]
-        try:  # what layers make when first called, eager steps have made, of real numbers
+        try:  # eager steps have already built all layers with real numbers
             return make_fx(function, tracing_mode="fake")(values, data), state, changed
-        except Exception:  # whatever a layer does that depends on values
+        except Exception:  # layers may depend on values in any way
             return None, state, changed
         finally:
-            self._clear_losses()  # else those of the recording would be taken for a later step's
+            self._clear_losses()  # otherwise a later step would use the losses of the recording
 
 
 def described(part: Any) -> tuple | None:

@@ -24,7 +24,7 @@ KINDS: dict[str, Any] = {  # of the facts
     "seconds": (int, float),
     "losses": list,
 }
-FACTS = "facts"  # the array that holds, as JSON, what is no array
+FACTS = "facts"  # the array with the facts as JSON
 
 
 class Checkpoint:
@@ -89,7 +89,7 @@ class Checkpoint:
             for name, kind in KINDS.items():
                 if not isinstance(facts[name], kind):
                     raise ValueError(f"{name} is of another kind")
-        except Exception:  # whatever damage sets off in NumPy and json
+        except Exception:  # damage may raise any error in NumPy and json
             raise ValueError(
                 f"{path} is damaged, so the run cannot go on. Train anew, without --resume."
             ) from None

@@ -8,13 +8,13 @@ from kvae.recipe import Recipe
 
 __all__ = ["batch_size_for", "likelihood_for", "preset_for"]
 
-DENSE = 16 * 16  # pixels of an image, up to which dense layers are as good as any
-FLAT = 32 * 32  # pixels of a grey image, up to which latents need not lie on a grid
-AT_ONCE = 64 * 128 * 128  # pixels of a batch, which convolutions train on in some 3 GB
+DENSE = 16 * 16  # pixels of an image up to which dense layers are as good as others
+FLAT = 32 * 32  # pixels of a grey image up to which latents need no grid
+AT_ONCE = 64 * 128 * 128  # pixels of a batch; convolutions need about 3 GB to train on it
 LOOKED_AT = 1_000  # images, to choose a likelihood
-DARK, LIGHT = 25, 230  # of 255; what is beyond is nearly black or nearly white
-STROKES = 0.8  # the share of such pixels from which on images are strokes
-FEW_LEVELS = 32  # of grey: no more are strokes as well, which were drawn small
+DARK, LIGHT = 25, 230  # of 255; values beyond are nearly black or nearly white
+STROKES = 0.8  # with at least this share of such pixels, images are strokes
+FEW_LEVELS = 32  # with at most this many grey levels, images are (small) strokes too
 
 
 def preset_for(dataset: Dataset) -> tuple[str, str]:

@@ -209,7 +209,7 @@ class Run:
                 self.take_place()
                 (self.folder / first.name).rename(self.model)
             self.saved = finished
-        except (OSError, RuntimeError) as error:  # h5py has either
+        except (OSError, RuntimeError) as error:  # h5py raises either
             raise OSError(f"{' '.join(str(error).split())} {self.outcome(self.saved)}") from error
 
     def animate(self, finished: int) -> None:

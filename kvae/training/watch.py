@@ -86,7 +86,7 @@ class Watch:
         )
         self.plateau = keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=2)
         self.callbacks = [
-            self.averages,  # first, so that all that follow see the average
+            self.averages,  # first, so that the following callbacks see the average
             BetaLogger(),
             self.history,
             self.latents,
@@ -94,7 +94,7 @@ class Watch:
             self.samples,
             self.reconstructions,
             *([self.plateau] if recipe.schedule == "plateau" else []),
-            self.keep,  # last, so that what it keeps is all there is
+            self.keep,  # last, so that it keeps the final state
         ]
 
     def save(self, finished: int) -> None:
@@ -141,7 +141,7 @@ class Watch:
         facts = former.facts
         warmup_steps = float(keras.ops.convert_to_numpy(self.vae.warmup_steps))
         former.restore(self.vae)
-        self.vae.objective.warmup_steps = warmup_steps  # another where there are more epochs now
+        self.vae.objective.warmup_steps = warmup_steps  # differs if there are more epochs now
         self.seconds = facts["seconds"]
         self.keep.finished = facts["finished"]
         self.run.saved = 0 if self.run.is_under_way() else facts["finished"]

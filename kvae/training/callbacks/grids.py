@@ -29,7 +29,7 @@ class Grid(keras.callbacks.Callback):
         """Draws the picture if the epoch is due."""
         if is_due(epoch, self.every, self.params):
             with or_warn():
-                picture = self.picture()  # in which all processes have a part on JAX
+                picture = self.picture()  # on JAX, all processes take part in this
                 if self.folder is not None:
                     plots.save_picture(picture, self.folder / f"epoch-{epoch + 1:04}.png")
 

@@ -22,8 +22,8 @@ SIGNALS = {
     for name, what in (("SIGINT", "Ctrl-C"), ("SIGTERM", "SIGTERM"), ("SIGHUP", "SIGHUP"))
     if hasattr(signal, name)
 }
-SHARE = 0.02  # of all time that checkpoints may take
-APART = 1.0  # seconds between two questions to the other processes, of which each costs some ms
+SHARE = 0.02  # largest share of the time for checkpoints
+APART = 1.0  # seconds between messages to the other processes, which cost some ms each
 
 
 class KeepLastEpoch(keras.callbacks.Callback):
@@ -72,15 +72,15 @@ class KeepLastEpoch(keras.callbacks.Callback):
         self.broken: list[str] = []
         self.interrupted: int | None = None
         self.heard = self.deaf = False
-        self.asked = (-1, 0.0)  # at which step, and when, the processes told each other last
-        self.apart = 1  # steps, till they do again
+        self.asked = (-1, 0.0)  # step and time of the last message between processes
+        self.apart = 1  # steps until the next message
         self.kept: list[np.ndarray] = []
         self.former: dict[int, Any] = {}
         self.former_hook: Callable[[Any], None] | None = None
         self.saved_at = self.checked_at = -float("inf")
         self.cost = 0.0
         self.first_step = 0
-        self.seen = 0  # steps that were about to begin
+        self.seen = 0  # steps that have begun
 
     def __enter__(self) -> Any:
         """Installs signal handlers, which Python allows in the main thread only."""
@@ -131,7 +131,7 @@ class KeepLastEpoch(keras.callbacks.Callback):
         self.asked = (made, time.monotonic())
         return bool(said[:, 0].any()), bool(said[0, 2]), bool(said[0, 3])
 
-    looks_at_batches = False  # steps may be made ahead: it need not see each alone
+    looks_at_batches = False  # steps may run ahead: it need not see each one
 
     # Not at the end of a batch: Keras would then wait for every batch's metrics.
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:

@@ -107,7 +107,7 @@ class Warnings(keras.callbacks.Callback):
             float(ops.convert_to_numpy(getattr(self.model, name)))
             for name in ("step", "beta", "warmup_steps")
         )
-        if len(self.model.groups) > 1:  # of which the last opens then
+        if len(self.model.groups) > 1:  # the last group opens then
             warmup = max(warmup, getattr(self.model.objective, "fine_steps", 0.0))
         last = epoch + 1 == self.params.get("epochs")
         if step < warmup + (0 if last else SETTLING):
