@@ -1,4 +1,4 @@
-"""What commands share: the backend option, quiet imports, and errors as one line."""
+"""Shared code of the commands: the backend option, quiet imports, one-line errors."""
 
 import contextlib
 import importlib.abc
@@ -20,11 +20,11 @@ LONGEST = 1_000  # characters of a message
 
 
 class Command(click.Command):
-    """A command whose expected errors are one line and exit code 1, and whose Ctrl-C is 130.
+    """A command with one-line errors: exit code 1 for expected errors, 130 for Ctrl-C.
 
     Args:
-        groups: Titles of help, each with the names of its options, in order; all other options
-            follow as "Other options". Without groups all are "Options", as click has them.
+        groups: Titles of the help, each with the names of its options, in order. All other options
+            follow as "Other options". Without groups, all are "Options", as in click.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Count(click.ParamType):
 
 
 class FiniteRange(click.FloatRange):
-    """A range of numbers, which NaN and infinity are not in."""
+    """A range of numbers, without NaN and infinity."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The number."""
@@ -103,7 +103,7 @@ class FiniteRange(click.FloatRange):
 
 
 def ends_in(*suffixes: str) -> Any:
-    """A callback of an option: a file name must end so."""
+    """A callback of an option that checks the suffix of a file name."""
 
     def check(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
         if value is not None and not value.endswith(suffixes):
@@ -114,7 +114,7 @@ def ends_in(*suffixes: str) -> Any:
 
 
 def choose_backend(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
-    """Tells Keras its backend, which it reads once, when it is imported."""
+    """Sets Keras's backend, which Keras reads once, when it is imported."""
     keras = sys.modules.get("keras")
     if value and keras is not None and keras.backend.backend() != value:
         raise click.UsageError(
@@ -136,10 +136,10 @@ backend_option = click.option(
 
 @contextlib.contextmanager
 def progress(what: str, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr, for what takes longer than a second; told how much is done, and of how much.
+    """A progress bar on stderr for work of more than a second; called with done and total.
 
     Args:
-        what: Is done.
+        what: Name of the work.
         quiet: Whether to show nothing.
     """
     started = time.monotonic()
@@ -157,10 +157,10 @@ def progress(what: str, quiet: bool = False) -> Iterator[Callable[[int, int], No
 
 
 def import_quietly() -> None:
-    """Imports kvae, without TensorFlow's start-up notices, and without TensorFlow where it can.
+    """Imports kvae without TensorFlow's notices, and without TensorFlow if possible.
 
-    TensorFlow writes them to the file descriptor before it looks at any setting that would silence
-    them.
+    TensorFlow writes its notices to the file descriptor before it reads any setting that would
+    silence them.
     """
     chosen = os.environ.get("KERAS_BACKEND", BACKENDS[0])
     if chosen not in BACKENDS:
@@ -179,28 +179,29 @@ def import_quietly() -> None:
 
 
 class KeptOut(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Lets the import of a module fail as if it were not installed."""
+    """Makes the import of a module fail as if it were not installed."""
 
     def __init__(self, module: str) -> None:
         self.kept_out = module  # `kvae.data` looks for this where it needs TensorFlow itself
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        """This, for the module."""
+        """Finds the module."""
         return importlib.machinery.ModuleSpec(name, self) if name == self.kept_out else None
 
     def create_module(self, spec: Any) -> None:
-        """What happens where a module is not installed."""
+        """Raises the error of a module that is not installed."""
         raise ModuleNotFoundError(f"No module named {spec.name!r}", name=spec.name)
 
     def exec_module(self, module: Any) -> None:
-        """A loader must have it; there is no module to execute."""
+        """Does nothing: a loader needs this method, but there is no module to execute."""
 
 
 def keep_out(module: str) -> None:
-    """Lets a module seem not to be installed until the command has ended, unless it is imported.
+    """Hides a module until the command has ended, unless it is imported already.
 
-    Keras imports TensorFlow under every backend, where it is installed, to load, save or seed: some
-    seconds and 400 MiB for nothing. What Keras has found missing it does not look for again.
+    Under every backend, Keras imports an installed TensorFlow to load, save or seed, which costs
+    some seconds and 400 MiB for nothing. Once Keras has found a module missing, it does not look
+    for it again.
     """
     if module in sys.modules or any(hasattr(finder, "kept_out") for finder in sys.meta_path):
         return
@@ -216,7 +217,7 @@ def keep_out(module: str) -> None:
 
 @contextlib.contextmanager
 def muted_stderr() -> Any:
-    """Sends what is written to file descriptor 2 nowhere."""
+    """Discards what is written to file descriptor 2."""
     stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)

@@ -84,7 +84,7 @@ def export(model: str, name: str, part: str, out: str | None, weights: str) -> N
 
 @contextlib.contextmanager
 def told_if_slow(what: str) -> Iterator[None]:
-    """Says on stderr what is being done, where it takes longer than two seconds."""
+    """Prints on stderr what is being done, if it takes longer than two seconds."""
     timer = threading.Timer(2, lambda: click.echo(what, err=True))
     timer.daemon = True
     timer.start()
@@ -95,7 +95,7 @@ def told_if_slow(what: str) -> Iterator[None]:
 
 
 def cost_of(exported: Any) -> str:
-    """What smaller weights save and cost, in a line."""
+    """The savings and costs of smaller weights, in one line."""
     line = (
         f"{exported.weights} weights: {exported.bytes:,} bytes, with float32 "
         f"{exported.bytes_of_float32:,}"

@@ -189,7 +189,7 @@ def generate(
 
 
 def or_shipped(model: str) -> str:
-    """The model, or where none is named and nothing was trained yet, one that comes with kvae."""
+    """Loads the model, or one that comes with kvae if none is named and none was trained."""
     source = click.get_current_context().get_parameter_source("model")
     if source != click.core.ParameterSource.DEFAULT or pathlib.Path(MODEL).is_file():
         return model
@@ -236,7 +236,7 @@ def write(
 
 
 def layout(count: int | None, rows: int | None, columns: int | None) -> tuple[int, int | None]:
-    """How many images, in how many columns; None leaves the columns to the grid."""
+    """The number of images and columns; None leaves the columns to the grid."""
     if rows and columns:
         if count and count > rows * columns:
             raise click.UsageError(f"{count} images do not fit {rows} rows of {columns}.")

@@ -1,4 +1,4 @@
-"""What commands that look at a trained model take: the model, a data set, images, a file."""
+"""Inputs of the commands that use a trained model: the model, a data set, images, a file."""
 
 import contextlib
 import functools
@@ -32,7 +32,7 @@ seed_option = click.option(
 
 
 def out_option(default: str, *suffixes: str) -> Any:
-    """The file to write, which must end in one of these."""
+    """The option of the file to write, which must have one of these suffixes."""
     return click.option(
         "--out",
         type=click.Path(dir_okay=False),
@@ -57,7 +57,7 @@ def dataset_options(command: Callable[..., Any]) -> Any:
 
 
 def data_options(command: Callable[..., Any]) -> Any:
-    """Where images come from: the data set, and which part of it."""
+    """The options of the images: the data set and its split."""
     split = click.option(
         "--split",
         type=click.Choice(["train", "validation", "test"]),
@@ -69,7 +69,7 @@ def data_options(command: Callable[..., Any]) -> Any:
 
 
 def open_model(path: str) -> Any:
-    """The model, for use and not for training."""
+    """Loads the model, for use and not for training."""
     import_quietly()
     import kvae
 
@@ -79,7 +79,7 @@ def open_model(path: str) -> Any:
 
 @contextlib.contextmanager
 def hinted(path: str) -> Iterator[None]:
-    """Says what makes a model, where the default one is not there."""
+    """Raises an error that says how to make a model, if the default one is missing."""
     try:
         yield
     except FileNotFoundError as error:
@@ -97,7 +97,7 @@ def folder_of(path: str) -> pathlib.Path:
 
 
 def numbers_of_classes(vae: Any, names: tuple[str, ...]) -> list[int]:
-    """The classes of a conditional model by their names, or their numbers; all of them as "all"."""
+    """The classes of a conditional model by name or number; all of them for "all"."""
     count = vae.condition.classes
     known = list(vae.card.get("class_names") or [])
     known = known if len(known) == count else [str(number) for number in range(count)]
@@ -166,7 +166,7 @@ class Images:
 
     @property
     def what(self) -> str:
-        """What a title calls these images."""
+        """The name of these images in titles."""
         return f"{self.data.name} {self.split} images"
 
     @property
@@ -175,7 +175,7 @@ class Images:
         return getattr(self.data, f"{self.split}_labels")
 
     def classes_of(self, labels: Any) -> Any:
-        """Labels of these images as a conditional model has its classes; None of any other.
+        """Labels of these images as classes of a conditional model; None for other models.
 
         And where not all are known: then the most likely ones stand for them.
         """
@@ -196,7 +196,7 @@ class Images:
         return None if told is None else told[0]
 
     def sample(self, count: int, seed: int) -> Any:
-        """So many images of the split, or all if there are fewer; with their labels or None."""
+        """Images of the split, or all if there are fewer; with their labels or None."""
         import numpy as np
 
         images = getattr(self.data, self.split)

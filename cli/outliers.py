@@ -118,7 +118,7 @@ def outliers(
 
 
 def rows_of(found: Any, split: str, source: Images) -> list[dict[str, Any]]:
-    """What is said of each image, by name; the least likely first."""
+    """The printed values of each image, by name; the least likely first."""
     rows = []
     for place, index in enumerate(found.indices.tolist()):
         row: dict[str, Any] = {"image": f"{split}:{index}"}

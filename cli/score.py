@@ -100,7 +100,7 @@ def score(
 
 
 def training(vae: Any, source: Images, count: int, seed: int) -> tuple[Any, str] | None:
-    """So many training images of the model's own data set, and its name.
+    """Training images of the model's own data set, and its name.
 
     Where that cannot be read, those of the data set that the user names; None, and a notice, where
     there is none.
@@ -122,7 +122,7 @@ def training(vae: Any, source: Images, count: int, seed: int) -> tuple[Any, str]
 
 
 def columns_of(scores: Any, ranks: Any) -> dict[str, Any]:
-    """What is said of each image, by name: arrays of shape (count,)."""
+    """The printed values of each image, by name: arrays of shape (count,)."""
     table = {name: getattr(scores, name) for name in ("log_prob", "elbo", "reconstruction", "kl")}
     if scores.bits_per_dimension is not None:
         table["bits_per_dimension"] = scores.bits_per_dimension

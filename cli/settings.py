@@ -38,7 +38,7 @@ class ChoiceOrNumber(click.ParamType):
         self.choices = choices
 
     def get_metavar(self, param: click.Parameter, ctx: Any = None) -> str:
-        """What help shows in place of the value."""
+        """The placeholder of the value in the help."""
         return f"[{'|'.join(self.choices)}|NUMBER]"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str | float:
@@ -72,7 +72,7 @@ class Size(click.ParamType):
     name = "size"
 
     def get_metavar(self, param: click.Parameter, ctx: Any = None) -> str:
-        """What help shows in place of the value."""
+        """The placeholder of the value in the help."""
         return "SIDE|WIDTHxHEIGHT"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:

@@ -1,4 +1,4 @@
-"""Files: each is written whole or not at all."""
+"""Writes files as a whole or not at all."""
 
 import contextlib
 import errno
@@ -23,22 +23,21 @@ A_WEEK = 7 * 24 * 3600  # seconds
 
 @contextlib.contextmanager
 def whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """Gives a path to write to, and moves what was written into place once all is there.
+    """Yields a path to write to, and moves the file into place when it is complete.
 
     If writing fails (a full disk, Ctrl-C, a power cut), the former file stays, and nothing
-    half-written. A symbolic link is followed (of a hard link the other name keeps what it had), and
-    a file that is written anew keeps its permissions. What is no regular file (a device, a named
-    pipe) is written to, never replaced. What a killed process left half-written goes when the next
-    one writes to that folder.
+    half-written. A symbolic link is followed; other hard links keep the former content. A replaced
+    file keeps its permissions. Devices and named pipes are written to, never replaced. Half-written
+    files of killed processes are removed by the next process that writes to the folder.
 
     Args:
-        path: The file to write. Its folder is made where it is missing.
+        path: The file to write. Its folder is made if missing.
 
     Yields:
         A path with the same suffix.
 
     Raises:
-        OSError: If it cannot be written; the message names the file.
+        OSError: If the file cannot be written; the message names it.
 
     Example:
         >>> import pathlib, tempfile
@@ -61,7 +60,7 @@ def whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 
 def is_regular(path: pathlib.Path) -> bool:
-    """Whether the path is, or would become, a regular file; a folder is an error."""
+    """Whether the path is, or would become, a regular file; raises an error for a folder."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -72,7 +71,7 @@ def is_regular(path: pathlib.Path) -> bool:
 
 
 def beside(path: pathlib.Path, suffix: str) -> Iterator[pathlib.Path]:
-    """Writes beside a regular file, which is then replaced in one step."""
+    """Yields a path beside a regular file, which is then replaced in one step."""
     partial = path.with_name(partial_name(suffix))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,12 +90,12 @@ def beside(path: pathlib.Path, suffix: str) -> Iterator[pathlib.Path]:
 
 
 def partial_name(suffix: str = "") -> str:
-    """A new name of a file or folder that goes if this process dies: see `sweep`."""
+    """A new name for a file or folder that `sweep` removes if this process dies."""
     return f".partial-{MACHINE}-{os.getpid()}-{secrets.token_hex(4)}{suffix}"
 
 
 def on_disk(path: pathlib.Path) -> None:
-    """Waits until a file, or the names in a folder, would outlive a power cut."""
+    """Waits until a file, or the names in a folder, would survive a power cut."""
     if path.is_dir() and os.name == "nt":
         return  # where folders cannot be opened
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
@@ -108,7 +107,7 @@ def on_disk(path: pathlib.Path) -> None:
 
 @functools.cache
 def sweep(folder: pathlib.Path) -> None:
-    """Removes what processes that are dead left half-written in a folder, once."""
+    """Removes the half-written files of dead processes from a folder, once."""
     for partial in folder.glob(".partial-*-*-*"):
         with contextlib.suppress(OSError, ValueError):  # another's, or gone
             _, machine, process, _ = partial.name.split("-", 3)
@@ -119,7 +118,7 @@ def sweep(folder: pathlib.Path) -> None:
 
 
 def is_running(process: int) -> bool:
-    """Whether there is a process of this number on this machine."""
+    """Whether a process with this number runs on this machine."""
     if os.name == "nt":
         return True  # where to ask is to kill
     try:
@@ -132,7 +131,7 @@ def is_running(process: int) -> bool:
 
 
 def through(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Writes elsewhere, and then sends all of it to what is no regular file."""
+    """Yields a temporary path, and then copies its content to a device or pipe."""
     with tempfile.TemporaryDirectory() as folder:
         partial = pathlib.Path(folder) / f"whole{path.suffix}"
         yield partial
@@ -142,10 +141,10 @@ def through(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def locked(path: pathlib.Path) -> Iterator[None]:
-    """Holds a lock that no other process has while this one holds it, and a dead one never.
+    """Holds a lock between processes. The lock of a dead process is free.
 
     Args:
-        path: Of the lock's file, which is made, and is gone afterwards.
+        path: Path of the lock file, which is made, and removed afterwards.
 
     Raises:
         BlockingIOError: If another process holds it.
@@ -155,7 +154,7 @@ def locked(path: pathlib.Path) -> Iterator[None]:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             lock(descriptor)
-            # The one who held it may have removed the file between these two lines.
+            # Its former holder may have removed the file between these two lines.
             if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
                 break
         except BaseException:
@@ -186,12 +185,12 @@ def lock(descriptor: int) -> None:
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
             raise BlockingIOError(error.errno, "another process has it") from error
-        # A file system without locks: better none than no training.
+        # A file system without locks: training without a lock is better than no training.
 
 
 @contextlib.contextmanager
 def or_warn() -> Iterator[None]:
-    """Makes a warning of an OSError: for pictures, whose loss is no reason to stop training."""
+    """Turns an OSError into a warning, for pictures, whose loss need not stop training."""
     try:
         yield
     except OSError as error:

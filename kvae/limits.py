@@ -1,4 +1,4 @@
-"""Limits: how much memory there is; what cannot fit is refused, and a mapped file stays outside."""
+"""Memory limits: refuses data that cannot fit, and releases memory of mapped files."""
 
 import contextlib
 import mmap
@@ -21,13 +21,13 @@ __all__ = [
     "release",
 ]
 
-MOST_OF_MEMORY = 0.6  # the share of what is available that images may take
+MOST_OF_MEMORY = 0.6  # share of the available memory that images may take
 
-SCATTERED = 64  # rows of a mapped file that are read before memory lets go of them
+SCATTERED = 64  # rows of a mapped file to read before releasing memory
 
 MEMINFO = pathlib.Path("/proc/meminfo")
-# Of a control group, such as a container's: the limit, what is used, and how much of that is a
-# cache of files, which gives way. Version 2, then version 1.
+# Files of a control group, such as a container's: the limit, the usage, and the part of it that is
+# a cache of files and can be freed. Version 2, then version 1.
 GROUPS = (
     (pathlib.Path("/sys/fs/cgroup"), "memory.max", "memory.current", "inactive_file"),
     (
@@ -40,24 +40,24 @@ GROUPS = (
 
 
 def available_memory() -> int:
-    """The bytes of main memory that a process can still have.
+    """The bytes of main memory that this process can still use.
 
-    What the machine has available, or less where a control group, such as a container's, has a
-    lower limit; `sys.maxsize` where nothing says how much there is.
+    This is the available memory of the machine, or less if a control group, such as a container's,
+    has a lower limit; `sys.maxsize` if it is not known.
     """
     return min([memory_of_the_machine(), *(left_in_group(*group) for group in GROUPS)])
 
 
 def check_memory(size: int, what: str, cure: str) -> None:
-    """Refuses what would need more memory than there is.
+    """Raises a ValueError if something would need more memory than there is.
 
     Args:
-        size: Bytes that it would need.
-        what: What would need them, the subject of the message.
+        size: Number of bytes that it would need.
+        what: Name of it, the subject of the message.
         cure: The way out, a sentence.
 
     Raises:
-        ValueError: If there is less.
+        ValueError: If less memory is available.
     """
     available = available_memory()
     if size > available:
@@ -68,12 +68,12 @@ def check_memory(size: int, what: str, cure: str) -> None:
 
 
 def fits_memory(size: int) -> bool:
-    """Whether so many bytes of images can be held in memory, and a model beside them."""
+    """Whether this many bytes of images fit in memory, with a model beside them."""
     return size <= MOST_OF_MEMORY * available_memory()
 
 
 def described(size: int) -> str:
-    """A number of bytes for a person: 3.2 GiB."""
+    """A number of bytes for people, such as 3.2 GiB."""
     if size < 2**20:
         return f"{size:,} bytes"
     for unit, power in (("MiB", 20), ("GiB", 30), ("TiB", 40)):
@@ -83,11 +83,11 @@ def described(size: int) -> str:
 
 
 def pieces(array: Any, size: int = 2**26) -> Iterator[Any]:
-    """The rows of an array, some at a time, so that of a mapped file memory holds only those.
+    """Yields the rows of an array in pieces, so that memory holds one piece of a mapped file.
 
     Args:
-        array: (count, …), of NumPy.
-        size: Bytes of a piece, about.
+        array: (count, …), a NumPy array.
+        size: Approximate size of a piece, in bytes.
     """
     rows = max(1, size // max(1, array[:1].nbytes))
     for start in range(0, len(array), rows):
@@ -96,10 +96,10 @@ def pieces(array: Any, size: int = 2**26) -> Iterator[Any]:
 
 
 def read_rows(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """These rows, as an array of its own; of a mapped file little else stays in memory.
+    """Copies these rows, and keeps little else of a mapped file in memory.
 
-    Linux maps up to 2 MiB around each place that is read, so that after some rows here and there it
-    holds the whole file.
+    Linux maps up to 2 MiB around each place that is read, so that a few scattered rows would soon
+    load the whole file.
     """
     if not is_mapped(array):
         return np.asarray(array[rows])
@@ -112,16 +112,17 @@ def read_rows(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def is_mapped(array: Any) -> bool:
-    """Whether an array is a part of a file, as NumPy maps it; a copy of one is not."""
+    """Whether an array is a part of a file that NumPy mapped; a copy of one is not."""
     return isinstance(getattr(array, "_mmap", None), mmap.mmap)
 
 
 def release(array: Any) -> None:
-    """Lets go of what memory holds of a mapped file; nothing, where the array is none.
+    """Releases the memory of a mapped file; does nothing for other arrays.
 
-    The system would keep it too, as long as there is room, but counts it as this process's.
+    The system would keep these pages while there is room, but counts them as memory of this
+    process.
     """
-    if getattr(array, "mode", None) == "c":  # what was changed of it is in memory alone
+    if getattr(array, "mode", None) == "c":  # changed pages exist in memory only
         return
     if is_mapped(array) and hasattr(mmap, "MADV_DONTNEED"):
         with contextlib.suppress(OSError, ValueError):
@@ -129,7 +130,7 @@ def release(array: Any) -> None:
 
 
 def memory_of_the_machine() -> int:
-    """Bytes available, or all that there are where the system does not say that."""
+    """The available bytes, or all bytes if the system does not say how many are available."""
     try:
         for line in MEMINFO.read_text().splitlines():
             if line.startswith("MemAvailable:"):
@@ -143,7 +144,7 @@ def memory_of_the_machine() -> int:
 
 
 def left_in_group(folder: pathlib.Path, limit: str, usage: str, cache: str) -> int:
-    """Bytes that a control group leaves; `sys.maxsize` where there is none, or no limit."""
+    """The bytes that a control group leaves; `sys.maxsize` without a group or a limit."""
     try:
         most = int((folder / limit).read_text())
         used = int((folder / usage).read_text())

@@ -1,4 +1,4 @@
-"""Markup: results as small pieces of HTML, in the colours of the notebook that shows them."""
+"""Markup: results as small pieces of HTML, in the colours of the notebook."""
 
 import base64
 import html
@@ -9,19 +9,19 @@ from kvae.printable import printable
 
 __all__ = ["Markup", "coloured", "entries", "folded", "marked", "picture", "section", "table"]
 
-LONGEST = 2_000  # characters of a text
-DEEPEST = 8  # tables in tables
-MOST = 500  # entries of all tables that a stranger's file may have filled
+LONGEST = 2_000  # largest number of characters of a text
+DEEPEST = 8  # largest depth of nested tables
+MOST = 500  # entries of all tables; an untrusted file may fill them
 LONG = 12  # entries of a value that is shown in a line
 CELL = "text-align: {}; vertical-align: top"
 
 
 class Markup(str):
-    """Text that is HTML already. All other text is escaped where it is put into HTML."""
+    """Text that is already HTML. All other text is escaped when it is put into HTML."""
 
 
 def marked(value: object) -> Markup:
-    """Any value as HTML: a line of text in which nothing is a tag.
+    """Converts any value to HTML: a line of text without tags.
 
     Example:
         >>> marked("<b>bars</b>")
@@ -33,12 +33,12 @@ def marked(value: object) -> Markup:
 def table(
     rows: Iterable[Sequence[object]], head: Sequence[object] = (), numbers: bool = False
 ) -> Markup:
-    """A table whose rows each begin with a name.
+    """Makes a table; each row begins with a name.
 
     Args:
-        rows: Cells, text or markup, as many in each.
-        head: The names of the columns; none where it is empty.
-        numbers: Whether cells stand to the right, as numbers do.
+        rows: Cells, text or markup, the same number in each row.
+        head: Names of the columns. Empty: no header.
+        numbers: Whether to align cells to the right, like numbers.
     """
     side = CELL.format("right" if numbers else "left")
     left = CELL.format("left")
@@ -56,7 +56,7 @@ def table(
 
 
 def section(title: object, *parts: object, notes: Iterable[object] = ()) -> Markup:
-    """A heading, what stands under it, and notes in small letters."""
+    """Makes a heading, its content, and notes in small letters."""
     small = "".join(f"<p><small>{marked(note)}</small></p>" for note in notes)
     return Markup(
         f"<div><p><strong>{marked(title)}</strong></p>{''.join(map(marked, parts))}{small}</div>"
@@ -64,7 +64,7 @@ def section(title: object, *parts: object, notes: Iterable[object] = ()) -> Mark
 
 
 def folded(title: object, part: object) -> Markup:
-    """What is shown after a click on its title."""
+    """Content that is shown after a click on its title."""
     return Markup(f"<details><summary>{marked(title)}</summary>{marked(part)}</details>")
 
 
@@ -74,7 +74,7 @@ def coloured(text: object, color: str) -> Markup:
 
 
 def picture(png: bytes, words: object) -> Markup:
-    """A picture, and the words for who cannot see it."""
+    """A picture, with a text for readers who cannot see it."""
     data = base64.b64encode(png).decode()
     return Markup(
         f'<img src="data:image/png;base64,{data}" alt="{marked(words)}" style="max-width: 100%">'
@@ -82,16 +82,16 @@ def picture(png: bytes, words: object) -> Markup:
 
 
 def entries(values: Mapping[Any, Any]) -> Markup:
-    """A table of names and plain values; what holds much is folded, as a table of its own.
+    """Makes a table of names and plain values; large values are folded tables.
 
     Args:
-        values: By name. They may come from a stranger: what is too long or too deep is cut.
+        values: Values by name. They may be untrusted: values that are too long or too deep are cut.
     """
     return entries_of(values, iter(range(MOST)), depth=1)
 
 
 def entries_of(values: Mapping[Any, Any], room: Iterator[int], depth: int) -> Markup:
-    """The same, of a table in tables, which share the room that there is."""
+    """Makes a nested table; all tables share the same room."""
     rows: list[tuple[object, object]] = []
     for name, value in values.items():
         if next(room, None) is None:
@@ -111,7 +111,7 @@ def entry(value: Any, room: Iterator[int], depth: int) -> Markup:
 
 
 def plain(value: Any) -> str:
-    """A value as text, of a list the first entries."""
+    """A value as text; of a list, the first entries."""
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value[:MOST])) + ", …" * (len(value) > MOST)
     return str(value)

@@ -1,4 +1,4 @@
-"""Muon: an optimizer whose steps for matrices are orthogonal."""
+"""Muon: an optimizer with orthogonal updates for matrices."""
 
 import math
 from typing import Any
@@ -9,33 +9,33 @@ from keras import ops
 __all__ = ["Muon"]
 
 LEAST = 8  # rows and columns of a matrix: with fewer an orthogonal step means little
-# Coefficients of an odd polynomial, applied five times: it brings singular values near 1.
+# Coefficients of an odd polynomial. Applied five times, it brings singular values near 1.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 PASSES = (2, 3)  # so often between two looks at the matrix itself
 
 
 @keras.saving.register_keras_serializable(package="kvae")
 class Muon(keras.optimizers.Adam):
-    r"""Makes orthogonal steps for matrices, and Adam's for all other weights.
+    r"""Muon optimizer: orthogonal updates for matrices, Adam for all other weights.
 
     $$W \leftarrow W - \eta \cdot 0.2 \sqrt{\max(r, c)} \cdot U V^T, \quad M = U \Sigma V^T$$
 
-    M is the gradient of W, a matrix of r rows and c columns, with Nesterov's momentum. All
-    directions are learned equally fast, even those with small gradients. The factor gives the step
-    about the size of Adam's, so that one learning rate fits both. It learns more than Adam in the
-    same number of updates, but each takes longer, most of all where layers are wide.
+    M is the gradient of W, a matrix of r rows and c columns, with Nesterov momentum. All directions
+    are learned equally fast, even those with small gradients. The factor makes the update about as
+    large as Adam's, so that one learning rate fits both. Muon learns more than Adam in the same
+    number of updates, but each update takes longer, especially with wide layers.
 
-    Matrices are weights with two axes, and kernels of two-dimensional convolutions, with a column
-    for each value of their last axis; each of at least 8 rows and 8 columns. Keras's own `Muon`,
-    which is what `compile("muon")` means, leaves convolutions to Adam.
+    Matrices are weights with two axes, and kernels of two-dimensional convolutions, with one column
+    for each value of the last axis. Both need at least 8 rows and 8 columns. Keras's own `Muon`,
+    which `compile("muon")` selects, uses Adam for convolutions.
 
     Args:
         learning_rate: A number or a schedule.
-        momentum: Of the gradients of matrices.
-        **kwargs: As for `keras.optimizers.Adam`, but for `amsgrad`.
+        momentum: Momentum of the gradients of matrices.
+        **kwargs: As for `keras.optimizers.Adam`, except `amsgrad`.
 
     Raises:
-        ValueError: If `amsgrad` is asked for.
+        ValueError: If `amsgrad` is given.
 
     References:
         Jordan et al. (2024), "Muon: an optimizer for hidden layers in neural networks". Liu et al.
@@ -56,7 +56,7 @@ class Muon(keras.optimizers.Adam):
         self.momentum = momentum
 
     def build(self, var_list: list) -> None:
-        """Makes a momentum for each weight, and a mean of squares where Adam needs it."""
+        """Makes the momentum of each weight, and the second moments that Adam needs."""
         if self.built:
             return
         keras.optimizers.Optimizer.build(self, var_list)
@@ -66,20 +66,20 @@ class Muon(keras.optimizers.Adam):
         self._velocities = [None if is_matrix(one) else next(of_rest) for one in var_list]
 
     def matrix_shape(self, variable: Any) -> tuple[int, int] | None:
-        """(rows, columns) of a weight whose step is made orthogonal; None where it is Adam's."""
+        """(rows, columns) of a weight with orthogonal updates; None for a weight of Adam."""
         if self._velocities[self._get_variable_index(variable)] is not None:
             return None
         return matrix_shape(variable)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Makes the step of one weight."""
+        """Updates one weight."""
         if self.matrix_shape(variable) is None:
             super().update_step(gradient, variable, learning_rate)
             return
         self.update_matrices([gradient], [variable], learning_rate)
 
     def update_matrices(self, gradients: list, variables: list, learning_rate: Any) -> None:
-        """Makes the steps of weights that are matrices of one shape."""
+        """Updates weights that are matrices of the same shape."""
         ahead = []
         for gradient, variable in zip(gradients, variables, strict=True):
             gradient = ops.cast(gradient, variable.dtype)
@@ -102,22 +102,22 @@ class Muon(keras.optimizers.Adam):
 
 
 def is_matrix(variable: Any) -> bool:
-    """Whether a weight has two axes, or is the kernel of a convolution, and is not too small."""
+    """Whether a weight is a matrix or a convolution kernel, and large enough."""
     return len(variable.shape) in (2, 4) and min(matrix_shape(variable)) >= LEAST
 
 
 def matrix_shape(variable: Any) -> tuple[int, int]:
-    """(rows, columns) of a weight, with a column for each value of its last axis."""
+    """(rows, columns) of a weight, with one column for each value of its last axis."""
     return math.prod(variable.shape[:-1]), variable.shape[-1]
 
 
 def orthogonal(matrix: Any) -> Any:
-    r"""About $U V^T$ of a matrix $U \Sigma V^T$: (…, rows, columns) to the same, float32.
+    r"""Approximates $U V^T$ of a matrix $U \Sigma V^T$: (…, rows, columns), float32.
 
-    Newton and Schulz's iteration. Singular values come out between 0.7 and 1.2, unless they are
-    less than a thousandth of the matrix's norm; those are multiplied by 485. Each pass iterates on
-    the smaller of $M^T M$ and $M M^T$ only, and multiplies the matrix once, at its end; a single
-    pass would magnify what rounding does to the small singular values.
+    This is a Newton–Schulz iteration. Singular values end between 0.7 and 1.2, unless they are less
+    than a thousandth of the norm of the matrix; those are multiplied by 485. Each pass iterates on
+    the smaller of $M^T M$ and $M M^T$ only, and multiplies the matrix once, at its end. A single
+    pass would magnify the effect of rounding on small singular values.
     """
     matrix = ops.cast(matrix, "float32")
     if matrix.shape[-2] < matrix.shape[-1]:
@@ -127,8 +127,8 @@ def orthogonal(matrix: Any) -> Any:
     first, third, fifth = COEFFICIENTS
     unit = first * ops.eye(matrix.shape[-1], dtype="float32")
     for times in PASSES:
-        # Operators of the backend's own: on PyTorch a call through Keras takes longer than
-        # what it does to a small matrix.
+        # Operators of the backend itself: on PyTorch, a call through Keras takes longer than the
+        # operation on a small matrix.
         gram = ops.swapaxes(matrix, -1, -2) @ matrix
         product = factor = unit + third * gram + fifth * (gram @ gram)
         for _ in range(times - 1):

@@ -1,4 +1,4 @@
-"""Noise by hashing: cheap for every pixel, the same on every backend, and made of tensors alone."""
+"""Noise by hashing: fast, the same on every backend, and computed from tensors alone."""
 
 import math
 from typing import Any
@@ -8,19 +8,19 @@ from keras import ops
 
 __all__ = ["Seeds", "StepSeeds", "normal", "uniform"]
 
-OF_STEPS = 0x2545F491  # tells the noise of training from that of all else
+OF_STEPS = 0x2545F491  # separates the noise of training from all other noise
 MOST_DRAWS = 64  # of a step
 
 
 class Seeds(keras.random.SeedGenerator):
-    """The seeds of a generator, for noise of a share of a batch.
+    """The seeds of a generator, for the noise of a share of a batch.
 
-    A value's noise is a hash of its number in the whole batch: so it does not depend on how many
-    devices share one. It has no state of its own.
+    The noise of a value is a hash of its index in the whole batch, so it does not depend on the
+    number of devices that share the batch. The object has no state of its own.
 
     Args:
-        generator: Whose seeds these are.
-        share: The `kvae.share.Share` of this device; None where it has the whole batch.
+        generator: The generator of the seeds.
+        share: The `kvae.share.Share` of this device. None: the whole batch.
     """
 
     def __init__(self, generator: keras.random.SeedGenerator, share: Any = None) -> None:
@@ -28,20 +28,20 @@ class Seeds(keras.random.SeedGenerator):
         self.share = share
 
     def next(self, ordered: bool = True) -> Any:
-        """The generator's next."""
+        """The next seed of the generator."""
         return self.of.next(ordered)
 
 
 class StepSeeds(Seeds):
-    """The seeds of one training step: a function of a generator's seed, the step, and how many.
+    """The seeds of one training step, from the generator's seed, the step and a count.
 
-    So what a step draws does not depend on what else was drawn before, and a run that goes on draws
-    what it would have. Each call of the model has a new one; it has no state of its own.
+    The draws of a step do not depend on earlier draws, so a resumed run draws what an uninterrupted
+    one would. Each call of the model makes a new object; it has no state of its own.
 
     Args:
-        generator: Whose seed it takes; it stays as it is.
-        step: The number of training steps made, a variable.
-        share: As of `Seeds`.
+        generator: The generator whose seed is used; it does not change.
+        step: Number of training steps made, a variable.
+        share: As for `Seeds`.
     """
 
     def __init__(self, generator: keras.random.SeedGenerator, step: Any, share: Any = None) -> None:
@@ -50,7 +50,7 @@ class StepSeeds(Seeds):
         self.drawn = 0
 
     def next(self, ordered: bool = True) -> Any:
-        """Two words that no other step has, as a generator's state is."""
+        """Two words that no other step has, like the state of a generator."""
         dtype = keras.backend.standardize_dtype(self.of.state.dtype)
         seed = ops.bitwise_xor(ops.convert_to_tensor(self.of.state)[0], OF_STEPS)
         number = ops.cast(self.first, dtype) * MOST_DRAWS + self.drawn
@@ -59,18 +59,18 @@ class StepSeeds(Seeds):
 
 
 def uniform(shape: tuple, seed: Any) -> Any:
-    """Uniform noise in [0, 1): a hash of each value's number and of the state of a generator.
+    """Draws uniform noise in [0, 1): a hash of each value's index and a generator's state.
 
-    On a CPU it takes a tenth of the time of JAX's own, which was a quarter of all training of a
-    small model where each pixel wants one; and unlike Keras's it needs no number from the device,
-    so that a step can be compiled on PyTorch too.
+    On a CPU it takes a tenth of the time of JAX's own noise, which was a quarter of the training
+    time of a small model with noise for each pixel. Unlike Keras's noise, it needs no number from
+    the device, so that a step can be compiled on PyTorch too.
 
     Args:
-        shape: Of the noise; at most 2³² values.
+        shape: Shape of the noise; at most 2³² values.
         seed: An integer or a `keras.random.SeedGenerator`.
 
     Returns:
-        Of that shape, float32, multiples of 2⁻²⁴.
+        The noise, float32, multiples of 2⁻²⁴.
 
     References:
         Jarzynski and Olano (2020), "Hash functions for GPU rendering", JCGT 9(3) (pcg3d).
@@ -86,10 +86,10 @@ def uniform(shape: tuple, seed: Any) -> Any:
 
 
 def normal(shape: tuple, seed: Any) -> Any:
-    """Standard normal noise, float32; as `uniform`, by Box and Muller's transform.
+    """Draws standard normal noise, float32, like `uniform`, by the Box–Muller transform.
 
     Args:
-        shape: Of the noise.
+        shape: Shape of the noise.
         seed: An integer or a `keras.random.SeedGenerator`.
     """
     _, first, second = words(shape, seed)
@@ -98,7 +98,7 @@ def normal(shape: tuple, seed: Any) -> Any:
 
 
 def words(shape: tuple, seed: Any) -> tuple:
-    """Three random words for each value: int32, of that shape."""
+    """Draws three random words for each value: int32, of that shape."""
     if isinstance(seed, keras.random.SeedGenerator):
         keys = ops.cast(seed.next(), "int32")
     else:
@@ -106,7 +106,7 @@ def words(shape: tuple, seed: Any) -> tuple:
     size = math.prod(shape[1:])
     row = ops.arange(shape[0], dtype="int32")
     share = getattr(seed, "share", None)
-    if share is not None:  # with as many rows of each image, which follow each other
+    if share is not None:  # each image has the same number of consecutive rows
         row = row + share.before * (shape[0] // ops.maximum(share.images, 1))
     rows = ops.reshape(row * size, (-1, *[1] * len(shape[1:])))
     number = rows + ops.reshape(ops.arange(size, dtype="int32"), shape[1:])
@@ -121,22 +121,22 @@ def congruential(word: Any) -> Any:
 
 
 def mixed(x: Any, y: Any, z: Any) -> tuple:
-    """Each word with the product of the two others added, in turn: int32, overflow wraps."""
+    """Adds to each word, in turn, the product of the other two: int32, overflow wraps."""
     x = x + y * z
     y = y + z * x
     return x, y, z + x * y
 
 
 def shifted(word: Any, bits: int) -> Any:
-    """To the right, with zeros from the left as if it were unsigned: int32."""
+    """Shifts right, with zeros from the left as for unsigned integers: int32."""
     return ops.bitwise_and(ops.right_shift(word, bits), 2 ** (32 - bits) - 1)
 
 
 def fraction(word: Any) -> Any:
-    """A word as a number in [0, 1): float32, multiples of 2⁻²⁴."""
+    """Converts a word to a number in [0, 1): float32, multiples of 2⁻²⁴."""
     return ops.cast(shifted(word, 8), "float32") * 2.0**-24
 
 
 def int32(value: int) -> int:
-    """An integer as 32 bits with a sign have it."""
+    """Converts an integer to 32 bits with a sign."""
     return (value + 2**31) % 2**32 - 2**31

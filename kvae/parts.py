@@ -1,4 +1,4 @@
-"""Parts: what likelihoods, priors and objectives share: arguments that stay, settings that move."""
+"""Parts: base classes of likelihoods, priors and objectives; fixed arguments, settings."""
 
 import difflib
 import functools
@@ -27,13 +27,13 @@ __all__ = [
     "with_nested",
 ]
 
-# What Keras takes for every layer's own while it writes a SavedModel.
+# Attributes that Keras sets on every layer while it writes a SavedModel.
 SET_IN_EXPORT = ("train_function", "test_function", "predict_function")
-HOTTEST = 1e6  # a temperature; noise times more leaves float32
+HOTTEST = 1e6  # largest temperature; more would overflow float32
 
 
 class Fixing(type):
-    """The type of classes whose instances, once they are made, keep their arguments."""
+    """Metaclass of classes whose instances cannot change their arguments later."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         """Makes an instance, and then fixes it."""
@@ -43,7 +43,7 @@ class Fixing(type):
 
     @property
     def __signature__(cls) -> inspect.Signature:
-        """That of the constructor, for help and editors, which `__call__` would hide."""
+        """The signature of the constructor, for help and editors; `__call__` would hide it."""
         own = inspect.signature(cls.__init__)  # type: ignore[misc]
         return own.replace(parameters=list(own.parameters.values())[1:])
 
@@ -51,17 +51,17 @@ class Fixing(type):
 class Fixed(metaclass=Fixing):
     """An object whose constructor's arguments cannot be assigned to later.
 
-    A compiled or recorded step has read them once, and would not see them change.
+    A compiled or recorded step has read the arguments once, and would not see a change.
 
     Attributes:
-        settable: The arguments that may be assigned to all the same.
+        settable: Arguments that may be assigned to nevertheless.
     """
 
     is_fixed = False
     settable: tuple[str, ...] = ()
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Refuses what is fixed."""
+        """Refuses to assign to fixed arguments."""
         if self.is_fixed and name in arguments_of(type(self)) and name not in self.settable:
             if not isinstance(getattr(type(self), name, None), property):
                 raise AttributeError(fixed(name, type(self).__name__))
@@ -69,7 +69,7 @@ class Fixed(metaclass=Fixing):
 
 
 def fixed(name: str, kind: str) -> str:
-    """What is said where somebody assigns to what is fixed."""
+    """The message about an assignment to a fixed argument."""
     return (
         f"`{name}` of {kind} is fixed when it is made: a compiled step would not see it change. "
         f"Make another {kind}."
@@ -78,13 +78,13 @@ def fixed(name: str, kind: str) -> str:
 
 @functools.cache
 def attributes_of_layers() -> frozenset[str]:
-    """What every layer of Keras has, such as `trainable` and `dtype_policy`."""
+    """The attributes of every Keras layer, such as `trainable` and `dtype_policy`."""
     return frozenset({*dir(keras.layers.Layer), *vars(keras.layers.Layer()), *SET_IN_EXPORT})
 
 
 @functools.cache
 def arguments_of(kind: type) -> frozenset[str]:
-    """The arguments of a class's constructor, and of those that it is derived from."""
+    """The arguments of the constructors of a class and of its base classes."""
     found: set[str] = set()
     for base in kind.__mro__:
         if issubclass(base, Fixed) and "__init__" in vars(base):
@@ -95,11 +95,11 @@ def arguments_of(kind: type) -> frozenset[str]:
 
 
 class Part(Fixed, keras.layers.Layer):
-    """A part of a VAE: a Keras layer that stays as it was made, but for its settings.
+    """Base class of the parts of a VAE: a Keras layer with fixed arguments and settings.
 
-    A setting is a variable that every step reads, so that it can be assigned to at any time; it is
-    no weight: `get_weights`, `load_weights` and what restores the best weights leave it alone.
-    Layers and weights of its own are made in the constructor: `build` is never called.
+    A setting is a variable that every step reads, so that it can be assigned to at any time. It is
+    not a weight: `get_weights`, `load_weights` and callbacks that restore the best weights do not
+    touch it. Layers and weights of a part are made in its constructor: `build` is never called.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -109,7 +109,7 @@ class Part(Fixed, keras.layers.Layer):
         self.built = True
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Refuses all but settings, what is private, and what every Keras layer has."""
+        """Refuses to assign to anything but settings, private names and Keras's attributes."""
         if self.is_fixed and not name.startswith("_") and name not in attributes_of_layers():
             if not isinstance(getattr(type(self), name, None), property):
                 kind = type(self).__name__
@@ -119,7 +119,7 @@ class Part(Fixed, keras.layers.Layer):
         super().__setattr__(name, value)
 
     def add_setting(self, name: str, value: float) -> keras.Variable:
-        """A float32 scalar that is neither trained nor a weight."""
+        """Makes a setting: a float32 scalar that is neither trained nor a weight."""
         variable = self.add_weight(
             name=name,
             shape=(),
@@ -132,19 +132,19 @@ class Part(Fixed, keras.layers.Layer):
         return variable
 
     def assign_setting(self, name: str, value: float) -> None:
-        """Sets a setting, during `fit` too."""
+        """Sets a setting, also during `fit`."""
         for model in list(self.owners):
             model.settle()
         self.held[name].assign(ops.cast(value, "float32"))
 
     @property
     def weights(self) -> list[keras.Variable]:
-        """The variables that are weights: all but the settings."""
+        """The variables that are weights: all except settings."""
         held = {id(variable) for variable in self.held.values()}
         return [weight for weight in super().weights if id(weight) not in held]
 
     def save_own_variables(self, store: Any) -> None:
-        """Saves this layer's own weights; settings are in its configuration."""
+        """Saves the weights of this layer; settings are in its configuration."""
         for i, variable in enumerate(self.own_weights()):
             store[str(i)] = variable
 
@@ -154,14 +154,14 @@ class Part(Fixed, keras.layers.Layer):
             variable.assign(store[str(i)])
 
     def own_weights(self) -> list[keras.Variable]:
-        """The weights of this layer itself, not of layers within it."""
+        """The weights of this layer itself, without layers within it."""
         held = {id(variable) for variable in self.held.values()}
         own = [*self._trainable_variables, *self._non_trainable_variables]
         return [variable for variable in own if id(variable) not in held]
 
 
 def with_nested(part: Part) -> list[Part]:
-    """A part, and the parts that it is made of, such as the priors of groups."""
+    """A part and its nested parts, such as the priors of groups."""
     return [layer for layer in part._flatten_layers() if isinstance(layer, Part)]
 
 
@@ -176,21 +176,21 @@ def positive_integer(value: Any) -> bool:
 
 
 def checked_integer(name: str, value: Any) -> int:
-    """An integer of at least 1, as Python has it, or a ValueError."""
+    """Returns an integer of at least 1 as a Python integer, or raises a ValueError."""
     if not positive_integer(value):
         raise ValueError(f"`{name}` must be an integer of at least 1. Received: {name}={value!r}")
     return int(value)
 
 
 def checked_truth(name: str, value: Any) -> bool:
-    """True or False, as Python has it, or a ValueError."""
+    """Returns a Python boolean, or raises a ValueError."""
     if not isinstance(value, (bool, np.bool_)):
         raise ValueError(f"`{name}` must be True or False. Received: {name}={value!r}")
     return bool(value)
 
 
 def chosen(name: str, value: Any, choices: tuple[str, ...]) -> str:
-    """One of these words, or a ValueError."""
+    """Returns one of these words, or raises a ValueError."""
     if not (isinstance(value, str) and value in choices):
         raise ValueError(
             f"`{name}` must be one of {', '.join(map(repr, choices))}. Received: {name}={value!r}"
@@ -199,15 +199,15 @@ def chosen(name: str, value: Any, choices: tuple[str, ...]) -> str:
 
 
 def check_seed(seed: Any) -> None:
-    """Raises a ValueError unless all that draws takes it."""
+    """Raises a ValueError unless this is a valid seed."""
     if not (is_integer(seed) and 0 <= seed < 2**32):
         raise ValueError(f"`seed` must be an integer in 0…2³² − 1. Received: seed={seed!r}")
 
 
 def check_temperature(temperature: Any) -> None:
-    """Raises a ValueError unless noise can be multiplied by it."""
+    """Raises a ValueError unless this is a valid temperature."""
     numeric = isinstance(temperature, (int, float, np.number)) and not isinstance(temperature, bool)
-    if not (numeric and 0 <= temperature <= HOTTEST):  # NaN is not
+    if not (numeric and 0 <= temperature <= HOTTEST):  # refuses NaN too
         raise ValueError(
             f"`temperature` must be finite and at least 0, and {HOTTEST:,.0f} at most. "
             f"Received: temperature={temperature!r}"
@@ -215,17 +215,17 @@ def check_temperature(temperature: Any) -> None:
 
 
 def made(table: Mapping[str, type], what: str, name: str, *given: Any, **arguments: Any) -> Any:
-    """The part of this name, made with these arguments.
+    """Makes the part of this name with these arguments.
 
     Args:
         table: The classes by name.
-        what: What they are, for messages.
-        name: Of the class.
-        *given: Arguments of all of them.
-        **arguments: Arguments that not every one has.
+        what: Kind of the classes, for messages.
+        name: Name of the class.
+        *given: Arguments that all classes have.
+        **arguments: Arguments that only some have.
 
     Raises:
-        ValueError: If there is none of this name, or it has no such argument.
+        ValueError: If there is no such class, or it has no such argument.
     """
     if name not in table:
         near = difflib.get_close_matches(str(name), table, n=1)

@@ -1,4 +1,4 @@
-"""Presets: named recipes, what each is for, and the figure to expect of it."""
+"""Presets: named recipes, with their purpose and the figure to expect."""
 
 import dataclasses
 import difflib
@@ -11,11 +11,11 @@ __all__ = ["PRESETS", "Preset", "get"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Preset(Recipe):
-    """A recipe that is known by a name.
+    """A recipe with a name.
 
     Attributes:
-        summary: What it is for, one line.
-        expect: The figure to expect on MNIST, with its command; empty where none was measured.
+        summary: Its purpose, in one line.
+        expect: The figure to expect on MNIST, with its command; empty if none was measured.
     """
 
     summary: str
@@ -62,13 +62,13 @@ RECIPES: dict[str, dict[str, Any]] = {
         "network": "spatial",
         "network_arguments": {"channels": 32, "depth": 1, "convolutions": 1, "patch": 4},
         "latent_dim": 256,
-        # Gradients of thousands of pixels are large: clipped as elsewhere, little of them is left.
-        # And they grow as scales shrink, at once: an Adam that looks back on 1,000 updates then
-        # takes steps that wipe out what was learned.
+        # Gradients of thousands of pixels are large. Clipped as elsewhere, little of them would
+        # remain. They also grow suddenly as scales shrink. An Adam that averages 1,000 updates
+        # would then take steps that destroy what was learned.
         "clip_norm": 20_000.0,
         "beta_2": 0.9,
         "least_updates": 720,  # 15 epochs of 3,000 pictures
-        # In a run of 100 updates of large pictures, whose rate rose within 6, the KL went to 10⁹.
+        # In a run of 100 updates on large pictures, with a warm-up of 6, the KL went to 10⁹.
         "least_warmup": 60,
     },
     "conv-large": {
@@ -118,7 +118,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "beta_2": 0.9,
         "least_updates": 1_200,
         "least_warmup": 60,
-        # Else the finest group tells all that images show, and new images are noise.
+        # Otherwise the finest group encodes everything, and new images are noise.
         "fine_beta": 10.0,
         "fine_warmup": 0.5,
     },
@@ -211,10 +211,10 @@ PRESETS = {name: Preset(preset=name, **settings) for name, settings in RECIPES.i
 
 
 def get(preset: str | Recipe) -> Recipe:
-    """The preset of this name; a recipe stays what it is.
+    """Returns the preset of this name; a recipe is returned unchanged.
 
     Raises:
-        ValueError: If there is none of this name; the message names those that there are.
+        ValueError: If there is no such preset; the message names those that exist.
 
     Example:
         >>> from kvae import presets

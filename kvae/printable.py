@@ -1,4 +1,4 @@
-"""Text of others, such as the name of a file or a class, made fit to be shown."""
+"""Makes untrusted text, such as the name of a file or a class, printable."""
 
 import unicodedata
 
@@ -10,18 +10,18 @@ UNSHOWN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
 def printable(value: object, most: int = 200) -> str:
-    r"""Makes one line of text of anything: for a terminal, a page or a picture's title.
+    r"""Converts anything to one printable line, for a terminal, a page or a title.
 
-    Nothing in it moves the cursor, changes a colour, turns the order of letters or hides; and it
-    can be encoded as UTF-8. What has a meaning in a language (`<` in HTML, `$` in matplotlib) stays
-    as it is: `html.escape` is for that.
+    The text cannot move the cursor, change colours, reverse the order of letters or hide; and it
+    can be encoded as UTF-8. Characters with a meaning in some language (`<` in HTML, `$` in
+    matplotlib) stay; for HTML use `html.escape`.
 
     Args:
-        value: What `str` makes a text of.
-        most: The length of the line, in characters; what is longer ends in "…".
+        value: A value, which is converted with `str`.
+        most: Maximum length in characters; longer text ends in "…".
 
     Returns:
-        The text, runs of white space as one space, and what cannot be shown as U+FFFD.
+        The text, with runs of white space as one space, and unprintable characters as U+FFFD.
 
     Example:
         >>> printable("a class\n of \x1b[31mimages")

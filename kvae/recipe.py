@@ -1,4 +1,4 @@
-"""The recipe: every setting of a run, once, with its default and a line on what it is."""
+"""Recipe: all settings of a run, each with its default and help text."""
 
 import dataclasses
 import difflib
@@ -18,14 +18,14 @@ LONGEST = 200  # letters of a value in a message
 
 
 def setting(default: Any, help: str, **rules: Any) -> Any:
-    """A field of the recipe.
+    """Makes a field of the recipe.
 
     Args:
-        default: Its default, which is that of the preset mlp; None where it is chosen by the data.
-        help: A line on what it is.
-        **rules: `kind`, the type, where it is not that of the default; `choices`; `least` (the
-            value may be that), `above` (it may not) and `most`; `option`, whether the command has
-            it; `varies`, whether presets differ in it; `shown`, what help says is the default.
+        default: Default value, which is that of the preset mlp. None: chosen by the data.
+        help: Help text, one line.
+        **rules: `kind`, the type, if it is not that of the default; `choices`; `least` (inclusive),
+            `above` (exclusive) and `most`; `option`, whether the command has it; `varies`, whether
+            presets differ in it; `shown`, the default in the help.
     """
     rules = {"kind": type(default), "option": True, **rules}
     if isinstance(default, dict):
@@ -35,13 +35,13 @@ def setting(default: Any, help: str, **rules: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Recipe:
-    """How a model is built and trained: every setting of a run.
+    """All settings of a run: how a model is built and trained.
 
-    A preset is a recipe, `kvae.train` takes one, with fields replaced if wanted, and a model's card
-    keeps the one that it was trained by. All values are plain, as JSON has them.
+    A preset is a recipe. `kvae.train` takes a recipe, with fields replaced if wanted, and the card
+    of a model keeps the recipe of its training. All values are plain, as JSON types.
 
     Raises:
-        ValueError: If a value is not what it should be.
+        ValueError: If a value is invalid.
 
     Example:
         >>> import kvae
@@ -328,27 +328,27 @@ class Recipe:
     )  # fmt: skip
 
     def __post_init__(self) -> None:
-        """Checks each value; makes numbers of one kind."""
+        """Checks each value, and converts numbers to one type."""
         for field in dataclasses.fields(Recipe):
             object.__setattr__(self, field.name, checked(field, getattr(self, field.name)))
 
     def __eq__(self, other: Any) -> Any:
-        """Whether all settings are equal; a preset is what its recipe is."""
+        """Whether all settings are equal; a preset equals its recipe."""
         return isinstance(other, Recipe) and self.as_dict() == other.as_dict()
 
     def __hash__(self) -> int:
-        """Equal recipes have the same."""
+        """Equal recipes have equal hashes."""
         return hash(repr(self.as_dict()))
 
     def replaced(self, **changes: Any) -> "Recipe":
-        """A recipe with other values; None leaves a setting as it is.
+        """Returns a recipe with other values; None keeps a value.
 
-        What belongs to the likelihood, the prior, the objective or the network goes where another
-        one comes; and with an objective that needs latents independent of each other comes the
-        prior that is.
+        If another likelihood, prior, objective or network is chosen, the settings of the former one
+        are reset. An objective that needs independent latents also selects a prior with independent
+        latents.
 
         Raises:
-            ValueError: If there is no such setting, or a value is not what it should be.
+            ValueError: If there is no such setting, or a value is invalid.
         """
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(Recipe)}
         changes = {name: value for name, value in changes.items() if value is not None}
@@ -367,17 +367,17 @@ class Recipe:
 
     @property
     def likelihood_arguments(self) -> dict[str, Any]:
-        """Of `kvae.likelihoods.get`."""
+        """The arguments of `kvae.likelihoods.get`."""
         return without_none({"binarize": self.binarize, "scale": self.scale})
 
     @property
     def prior_arguments(self) -> dict[str, Any]:
-        """Of `kvae.priors.get`."""
+        """The arguments of `kvae.priors.get`."""
         return without_none({"couplings": self.couplings, "components": self.components})
 
     @property
     def objective_arguments(self) -> dict[str, Any]:
-        """Of `kvae.objectives.get`, but for the steps of warm-up, which depend on the data."""
+        """The arguments of `kvae.objectives.get`, without warm-up steps, which need the data."""
         found = {name: getattr(self, name) for name in OWNED["objective"]}
         found["fine_beta"] = self.fine_beta if self.fine_beta != 1 else None
         found["free_bits"] = self.free_bits or None
@@ -388,17 +388,17 @@ class Recipe:
 
     @property
     def reading(self) -> dict[str, Any]:
-        """Of `kvae.data.load`: how pictures become images."""
+        """The arguments of `kvae.data.load`: how pictures become images."""
         names = ("image_size", "fit", "channels", "background", "flat", "skip_bad")
         return {name: getattr(self, name) for name in names}
 
     def as_dict(self) -> dict[str, Any]:
-        """All values by name, as JSON has them."""
+        """All values by name, as JSON types."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(Recipe)}
         return {name: plain(value) for name, value in values.items()}
 
     def _repr_html_(self) -> str:
-        """A table for a notebook: what differs from the default, and below it all else."""
+        """A table for a notebook: values that differ from the default, and below it the others."""
         # Not at the top: the command reads the fields from this file alone, without Keras.
         from kvae.markup import folded, section, table
 
@@ -421,13 +421,13 @@ class Recipe:
 
     @classmethod
     def from_card(cls, card: Mapping[str, Any]) -> "Recipe":
-        """The recipe that a model was trained by.
+        """Returns the recipe with which a model was trained.
 
         Args:
-            card: Of a model: `vae.card`.
+            card: The card of a model: `vae.card`.
 
         Raises:
-            ValueError: If the card has none, or one of a later version of kvae.
+            ValueError: If the card has no recipe, or one of a later version of kvae.
         """
         if not (isinstance(card, Mapping) and isinstance(card.get("recipe"), Mapping)):
             raise ValueError("The model's card has no recipe: kvae.train did not make it.")
@@ -441,10 +441,10 @@ class Recipe:
         return Recipe(**values)
 
 
-# The objectives that need a prior whose latents are independent of each other.
+# Objectives that need a prior with independent latents.
 FACTORISED = ("tc", "dip")
 
-# What goes with a setting: where that changes, these are no longer of any meaning.
+# Settings that are reset when the setting they belong to changes.
 OWNED: dict[str, dict[str, Any]] = {
     "objective": {
         **dict.fromkeys(("beta", "samples", "estimate", "mmd_weight", "bandwidth", "capacity")),
@@ -458,7 +458,7 @@ OWNED: dict[str, dict[str, Any]] = {
 
 
 def checked(field: dataclasses.Field, value: Any) -> Any:
-    """The value of a setting, or a ValueError that says what it should be."""
+    """Returns the value of a setting, or raises a ValueError that says what is expected."""
     rules: Mapping[str, Any] = field.metadata
     kind, choices = rules["kind"], rules.get("choices")
     if value is None and "None" in str(field.type):
@@ -485,7 +485,7 @@ def checked(field: dataclasses.Field, value: Any) -> Any:
 
 
 def as_size(value: Any) -> tuple[int, int] | None:
-    """(height, width) of a side, of such a pair, or of a text with the width first; or None."""
+    """Converts a side, a pair, or a text with the width first, to (height, width); or None."""
     if isinstance(value, str) and (found := re.fullmatch(r"(\d{1,6})(?:[x×](\d{1,6}))?", value)):
         value = (int(found[2] or found[1]), int(found[1]))
     pair = (value, value) if is_number(value, whole=True) else value
@@ -504,13 +504,13 @@ def is_number(value: Any, whole: bool) -> bool:
     """Whether the value is a finite number, or an integer."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return False
-    if isinstance(value, numbers.Integral):  # which may be too large for a float
+    if isinstance(value, numbers.Integral):  # may be too large for a float
         return True
     return math.isfinite(value) and (not whole or value == math.floor(value))
 
 
 def described(rules: Mapping[str, Any]) -> str:
-    """What a value should be, in words."""
+    """Describes the expected value, in words."""
     ways = []
     if "choices" in rules:
         ways.append(f"one of {', '.join(map(repr, rules['choices']))}")
@@ -537,28 +537,28 @@ def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Arguments(dict):
-    """A dict that cannot be changed, since presets are everybody's."""
+    """A dict that cannot be changed, because presets are shared."""
 
     def refuse(self, *_: Any, **__: Any) -> Any:
-        """Says what to do instead."""
+        """Raises an error that says what to do instead."""
         raise TypeError("A recipe cannot be changed: `recipe.replaced(…)` makes another.")
 
     __setitem__ = __delitem__ = __ior__ = update = setdefault = pop = popitem = clear = refuse  # type: ignore[assignment]
 
     def __reduce__(self) -> Any:
-        """For copies and pickles."""
+        """Supports copies and pickles."""
         return Arguments, (dict(self),)
 
 
 def fixed(value: Any) -> Any:
-    """Plain values that cannot be changed."""
+    """Makes plain values immutable."""
     if isinstance(value, Mapping):
         return Arguments({name: fixed(part) for name, part in value.items()})
     return tuple(map(fixed, value)) if isinstance(value, (list, tuple)) else value
 
 
 def plain(value: Any) -> Any:
-    """Plain values with lists for tuples, as JSON has them."""
+    """Converts plain values to JSON types: lists for tuples."""
     if isinstance(value, Mapping):
         return {name: plain(part) for name, part in value.items()}
     return list(map(plain, value)) if isinstance(value, (list, tuple)) else value

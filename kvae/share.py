@@ -1,4 +1,4 @@
-"""Share: what one device has of a batch that several share."""
+"""Share: the part of a batch on one of several devices."""
 
 from typing import Any
 
@@ -8,17 +8,17 @@ __all__ = ["Share"]
 
 
 class Share:
-    """The part of a batch that one device has, where several train one model.
+    """The part of a batch on one device, if several devices train one model.
 
-    Every device computes the loss of the whole batch, and the gradient of its own part of it: the
-    sum of these over devices is the gradient.
+    Every device computes the loss of the whole batch, and the gradient of its own part of it. The
+    sum of these gradients over devices is the gradient.
 
     Args:
-        images: In this share, an int32 scalar. It may be 0: then the batch is empty, or one image
-            that stands in.
-        before: Of the batch, in the shares of devices before this one.
-        total: In the batch.
-        devices: That share it.
+        images: Number of images in this share, an int32 scalar. It may be 0; then the batch is
+            empty, or has one placeholder image.
+        before: Number of images in the shares of the devices before this one.
+        total: Number of images in the batch.
+        devices: Number of devices that share the batch.
     """
 
     def __init__(self, images: Any, before: Any, total: Any, devices: int) -> None:
@@ -29,7 +29,7 @@ class Share:
 
     @property
     def here(self) -> Any:
-        """1.0, or where the share is empty, so that what stands in for it does not count, 0.0."""
+        """1.0, or 0.0 if the share is empty, so that a placeholder image does not count."""
         return ops.cast(ops.minimum(self.images, 1), "float32")
 
     def sum(self, value: Any) -> Any:
@@ -41,6 +41,6 @@ class Share:
         return self.sum(self.here * ops.sum(values, axis=0)) / ops.cast(self.total, "float32")
 
     def once(self, value: Any) -> Any:
-        """A value that all devices have, whose gradient is to count once."""
+        """A value that all devices have, with a gradient that counts once."""
         own = value / self.devices
         return own + ops.stop_gradient(value - own)

@@ -1,4 +1,4 @@
-"""Models that come with kvae: their names, and where their files are."""
+"""The names and files of the models that come with kvae."""
 
 import pathlib
 

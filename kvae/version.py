@@ -1,3 +1,3 @@
-"""The version, apart from `kvae/__init__`, so that models can name it in their card."""
+"""The version, in a module of its own so that the cards of models can contain it."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""Data: a data set's name or path to images in three splits, of any size and kind."""
+"""Data: reads data sets by name or path as images in three splits."""
 
 import dataclasses
 import os
@@ -53,52 +53,54 @@ def load(
     cache_dir: str | os.PathLike | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
-    """Reads a data set: by its name, from a file or folder, or from a sequence of images.
+    """Loads a data set by name, from a file or folder, or from a sequence of images.
 
     Args:
-        dataset: One of these. A file or folder of that name goes before TensorFlow Datasets.
-            `None`: MNIST if it is at hand or can be downloaded, else `"digits"`, with a notice.
+        dataset: One of the following. A file or folder of that name takes precedence over
+            TensorFlow Datasets.
+            `None`: MNIST if it is on disk or can be downloaded, else `"digits"`, with a notice.
             `"digits"`: scikit-learn's 1,797 images of 8×8, which need no network.
-            `"shapes"`: 7,500 images of 64×64 in colour, drawn by kvae in two seconds: one of six
-            shapes each, of any size, angle, place and hue; see `kvae.data.shapes` for these. A
-            folder of that name is `"./shapes"`.
-            A folder or an archive (`.zip`, `.tar`, packed or not) of images: PNG, JPEG, WebP, GIF,
-            BMP, TIFF, AVIF, of any size and mode. A folder in it is a class, with all that is in
-            it; or they are in `train`, `validation` and `test`. What is hidden is passed over. Of
-            training images in a folder `unlabelled` (or unlabeled) the class is not known.
-            A table, `.csv` or `.jsonl`, with columns `file`, and if you like `label` and `split`;
-            or a folder with one.
-            An `.npz` file: `x_train`, `y_train`, `x_test`, `y_test`, `x_val`, `y_val` (all but the
-            first can be missing), or a single array. An `.npy` file.
-            A folder with MNIST's four IDX files, gzipped or not; all but `train-images` can be
-            missing.
-            A TensorFlow Datasets name, as `"mnist"`, `"name/config"` or `"name:version"`.
-            A sequence of images, of (image, label), or of dicts with both, as the data sets of
-            Hugging Face and torchvision are; or a mapping with one for each split.
-        data_dir: Where TensorFlow Datasets keeps its data; `TFDS_DATA_DIR`, or
-            `~/tensorflow_datasets`, where it is not given.
-        download: Whether TensorFlow Datasets may download what is not prepared there.
-        image_size: A side in pixels, or (height, width). None: the size that most images have, or
-            else a square of up to 64 pixels; arrays keep theirs.
-        fit: What is done where the shape differs: "crop" (where it is not given), "pad" or
+            `"shapes"`: 7,500 colour images of 64×64, which kvae draws in two seconds. Each shows
+            one of six shapes, of any size, angle, place and hue; see `kvae.data.shapes`. A folder
+            of that name is `"./shapes"`.
+            A folder or an archive (`.zip`, `.tar`, also compressed) of images of any size and mode:
+            PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF. Each folder in it is a class, with all images
+            below it. The images may also be in folders `train`, `validation` and `test`. Hidden
+            files are skipped. Training images in a folder `unlabelled` (or unlabeled) have an
+            unknown class.
+            A table, `.csv` or `.jsonl`, with a column `file`, and optionally `label` and `split`;
+            or a folder with such a table.
+            An `.npz` file with `x_train`, `y_train`, `x_test`, `y_test`, `x_val`, `y_val` (all but
+            the first are optional), or with a single array. An `.npy` file.
+            A folder with MNIST's four IDX files, gzipped or not; all but `train-images` are
+            optional.
+            A TensorFlow Datasets name: `"mnist"`, `"name/config"` or `"name:version"`.
+            A sequence of images, of (image, label), or of dicts with both, such as the data sets of
+            Hugging Face and torchvision; or a mapping with one sequence for each split.
+        data_dir: Folder of TensorFlow Datasets. Defaults to `TFDS_DATA_DIR`, or
+            `~/tensorflow_datasets`.
+        download: Whether TensorFlow Datasets may download data that are not prepared there.
+        image_size: A side in pixels, or (height, width). None: the most common size of the images,
+            or else a square of up to 64 pixels; arrays keep their size.
+        fit: How images of another aspect ratio are fitted: "crop" (the default), "pad" or
             "stretch".
-        channels: "grey", "rgb" or "rgba". None: grey where all images are, else RGB.
-        background: What transparency is laid over: "white", "black" or "#rrggbb". None: white, or
-            black where what is drawn is nearly white.
-        flat: Whether folders and tables have no say, so that all images are one set without
+        channels: "grey", "rgb" or "rgba". None: grey if all images are grey, else RGB.
+        background: Background of transparent images: "white", "black" or "#rrggbb". None: white, or
+            black if the drawing is nearly white.
+        flat: Whether to ignore folder names and tables, so that all images are one set without
             classes.
-        skip_bad: Whether files that cannot be read are left out, and named in the notice.
-        cache_dir: Where decoded images are kept, to be read again at once, and arrays that do not
-            fit in memory. None: only what does not fit is kept, in `~/.cache/kvae`.
-        progress: Called with how many pictures are done and how many there are.
+        skip_bad: Whether to skip files that cannot be read; the notice names them.
+        cache_dir: Folder for decoded images, so that the next call is fast, and for arrays that do
+            not fit in memory. None: only data that do not fit are kept, in `~/.cache/kvae`.
+        progress: Called with the number of pictures that are done, and the number of all.
 
     Returns:
-        Images in three splits; see `from_arrays` for how missing splits are made. Its `notice` says
-        what was chosen, its `fitting` how it was done.
+        A `Dataset` with images in three splits; see `from_arrays` for how missing splits are made.
+        Its `notice` says what was chosen, and its `fitting` how pictures were fitted.
 
     Raises:
-        ValueError: If the name is not known, or the data are not what they should be, or would not
-            fit the memory that is available.
+        ValueError: If the name is not known, the data are invalid, or they would not fit in the
+            available memory.
         FileNotFoundError: If there is no such file or folder.
         ConnectionError: If the data must be downloaded, but there is no network.
         OSError: If the download fails.
@@ -135,7 +137,7 @@ def load(
 
 
 def mnist_or_digits(data_dir: str | os.PathLike | None, download: bool) -> tuple[Dataset, str]:
-    """MNIST, or if it is not to be had digits, with a notice."""
+    """Returns MNIST, or the digits with a notice if MNIST is not available."""
     try:
         return load("mnist", data_dir, download), ""
     except (ImportError, OSError) as error:
@@ -170,5 +172,5 @@ def read(
 
 
 def path_of(name: str) -> pathlib.Path:
-    """A path, `~` as the home folder; `~nobody`, of a user that there is not, stays as it is."""
+    """Returns a path, with `~` as the home folder; `~nobody` of an unknown user stays."""
     return pathlib.Path(os.path.expanduser(name))

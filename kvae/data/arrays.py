@@ -1,4 +1,4 @@
-"""Arrays in memory, checked once, here, and split in three."""
+"""Data sets of arrays: checks images and labels, and splits them in three."""
 
 import dataclasses
 import math
@@ -23,23 +23,24 @@ SPLITS = ("train", "validation", "test")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images in three splits, with labels and class names where there are any.
+    """A data set: images in three splits, with labels and class names if there are any.
 
     Attributes:
         name: "mnist", "digits", or the name of the file or folder.
-        source: Where the images came from, in a phrase for a person.
+        source: Where the images came from, in words.
         train: (count, height, width, channels), uint8, or float32 in [0, 1].
-        validation: As `train`.
-        test: As `train`.
-        train_labels: (count,), int64; −1 where the class is not known.
+        validation: Like `train`.
+        test: Like `train`.
+        train_labels: (count,), int64; −1 if the class is not known.
         validation_labels: (count,), int64.
         test_labels: (count,), int64.
-        class_names: The name of label 0, of label 1, …; empty where they are not known.
-        notice: What a user should know about how the data were obtained; mostly empty.
-        origin: What `kvae.data.load` reads again as these data; empty where nothing does.
-        fitting: How pictures became these images, and others do.
-        factors: What images were made of, where that is known: by split, (count, factor), int64.
-        factor_names: Of these factors.
+        class_names: Names of label 0, label 1, …; empty if they are not known.
+        notice: What a user should know about how the data were obtained; usually empty.
+        origin: The argument with which `kvae.data.load` reads these data again; empty if there is
+            none.
+        fitting: How pictures were fitted to become these images.
+        factors: Known factors of the images by split, (count, factor), int64, if there are any.
+        factor_names: Names of these factors.
     """
 
     name: str
@@ -75,30 +76,30 @@ def from_arrays(
     name: str = "arrays",
     source: str = "arrays in memory",
 ) -> Dataset:
-    """Makes a data set of arrays, checks them, and splits off what is missing.
+    """Makes a data set from arrays, checks them, and splits off missing splits.
 
-    Without test images a tenth of `train` is held out for them; without validation images a tenth
-    of what remains, and 5,000 at most. Each is at least one image. They are drawn by
-    `numpy.random.default_rng(0)`, so that the same images are held out every time.
+    Without test images, a tenth of `train` is held out for them. Without validation images, a tenth
+    of the rest is held out, at most 5,000. Each split has at least one image. The images are drawn
+    with `numpy.random.default_rng(0)`, so that the same images are held out every time.
 
     Args:
         train: (count, height, width) or (count, height, width, channels). Integers in 0…255, which
             become uint8; floats in [0, 1], which become float32; or bool, which become 0 and 255.
-        validation: As `train`, with the same image shape.
-        test: As `train`, with the same image shape.
-        train_labels: (count,) or (count, 1), integers from 0 on; −1 where the class is not known.
-            Images that are held out are of those that have one.
-        validation_labels: As `train_labels`, for `validation`, and all known.
-        test_labels: The same for `test`.
-        class_names: The name of label 0, of label 1, …; what cannot be shown becomes U+FFFD.
+        validation: Like `train`, with the same image shape.
+        test: Like `train`, with the same image shape.
+        train_labels: (count,) or (count, 1), integers from 0 on; −1 if the class is not known. Only
+            images with a known class are held out.
+        validation_labels: Like `train_labels`, for `validation`; all must be known.
+        test_labels: Like `validation_labels`, for `test`.
+        class_names: Names of label 0, label 1, …. Unprintable characters become U+FFFD.
         name: A short name for the data set.
-        source: Where the images came from, in a phrase for a person.
+        source: Where the images came from, in words.
 
     Returns:
-        Images in three splits.
+        A `Dataset` with images in three splits.
 
     Raises:
-        ValueError: If shapes, types, ranges or counts are not as above.
+        ValueError: If shapes, types, ranges or counts differ from the above.
 
     Example:
         >>> images = from_arrays(np.zeros((100, 28, 28), "uint8"))
@@ -138,14 +139,14 @@ def from_arrays(
 
 
 def fitting_of(image_shape: tuple[int, int, int]) -> Fitting:
-    """The fitting of images that were given with this shape."""
+    """Returns the fitting of images of this shape."""
     height, width, channels = image_shape
     kinds = {number: kind for kind, number in CHANNELS.items()}
     return Fitting(image_size=(height, width), channels=kinds.get(channels))
 
 
 def check_enough(count: int, missing: Sequence[str], source: str) -> None:
-    """Refuses so few train images that none would be left when others are held out."""
+    """Refuses so few training images that none would be left after holding others out."""
     if count <= len(missing):
         raise ValueError(
             f"At least {len(missing) + 1} train images of {source} are needed, because "
@@ -154,7 +155,7 @@ def check_enough(count: int, missing: Sequence[str], source: str) -> None:
 
 
 def known_of(labels: np.ndarray | None) -> np.ndarray | None:
-    """Whether the class of each image is known; None where there are no labels, or no integers."""
+    """Whether the class of each image is known; None without labels, or without integers."""
     numbers = np.asarray(labels)
     return numbers.reshape(-1) >= 0 if numbers.dtype.kind in "iu" else None
 
@@ -162,15 +163,16 @@ def known_of(labels: np.ndarray | None) -> np.ndarray | None:
 def shares(
     count: int, missing: Sequence[str], known: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """Which of so many train images are held out for the splits that are missing, and which stay.
+    """Chooses which training images are held out for missing splits, and which stay.
 
     Args:
-        count: Of the images.
-        missing: The splits.
-        known: (count,), whether the class of each is known: others are not held out. None: all are.
+        count: Number of images.
+        missing: Names of the missing splits.
+        known: (count,), whether the class of each image is known; others are not held out. None:
+            all are.
 
     Returns:
-        The rows by split, in order, of those that are missing and of "train".
+        The rows of each missing split and of "train", in order.
     """
     left, rows = np.arange(count), {}
     known = np.ones(count, bool) if known is None else known
@@ -185,14 +187,14 @@ def shares(
 
 
 def resized(dataset: Dataset, height: int, width: int) -> Dataset:
-    """The same data set with images of another size, by bilinear interpolation (Pillow's).
+    """Resizes the images of a data set, by bilinear interpolation (Pillow's).
 
-    When it shrinks, each new pixel takes in all old ones that it covers.
+    When shrinking, each new pixel averages all old pixels that it covers.
 
     Args:
         dataset: The data set.
-        height: Of the new images, in pixels.
-        width: Of the new images, in pixels.
+        height: Height of the new images, in pixels.
+        width: Width of the new images, in pixels.
     """
     arrays: dict[str, Any] = {
         split: resized_images(getattr(dataset, split), height, width) for split in SPLITS
@@ -201,7 +203,7 @@ def resized(dataset: Dataset, height: int, width: int) -> Dataset:
 
 
 def resized_images(images: np.ndarray, height: int, width: int) -> np.ndarray:
-    """(count, *, *, channels) to (count, height, width, channels), of the same dtype."""
+    """Resizes (count, *, *, channels) to (count, height, width, channels), of the same dtype."""
     from PIL import Image
 
     if images.shape[1:3] == (height, width):
@@ -218,13 +220,13 @@ def resized_images(images: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def reduced(dataset: Dataset, per_class: int) -> Dataset:
-    """The same data set with fewer training images: the first so many of each class.
+    """Reduces the training images of a data set to the first few of each class.
 
-    As many images of validation and test are kept as there are training images of one class.
+    Validation and test keep as many images as there are training images of one class.
 
     Args:
-        dataset: A data set; without labels all its images count as one class.
-        per_class: Training images of each class.
+        dataset: A data set. Without labels, all images count as one class.
+        per_class: Number of training images per class.
     """
     labels = dataset.train_labels
     if labels is None:
@@ -244,12 +246,12 @@ def reduced(dataset: Dataset, per_class: int) -> Dataset:
 def with_factors(
     dataset: Dataset, factors: Mapping[str, np.ndarray], names: Sequence[str]
 ) -> Dataset:
-    """The same data set, with what its images were made of.
+    """Adds the known factors of the images to a data set.
 
     Args:
-        dataset: Images without labels, of which splits that `factors` lacks were held out.
-        factors: By split, (count, factor), of the images in the order that they were given in.
-        names: Of the factors.
+        dataset: Images without labels. Splits that are not in `factors` were held out.
+        factors: Factors by split, (count, factor), in the order in which the images were given.
+        names: Names of the factors.
     """
     missing = [split for split in ("test", "validation") if split not in factors]
     held = shares(len(factors["train"]), missing)
@@ -258,7 +260,7 @@ def with_factors(
 
 
 def checked_images(images: np.ndarray, what: str) -> np.ndarray:
-    """The same images as (count, height, width, channels), uint8, or float32 in [0, 1]."""
+    """Returns images as (count, height, width, channels), uint8, or float32 in [0, 1]."""
     images = images if isinstance(images, np.memmap) else np.asarray(images)
     check_shape(images.shape, images.dtype, what)
     least, most = extremes(images)
@@ -267,13 +269,13 @@ def checked_images(images: np.ndarray, what: str) -> np.ndarray:
         strange = sum(piece.size - np.count_nonzero(np.isfinite(piece)) for piece in pieces(images))
     check_values(images.dtype.kind, least, most, strange, what)
     images = as_images(images)
-    if isinstance(images, np.memmap):  # of which batches alone are copied
+    if isinstance(images, np.memmap):  # only batches of it are copied
         return images
     return np.require(images, requirements=["C", "W"])  # torch warns where it cannot write
 
 
 def check_shape(shape: tuple[int, ...], dtype: np.dtype, what: str) -> None:
-    """Refuses what cannot be images, by its shape and its type."""
+    """Refuses arrays that cannot be images, by their shape and dtype."""
     if len(shape) not in (3, 4) or not math.prod(shape):
         raise ValueError(
             f"The {what} must have shape (count, height, width) or (count, height, width, "
@@ -292,11 +294,11 @@ def check_values(kind: str, least: float, most: float, strange: int, what: str) 
     """Refuses values that are not those of images.
 
     Args:
-        kind: Of numbers, as `numpy.dtype.kind` says it.
-        least: The least value.
-        most: The greatest one.
-        strange: How many are NaN or infinite.
-        what: What they are, the subject of the message.
+        kind: Kind of the numbers, as in `numpy.dtype.kind`.
+        least: Smallest value.
+        most: Largest value.
+        strange: Number of values that are NaN or infinite.
+        what: Name of the values, the subject of the message.
     """
     fault = ""
     if strange:
@@ -311,16 +313,16 @@ def check_values(kind: str, least: float, most: float, strange: int, what: str) 
 
 
 def as_images(array: np.ndarray) -> np.ndarray:
-    """(count, height, width, channels), uint8 or float32, of what has been checked."""
+    """Converts checked arrays to (count, height, width, channels), uint8 or float32."""
     images = array.astype("float32" if array.dtype.kind == "f" else "uint8", copy=False)
     images = images * np.uint8(255) if array.dtype.kind == "b" else images
     return images[..., np.newaxis] if images.ndim == 3 else images
 
 
 def is_channels_first(shape: Sequence[int]) -> bool:
-    """Whether (count, …) is of images whose channels come before height and width.
+    """Whether images have their channels before height and width.
 
-    The second axis is one of 1, 3 and 4, and the last has more than channels have.
+    This is so if the second axis is 1, 3 or 4, and the last is larger than a number of channels.
     """
     return shape[1] in CHANNELS.values() and shape[3] > max(CHANNELS.values())
 
@@ -328,7 +330,7 @@ def is_channels_first(shape: Sequence[int]) -> bool:
 def checked_labels(
     labels: np.ndarray, count: int, class_names: Sequence[str], what: str
 ) -> np.ndarray:
-    """The same labels as (count,), int64."""
+    """Returns labels as (count,), int64."""
     labels = np.asarray(labels)
     if labels.ndim == 2 and labels.shape[1] == 1:  # as Keras has them for CIFAR
         labels = labels[:, 0]

@@ -1,4 +1,4 @@
-"""Decoding: the bytes of a picture, in any format and mode that is known, to pixels."""
+"""Decoding: reads the bytes of a picture, in any known format and mode, as pixels."""
 
 import contextlib
 import functools
@@ -14,8 +14,8 @@ from kvae.printable import printable
 
 __all__ = ["FORMATS", "PICTURES", "decoded", "looked_at", "reasons"]
 
-# What an image's name ends in, and what Pillow calls the format; it opens no other, whatever the
-# name: for some it starts a program.
+# Suffixes of image files, and Pillow's names of their formats. Pillow opens no other format,
+# whatever the suffix: for some it starts a program.
 FORMATS = {
     ".png": "PNG",
     ".jpg": "JPEG",
@@ -40,7 +40,7 @@ LARGE = 4  # how many times larger than needed a JPEG must be, to be decoded at 
 
 @contextlib.contextmanager
 def reasons() -> Iterator[None]:
-    """Makes one ValueError of what Pillow raises where a file is damaged, which can be anything."""
+    """Turns whatever Pillow raises for a damaged file into one ValueError."""
     from PIL import Image
 
     with warnings.catch_warnings():
@@ -55,7 +55,7 @@ def reasons() -> Iterator[None]:
 
 
 def opened_picture(file: IO[bytes]) -> Any:
-    """A picture of Pillow's, whose pixels are not read yet."""
+    """Opens a picture with Pillow, without reading its pixels."""
     from PIL import Image
 
     return Image.open(file, formats=known_formats())
@@ -63,22 +63,22 @@ def opened_picture(file: IO[bytes]) -> Any:
 
 @functools.cache
 def known_formats() -> list[str]:
-    """What Pillow calls the formats that it reads here."""
+    """Pillow's names of the formats that are read here."""
     from PIL import features
 
     return sorted({kind for kind in FORMATS.values() if kind != "AVIF" or features.check("avif")})
 
 
 def looked_at(file: IO[bytes]) -> Look:
-    """What the header of a picture says.
+    """Reads the header of a picture.
 
     Raises:
-        ValueError: If it is damaged, or of no format that is known; the message is the reason.
+        ValueError: If it is damaged, or of an unknown format; the message is the reason.
     """
     with reasons():
         picture = opened_picture(file)
         width, height = picture.size
-        # Of a PNG `getexif` would read all; of a TIFF the size is that of the turned picture.
+        # For a PNG, `getexif` would read all of it; for a TIFF, the size is that after rotation.
         known = picture.format != "TIFF" and (picture.format != "PNG" or "exif" in picture.info)
         exif = picture.getexif() if known else {}
         turned = exif.get(ORIENTATION) in TURNED
@@ -93,17 +93,17 @@ def is_grey(mode: str) -> bool:
 
 
 def decoded(content: Any, fitting: Fitting) -> np.ndarray:
-    """The pixels of a picture, as the fitting has them: of an animation those of the first image.
+    """Decodes a picture and fits it; of an animation, the first image.
 
     Args:
-        content: Of its file; or an image of Pillow's.
-        fitting: Where its size or its channels are not chosen, the picture's own are kept.
+        content: Content of its file, or a Pillow image.
+        fitting: The fitting. If it leaves size or channels open, the picture keeps its own.
 
     Returns:
         (height, width, channels), uint8.
 
     Raises:
-        ValueError: If it is damaged, or of no format that is known; the message is the reason.
+        ValueError: If it is damaged, or of an unknown format; the message is the reason.
     """
     with reasons():
         picture = opened_picture(io.BytesIO(content)) if isinstance(content, bytes) else content
@@ -115,7 +115,7 @@ def decoded(content: Any, fitting: Fitting) -> np.ndarray:
 
 
 def pixels_of(picture: Any, fitting: Fitting) -> np.ndarray:
-    """A picture as (height, width, channels), uint8: turned by EXIF, and laid over a background."""
+    """Converts a picture to (height, width, channels), uint8, turned and on a background."""
     from PIL import Image, ImageOps
 
     picture.load()
@@ -135,10 +135,10 @@ def pixels_of(picture: Any, fitting: Fitting) -> np.ndarray:
 
 
 def in_8_bits(values: np.ndarray) -> np.ndarray:
-    """Grey values of 16 bits, or floats in [0, 1], as bytes."""
+    """Converts grey values of 16 bits, or floats in [0, 1], to bytes."""
     low, high = values.min(), values.max()
     if values.dtype.kind == "f":
-        if not (0 <= low and high <= 1):  # so written, NaN is refused too
+        if not (0 <= low and high <= 1):  # in this form, NaN is refused too
             raise ValueError(f"its values are floats from {low:g} to {high:g}, not in [0, 1]")
         return np.rint(255 * values).astype("uint8")
     if low < 0 or high >= 2**16:
@@ -147,10 +147,10 @@ def in_8_bits(values: np.ndarray) -> np.ndarray:
 
 
 def brightness_of(content: bytes) -> tuple[float, float]:
-    """What is not transparent in a picture: its brightness, 0…1, and its share of the area.
+    """The brightness, 0…1, of the opaque part of a picture, and its share of the area.
 
     Raises:
-        ValueError: As `decoded`.
+        ValueError: As for `decoded`.
     """
     pixels = decoded(content, Fitting(channels="rgba")).astype("float32") / 255
     weights = pixels[..., 3]

@@ -25,19 +25,19 @@ NEARLY_WHITE = 0.8  # the mean brightness from which on drawings are laid over b
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Fitting:
-    """How pictures become images of one shape.
+    """The rules by which pictures become images of one shape.
 
     Attributes:
-        image_size: (height, width) in pixels; None where it is still to be chosen.
-        fit: What is done where the shape differs: "crop" cuts the longer side at both ends, "pad"
-            adds to the shorter one in the colour of the background, "stretch" distorts.
-        channels: "grey", "rgb", "rgba", or None where it is still to be chosen; of images that are
-            none of these, as they are.
-        background: What transparency is laid over: "white", "black" or "#rrggbb"; None where it is
-            still to be chosen.
+        image_size: (height, width) in pixels. None: still to be chosen.
+        fit: How pictures of another aspect ratio are fitted: "crop" cuts both ends of the longer
+            side, "pad" adds the background to the shorter side, "stretch" distorts.
+        channels: "grey", "rgb" or "rgba". None: still to be chosen, or as they are if images have
+            another number of channels.
+        background: Background of transparent pictures: "white", "black" or "#rrggbb". None: still
+            to be chosen.
 
     Raises:
-        ValueError: If a value is not one of these.
+        ValueError: If a value is invalid.
 
     Example:
         >>> from kvae.data import Fitting
@@ -64,7 +64,7 @@ class Fitting:
             self.colour()
 
     def colour(self) -> tuple[int, int, int]:
-        """The background as (red, green, blue), each in 0…255; white where it is not chosen."""
+        """The background as (red, green, blue), each in 0…255; white if it is not chosen yet."""
         background = self.background or "white"
         if background in BACKGROUNDS:
             return BACKGROUNDS[background]
@@ -79,7 +79,7 @@ class Fitting:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(height, width, channels) of a fitting that is wholly chosen."""
+        """(height, width, channels) of a fitting with nothing left to choose."""
         if self.image_size is None or self.channels is None:
             raise ValueError("A fitting has a shape where its size and its channels are chosen.")
         return (*self.image_size, CHANNELS[self.channels])
@@ -87,11 +87,11 @@ class Fitting:
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """What the header of a picture says.
+    """Facts from the header of a picture.
 
     Attributes:
-        size: (height, width), in pixels, as it is shown: after EXIF has turned it.
-        grey: Whether it has no colour.
+        size: (height, width) in pixels, as shown after the EXIF rotation.
+        grey: Whether it is grey.
         transparent: Whether it may have transparency.
     """
 
@@ -101,7 +101,7 @@ class Look:
 
 
 def size_of(value: Any) -> tuple[int, int]:
-    """(height, width) of such a pair, or of a side.
+    """Returns (height, width) of a pair, or of a side.
 
     Raises:
         ValueError: If it is neither.
@@ -119,13 +119,12 @@ def size_of(value: Any) -> tuple[int, int]:
 def resolved(
     fitting: Fitting, looks: Sequence[Look], brightness: float | None = None
 ) -> tuple[Fitting, list[str]]:
-    """The fitting with nothing left open, for pictures that look so; and what to say of it.
+    """Completes a fitting for these pictures; also returns what to tell the user.
 
     Args:
-        fitting: As the user gave it.
-        looks: Of all pictures.
-        brightness: Of what is not transparent in those that have transparency, 0…1; None where it
-            is not known.
+        fitting: The user's fitting.
+        looks: The looks of all pictures.
+        brightness: Brightness, 0…1, of the opaque parts of transparent pictures. None: not known.
     """
     said = []
     size, some = chosen_size(fitting, looks)
@@ -150,12 +149,12 @@ def resolved(
 
 
 def counted(number: int) -> str:
-    """So many images, in words."""
+    """A number of images, in words."""
     return f"{number:,} image{'s' * (number != 1)}"
 
 
 def chosen_size(fitting: Fitting, looks: Sequence[Look]) -> tuple[tuple[int, int], list[str]]:
-    """(height, width) for pictures of these sizes, and what to say of it."""
+    """Chooses (height, width) for pictures of these sizes; also what to tell the user."""
     counts = collections.Counter(look.size for look in looks)
     ((common, count),) = counts.most_common(1)
     size, cure = fitting.image_size, ""
@@ -183,14 +182,14 @@ def chosen_size(fitting: Fitting, looks: Sequence[Look]) -> tuple[tuple[int, int
 
 
 def shown_size(size: Sequence[int]) -> str:
-    """(height, width) as people write it, width first."""
+    """Writes (height, width) as people do, width first."""
     return f"{size[1]}×{size[0]}"
 
 
 def boxes(
     size: tuple[int, int], target: tuple[int, int], fit: str
 ) -> tuple[tuple[float, float, float, float], tuple[int, int, int, int]]:
-    """What to take of a picture, and where it goes.
+    """Computes which part of a picture is used, and its place in the image.
 
     Args:
         size: (height, width) of the picture.
@@ -198,8 +197,8 @@ def boxes(
         fit: "crop", "pad" or "stretch".
 
     Returns:
-        (left, top, right, bottom) in the picture, whose parts of pixels count, and the same in the
-        image.
+        (left, top, right, bottom) in the picture, which may be fractions of pixels, and the same in
+        the image.
     """
     (height, width), (to_height, to_width) = size, target
     if fit == "crop":
@@ -217,10 +216,10 @@ def boxes(
 
 
 def fitted_pixels(pixels: np.ndarray, fitting: Fitting) -> np.ndarray:
-    """(height, width, channels), uint8 or float, as an image of the fitting's size.
+    """Fits pixels, (height, width, channels), uint8 or float, to the size of the fitting.
 
-    It is antialiased: each new pixel takes in all old ones that it covers (Lanczos, of three
-    lobes). The colour of what is transparent has no say.
+    The result is antialiased: each new pixel averages all old pixels that it covers (Lanczos, three
+    lobes). The colour of transparent pixels does not count.
     """
     from PIL import Image
 
@@ -252,7 +251,7 @@ def fitted_pixels(pixels: np.ndarray, fitting: Fitting) -> np.ndarray:
 
 
 def margin(channels: int, fitting: Fitting, dtype: Any) -> np.ndarray:
-    """The value of pixels that are added at the sides: the background; transparent in RGBA."""
+    """The value of padding pixels: the background; transparent in RGBA."""
     red, green, blue = fitting.colour() if fitting.background else BACKGROUNDS["black"]
     grey = round(0.299 * red + 0.587 * green + 0.114 * blue)
     values = {1: [grey], 3: [red, green, blue], 4: [0, 0, 0, 0]}.get(channels, [grey] * channels)
@@ -260,5 +259,5 @@ def margin(channels: int, fitting: Fitting, dtype: Any) -> np.ndarray:
 
 
 def fitted_images(images: Iterable[np.ndarray], fitting: Fitting) -> np.ndarray:
-    """Images of one shape as the fitting has them; see `fitted_pixels`."""
+    """Fits images of one shape; see `fitted_pixels`."""
     return np.stack([fitted_pixels(image, fitting) for image in images])

@@ -1,4 +1,4 @@
-"""Files of strangers: what is no regular file is not opened, what would not fit is not read."""
+"""Guards for untrusted files: opens regular files only, and reads only what fits."""
 
 import os
 import pathlib
@@ -22,30 +22,30 @@ __all__ = [
     "shown",
 ]
 
-COPIES = 3  # of images at most, while they are read, checked and split
+COPIES = 3  # largest number of copies of images while they are read and split
 BLOCK = 2**20  # bytes that are read at once
-DEFLATED = 1032  # times smaller than it was: what deflate can do at most
-# A bomb is much that was packed into little. Drawn shapes, of all images, pack best: the 2.8 GiB
+DEFLATED = 1032  # largest ratio of deflate
+# A bomb is a lot of data packed into little. Among all images, drawn shapes pack best: the 2.8 GiB
 # of dSprites (Matthey et al., 2017) 116 times.
 BOMB_SIZE, BOMB_RATIO = 2**30, 200
 
 
 def shown(path: str | os.PathLike) -> str:
-    """A path, as a message has it."""
+    """A path as it is shown in messages."""
     return printable(os.fspath(path), most=4096)
 
 
 def opened(path: pathlib.Path, most: float = float("inf")) -> BinaryIO:
     """Opens a regular file to read bytes.
 
-    A named pipe would keep whoever opens it until somebody writes to it, and a device need not end.
+    A named pipe would block until somebody writes to it, and a device may never end.
 
     Args:
-        path: Of the file.
-        most: The bytes that it may have.
+        path: Path of the file.
+        most: Largest size in bytes.
 
     Raises:
-        ValueError: If it is no regular file, or too large.
+        ValueError: If it is not a regular file, or too large.
         OSError: If it cannot be opened.
     """
     try:
@@ -66,11 +66,11 @@ def opened(path: pathlib.Path, most: float = float("inf")) -> BinaryIO:
 
 
 class Sparing:
-    """A file that gives little at a time: `zipfile` reads a directory whole, however long it is.
+    """A file that limits reads: `zipfile` reads a whole directory, however long it is.
 
     Args:
-        file: To read from.
-        most: Bytes; who asks for more is refused.
+        file: The file to read from.
+        most: Largest number of bytes; longer reads are refused.
     """
 
     def __init__(self, file: IO[bytes], most: float) -> None:
@@ -79,16 +79,16 @@ class Sparing:
         self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
 
     def read(self, size: int = -1) -> bytes:
-        """So many of the next bytes."""
+        """Reads this many of the next bytes."""
         if size > self.most:
             raise ValueError("The list of what is in it is too long")
         return self.file.read(size)
 
 
 def filled(file: IO[bytes], size: int) -> np.ndarray:
-    """The next bytes of a file, so many, or fewer where it ends before: (size,), uint8.
+    """Reads up to this many of the next bytes of a file: (size,), uint8.
 
-    Memory is touched only as far as there are bytes to fill it.
+    Memory is only used for bytes that exist.
     """
     array = np.empty(size, np.uint8)
     found = 0
@@ -99,27 +99,27 @@ def filled(file: IO[bytes], size: int) -> np.ndarray:
 
 
 def most_unpacked(packed: int) -> int:
-    """The bytes that so many deflated bytes can hold at most."""
+    """The largest size to which this many deflated bytes can unpack."""
     return packed * DEFLATED + BLOCK
 
 
 def check_fits(size: int, packed: int, what: str) -> None:
-    """Refuses data that memory does not hold, and archives that were made to fill it.
+    """Refuses data that do not fit in memory, and archives that were made to fill it.
 
     Args:
-        size: Bytes of the data.
-        packed: Bytes of them in the file.
-        what: What holds them, the subject of the message.
+        size: Size of the data in bytes.
+        packed: Their size in the file, in bytes.
+        what: Name of the file, the subject of the message.
 
     Raises:
-        ValueError: If it is refused.
+        ValueError: If the data are refused.
     """
     check_no_bomb(size, packed, what)
     check_memory(COPIES * size, what, "Use fewer or smaller images.")
 
 
 def check_no_bomb(size: int, packed: int, what: str) -> None:
-    """Refuses archives that were made to fill a memory or a disk; arguments as of `check_fits`."""
+    """Refuses archives made to fill memory or disk; arguments as for `check_fits`."""
     ratio = size // max(1, packed)
     if size > BOMB_SIZE and ratio > BOMB_RATIO:
         raise ValueError(
@@ -129,5 +129,5 @@ def check_no_bomb(size: int, packed: int, what: str) -> None:
 
 
 def fits_copied(size: int) -> bool:
-    """Whether memory holds so many bytes of images while they are read, checked and split."""
+    """Whether this many bytes of images fit in memory while they are read and split."""
     return COPIES * size <= limits.available_memory()

@@ -1,4 +1,4 @@
-"""IDX, the format of MNIST's files; and scikit-learn's digits."""
+"""Reads IDX, the format of MNIST's files, and scikit-learn's digits."""
 
 import gzip
 import math
@@ -20,7 +20,7 @@ IDX_NAME = re.compile(r"(train|t10k|test)-(images|labels)[.-]idx\d-ubyte(\.gz)?"
 
 
 def read_digits() -> Dataset:
-    """Scikit-learn's digits, whose 17 shades of grey are spread over 0…255."""
+    """Reads scikit-learn's digits, whose 17 shades of grey are spread over 0…255."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -34,12 +34,12 @@ def read_digits() -> Dataset:
 
 
 def is_idx_folder(folder: pathlib.Path) -> bool:
-    """Whether there are IDX files in a folder."""
+    """Whether a folder contains IDX files."""
     return any(IDX_NAME.fullmatch(path.name) for path in visible(folder))
 
 
 def visible(folder: pathlib.Path) -> list[pathlib.Path]:
-    """What is in a folder and not hidden, in the order of its names."""
+    """The visible files of a folder, in the order of their names."""
     try:
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
@@ -47,7 +47,7 @@ def visible(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def read_idx_folder(folder: pathlib.Path) -> Dataset:
-    """A folder with the files of MNIST, or of a data set that was made like it."""
+    """Reads a folder with the files of MNIST, or of a data set in its format."""
     arrays: dict[str, Any] = {}
     for path in reversed(visible(folder)):  # so that an unpacked file goes before its .gz
         if match := IDX_NAME.fullmatch(path.name):
@@ -67,7 +67,7 @@ def read_idx_folder(folder: pathlib.Path) -> Dataset:
 
 
 def read_idx(path: pathlib.Path, axes: int) -> np.ndarray:
-    """An IDX file of bytes: a magic number, one size for each axis, and the values."""
+    """Reads an IDX file of bytes: a magic number, one size for each axis, and the values."""
     what = shown(path)
     with opened(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -94,7 +94,7 @@ def read_idx(path: pathlib.Path, axes: int) -> np.ndarray:
 
 
 def idx_shape(file: IO[bytes], axes: int, what: str) -> tuple[tuple[int, ...], int]:
-    """The sizes that an IDX file's header says, and where the values start."""
+    """Reads the sizes in the header of an IDX file, and where the values start."""
     expected, start = 0x0800 + axes, 4 + 4 * axes
     header = file.read(start)
     magic = int.from_bytes(header[:4], "big")
@@ -108,7 +108,7 @@ def idx_shape(file: IO[bytes], axes: int, what: str) -> tuple[tuple[int, ...], i
 
 
 def wrong_length(what: str, length: int, shape: tuple[int, ...], found: str) -> ValueError:
-    """What is said of an IDX file that is shorter or longer than its header says."""
+    """The error about an IDX file that is shorter or longer than its header says."""
     return ValueError(
         f"{what} must have {length:,} bytes, for its header says shape {shape}. Found: {found} "
         "bytes. Download it again."

@@ -1,4 +1,4 @@
-"""Known factors: images and what they were made of, of data sets for which that is known."""
+"""Known factors: images with their factors, of data sets for which these are known."""
 
 import numpy as np
 
@@ -12,20 +12,20 @@ __all__ = ["known_factors"]
 def known_factors(
     dataset: Dataset, split: str = "test", count: int | None = None
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Images of a data set with the factors that each was made of.
+    """Returns images of a data set with their known factors.
 
-    Of "shapes" there are as many as one likes: the first are those of the split, the others are
-    drawn as these were, and of no other split. Of data sets of TensorFlow Datasets whose factors
-    are known, as dsprites and shapes3d, these are spread evenly over the split.
+    For "shapes", any number is available: the first images are those of the split, and the others
+    are drawn in the same way and belong to no other split. For data sets of TensorFlow Datasets
+    with known factors, such as dsprites and shapes3d, the images are spread evenly over the split.
 
     Args:
-        dataset: What `kvae.data.load` returned.
+        dataset: A data set from `kvae.data.load`.
         split: "train", "validation" or "test".
-        count: How many; those of the split where it is not given, or has no more.
+        count: Number of images. Defaults to all images of the split.
 
     Returns:
-        Images, (count, height, width, channels), uint8, of the size that the data set is made in,
-        or has; factors, (count, factor), float32; and their names.
+        Images, (count, height, width, channels), uint8, in the original size of the data set;
+        factors, (count, factor), float32; and the names of the factors.
 
     Raises:
         ValueError: If the factors of the data set are not known, or there is no such split.

@@ -1,4 +1,4 @@
-"""Large arrays: images that memory does not hold go from their file into mapped ones, in pieces."""
+"""Large arrays: writes images that do not fit in memory to mapped files, in pieces."""
 
 import dataclasses
 import math
@@ -31,12 +31,12 @@ WRITTEN = 2**28  # bytes after which memory lets go of what was written
 
 @dataclasses.dataclass(frozen=True)
 class Stream:
-    """The images of a split, some at a time.
+    """The images of a split as a stream of blocks.
 
     Attributes:
         shape: (count, height, width) or (count, height, width, channels).
-        dtype: Of their values.
-        blocks: Gives arrays of some rows each, in order, from the first on.
+        dtype: Dtype of the values.
+        blocks: A function that yields arrays of some rows each, in order from the first.
     """
 
     shape: tuple[int, ...]
@@ -45,7 +45,7 @@ class Stream:
 
     @property
     def size(self) -> int:
-        """Bytes as they are kept: those of 8 bits, or of float32."""
+        """The size of the stored images in bytes, as 8 bits or float32 per value."""
         return math.prod(self.shape) * (4 if self.dtype.kind == "f" else 1)
 
 
@@ -60,24 +60,24 @@ def stored(
     factors: Mapping[str, Any] | None = None,
     factor_names: tuple[str, ...] = (),
 ) -> Dataset:
-    """A data set whose images are mapped: made from streams, or read again.
+    """Makes a data set of mapped images, from streams or from earlier files.
 
-    Splits that are missing are held out as `from_arrays` does it.
+    Missing splits are held out as by `from_arrays`.
 
     Args:
         streams: Images by split, "train" and others.
-        labels: Labels by split, integers; they may be filled while the streams are read.
-        cache: Where the mapped files are.
-        name: Of the data set.
-        source: Where the images come from, in a phrase.
-        class_names: The name of label 0, of label 1, ….
-        factors: What images were made of, by split a row for each, integers; as `labels` they may
-            be filled meanwhile.
-        factor_names: Of the factors; empty where there are none.
+        labels: Labels by split, integers. They may be filled while the streams are read.
+        cache: Place of the mapped files.
+        name: Name of the data set.
+        source: Where the images come from, in words.
+        class_names: Names of label 0, label 1, ….
+        factors: Known factors by split, one row per image, integers. Like `labels`, they may be
+            filled meanwhile.
+        factor_names: Names of the factors; empty if there are none.
 
     Raises:
-        ValueError: If shapes, types, ranges or counts are not as `from_arrays` wants them.
-        OSError: If there is no room for them.
+        ValueError: If shapes, types, ranges or counts are not as for `from_arrays`.
+        OSError: If there is no room for the files.
     """
     found = cache.read()
     if found is None:
@@ -118,7 +118,7 @@ def write(
     class_names: tuple[str, ...],
     factors: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Fills the mapped files; the arrays and the facts, as `Cache.read` gives them."""
+    """Fills the mapped files; returns the arrays and facts, as `Cache.read` does."""
     for split, stream in streams.items():
         check_shape(stream.shape, stream.dtype, f"{split} images of {source}")
     shapes: dict[str, Any] = {split: (*s.shape, 1)[:4] for split, s in streams.items()}
@@ -153,13 +153,13 @@ def write(
 def distribute(
     stream: Stream, goes: Mapping[str, tuple[np.ndarray, np.ndarray]], split: str, source: str
 ) -> None:
-    """Writes the images of a stream where they go.
+    """Writes the images of a stream to their arrays.
 
     Args:
         stream: The images.
-        goes: Arrays to fill, each with the rows of the stream, in order, that go there.
-        split: That the stream is of.
-        source: What it comes from.
+        goes: Arrays to fill, each with the rows of the stream, in order, that it receives.
+        split: The split of the stream.
+        source: Where the images come from.
     """
     least, most, start, strange, written = math.inf, -math.inf, 0, 0, 0
     for block in stream.blocks():

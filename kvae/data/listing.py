@@ -1,4 +1,4 @@
-"""Listing: which split and which class each picture of a source belongs to."""
+"""Listing: finds the split and the class of each picture of a source."""
 
 import collections
 import csv
@@ -30,7 +30,7 @@ UNKNOWN = r"(?:un|not[ _-])label?led"  # a folder of images for training whose c
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A picture: its name in the source, its split, and the name of its class, if it has one."""
+    """A picture: its name in the source, its split, and the name of its class, if any."""
 
     name: str
     split: str
@@ -38,7 +38,7 @@ class Picture:
 
 
 def split_of(name: str) -> str | None:
-    """The split that a folder's name means: "train", "validation", "test", or None.
+    """The split that the name of a folder means: "train", "validation", "test", or None.
 
     Example:
         >>> [split_of(name) for name in ("Train", "valid", "test_set", "cats")]
@@ -53,17 +53,17 @@ def split_of(name: str) -> str | None:
 def listed(
     source: Source, flat: bool = False, table: str | None = None
 ) -> tuple[list[Picture], list[str]]:
-    """The pictures of a source, each with its split and its class; and what to say of them.
+    """Lists the pictures of a source with split and class; also what to tell the user.
 
-    By a table that lists them, where there is one; else by the folders that they lie in.
+    It uses a table that lists the pictures, if there is one, and otherwise their folders.
 
     Args:
         source: The pictures.
-        flat: Whether folders and tables have no say, so that all are one set without classes.
-        table: The table that lists them, where the user named one.
+        flat: Whether to ignore folders and tables, so that all are one set without classes.
+        table: The table that the user named, if any.
 
     Raises:
-        ValueError: If there are no pictures, or it cannot be told which are for training.
+        ValueError: If there are no pictures, or it is unclear which are for training.
     """
     said: list[str] = []
     if flat:
@@ -97,7 +97,7 @@ def foreign(source: Source) -> str:
 
 
 def by_folders(source: Source) -> list[Picture]:
-    """The pictures by the folders that they lie in."""
+    """Lists pictures by their folders."""
     tops = sorted({name.split("/")[0] for name in source.names if "/" in name})
     splits = {top: split for top in tops if (split := split_of(top))}
     if splits:
@@ -109,7 +109,7 @@ def by_folders(source: Source) -> list[Picture]:
 
 
 def by_split_folders(source: Source, tops: list[str], splits: dict[str, str]) -> list[Picture]:
-    """The pictures where some folders have the names of splits, as all must then."""
+    """Lists pictures in folders of splits; if some folders are splits, all must be."""
     others = [top for top in tops if top not in splits]
     others += ["images beside them"] if any("/" not in name for name in source.names) else []
     found = printable(", ".join(splits))
@@ -129,7 +129,7 @@ def by_split_folders(source: Source, tops: list[str], splits: dict[str, str]) ->
 
 
 def split_in_classes(source: Source, tops: list[str]) -> list[Picture] | None:
-    """The pictures where each class has folders of splits; None where none has."""
+    """Lists pictures of classes with folders of splits; None if no class has such folders."""
     parts = [name.split("/") for name in source.names]
     second = [split_of(one[1]) if len(one) > 2 else None for one in parts]
     if not any(second):
@@ -151,7 +151,7 @@ def split_in_classes(source: Source, tops: list[str]) -> list[Picture] | None:
 
 
 def check_once(source: Source, splits: dict[str, str]) -> None:
-    """Refuses two folders of one split."""
+    """Refuses two folders of the same split."""
     ((split, count),) = collections.Counter(splits.values()).most_common(1)
     if count > 1:
         names = sorted(name for name, one in splits.items() if one == split)
@@ -162,7 +162,7 @@ def check_once(source: Source, splits: dict[str, str]) -> None:
 
 
 def ask(source: Source, found: str) -> ValueError:
-    """What is said where it cannot be told which images are for training."""
+    """The error if it is unclear which images are for training."""
     return ValueError(
         f"{source.described()} has {found}: it cannot be told which images are for training. Name "
         "the folders train, validation and test, with all images in them; or pass --flat "
@@ -171,7 +171,7 @@ def ask(source: Source, found: str) -> ValueError:
 
 
 def in_classes(source: Source, names: Sequence[str], depth: int, split: str) -> list[Picture]:
-    """Pictures of a split, whose folder at this depth is their class, if they all have one."""
+    """Lists pictures of a split by class: their folder at this depth, if all have one."""
     parts = [name.split("/")[depth:] for name in names]
     flat = sum(len(one) == 1 for one in parts)
     if 0 < flat < len(parts):
@@ -185,12 +185,12 @@ def in_classes(source: Source, names: Sequence[str], depth: int, split: str) -> 
 
 
 def of_none(folder: str, split: str) -> bool:
-    """Whether a folder says that the class of its images, which are for training, is not known."""
+    """Whether a folder means that its training images have an unknown class."""
     return split == "train" and re.fullmatch(UNKNOWN, folder.lower()) is not None
 
 
 def check_distinct(labels: Iterable[str], source: Source) -> None:
-    """Refuses classes whose names differ only in what cannot be shown."""
+    """Refuses classes whose names differ only in unprintable characters."""
     ((name, count),) = collections.Counter(map(printable, labels)).most_common(1) or [("", 0)]
     if count > 1:
         raise ValueError(
@@ -203,13 +203,13 @@ def check_distinct(labels: Iterable[str], source: Source) -> None:
 
 
 def tables_of(source: Source, table: str | None) -> dict[str, list[dict[str, Any]]]:
-    """The rows of each table of a source that lists pictures, by its name; or of this one."""
+    """Reads the rows of each table that lists pictures, by its name; or of the named one."""
     found = {name: rows_of(source, name) for name in ([table] if table else source.tables)}
     return {name: rows for name, rows in found.items() if rows and column(rows, FILE)}
 
 
 def rows_of(source: Source, name: str) -> list[dict[str, Any]]:
-    """The rows of a table; none where it is no table."""
+    """Reads the rows of a table; none if it is not a table."""
     with source.open(name, MOST_TABLE) as file:
         text = file.read().decode("utf-8-sig", "replace")
     if name.lower().endswith(".csv"):
@@ -230,7 +230,7 @@ def rows_of(source: Source, name: str) -> list[dict[str, Any]]:
 
 
 def column(rows: list[dict[str, Any]], names: Sequence[str]) -> str | None:
-    """The column of a table that has one of these names, capital or not."""
+    """The column of a table with one of these names, in any case."""
     known = {str(key).strip().lower(): key for key in rows[0]}
     return next((known[name] for name in names if name in known), None)
 
@@ -238,7 +238,7 @@ def column(rows: list[dict[str, Any]], names: Sequence[str]) -> str | None:
 def by_tables(
     source: Source, tables: dict[str, list[dict[str, Any]]]
 ) -> tuple[list[Picture], list[str]]:
-    """The pictures that tables list; one table, or one for each split."""
+    """Lists the pictures of tables: one table, or one for each split."""
     splits = {name: split_of(os.path.splitext(name)[0]) for name in tables}
     if len(tables) > 1:
         if None in splits.values() or "train" not in splits.values():
@@ -268,7 +268,7 @@ def by_tables(
 def rows_as_pictures(
     source: Source, table: str, rows: list[dict[str, Any]], own: str | None
 ) -> list[Picture]:
-    """The pictures that the rows of a table name."""
+    """Lists the pictures that the rows of a table name."""
     file, label, split = (column(rows, names) for names in (FILE, LABEL, SPLIT))
     known = set(source.names)
     pictures = []
@@ -292,9 +292,9 @@ def rows_as_pictures(
 
 
 def check_labels(source: Source, pictures: list[Picture]) -> None:
-    """Refuses a split of which some pictures have a label and others none; and pictures twice.
+    """Refuses splits where only some pictures have a label, and pictures listed twice.
 
-    Of those for training some may have none: their class is not known.
+    Some training pictures may have no label: their class is unknown.
     """
     for split in ("validation", "test"):
         labels = [one.label for one in pictures if one.split == split]

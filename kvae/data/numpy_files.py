@@ -1,4 +1,4 @@
-"""NumPy's files, `.npy` and `.npz`: what a header promises is checked before it is read."""
+"""Reads `.npy` and `.npz` files, and checks what a header promises before it is read."""
 
 import contextlib
 import functools
@@ -40,18 +40,18 @@ KNOWN |= {f"y_{short}": f"{split}_labels" for short, split in SHORT.items()}
 
 
 class Member(NamedTuple):
-    """An array in a file: how to open it, and the bytes that it may have, its header among them."""
+    """An array in a file: how to open it, and its largest size in bytes with its header."""
 
     open: Callable[[], IO[bytes]]
     size: int
 
 
 def read_numpy_file(path: pathlib.Path, cache_dir: str | os.PathLike | None = None) -> Dataset:
-    """An `.npz` file in Keras's layout or with a single array, or an `.npy` file.
+    """Reads an `.npz` file in Keras's layout or with a single array, or an `.npy` file.
 
     Args:
-        path: Of it.
-        cache_dir: Where mapped files go if it does not fit in memory; None: `~/.cache/kvae`.
+        path: Path of the file.
+        cache_dir: Folder of mapped files, if it does not fit in memory. None: `~/.cache/kvae`.
     """
     if path.suffix.lower() not in NUMPY:
         raise ValueError(f"{shown(path)} is no .npz or .npy file. {CHOICES}")
@@ -89,11 +89,11 @@ def read_numpy_file(path: pathlib.Path, cache_dir: str | os.PathLike | None = No
 def members_of(
     file: IO[bytes], path: pathlib.Path, stack: contextlib.ExitStack
 ) -> dict[str, Member]:
-    """The arrays of an archive by what they are; a single one is the train images."""
+    """The arrays of an archive by their role; a single one is the training images."""
     what, size = shown(path), os.fstat(file.fileno()).st_size
     try:
         archive = zipfile.ZipFile(Sparing(file, DIRECTORY))  # type: ignore[arg-type]
-    except Exception as error:  # of a damaged directory it can be anything
+    except Exception as error:  # a damaged directory may raise any error
         raise damaged(what, error) from None
     stack.enter_context(archive)
     members = archive.infolist()
@@ -116,7 +116,7 @@ def members_of(
 
 @contextlib.contextmanager
 def reading(what: str) -> Iterator[None]:
-    """Says of a damaged file which it is; of a damaged archive any error can be raised."""
+    """Names the file in errors about damage; a damaged archive may raise any error."""
     try:
         yield
     except Refused:
@@ -126,10 +126,10 @@ def reading(what: str) -> Iterator[None]:
 
 
 def stream_of(member: Member, what: str) -> Stream:
-    """The images of an array, some at a time.
+    """Returns the images of an array as a stream.
 
     Raises:
-        ValueError: If it cannot be read so.
+        ValueError: If it cannot be read as a stream.
     """
     with reading(what), member.open() as file:
         shape, in_columns, dtype, start = checked_header(file, member.size, what)
@@ -156,7 +156,7 @@ def stream_of(member: Member, what: str) -> Stream:
 
 
 def check_member(member: zipfile.ZipInfo, packed: int, what: str) -> None:
-    """Refuses what NumPy does not write into archives."""
+    """Refuses members of archives that NumPy does not write."""
     if member.flag_bits & 1:
         raise damaged(what, "It is encrypted")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -167,12 +167,12 @@ def check_member(member: zipfile.ZipInfo, packed: int, what: str) -> None:
 
 
 def read_npy(file: IO[bytes], size: int, what: str) -> np.ndarray:
-    """An array in NumPy's format.
+    """Reads an array in NumPy's format.
 
     Args:
-        file: It starts with the array's header.
-        size: Bytes in it.
-        what: What messages call it.
+        file: The file, at the header of the array.
+        size: Size of the array with its header, in bytes.
+        what: Name of the array in messages.
     """
     shape, in_columns, dtype, start = checked_header(file, size, what)
     length = math.prod(shape) * dtype.itemsize
@@ -183,14 +183,14 @@ def read_npy(file: IO[bytes], size: int, what: str) -> np.ndarray:
         raise damaged(what, f"{length:,} bytes were expected; {len(content):,} are there")
     try:
         return content.view(dtype).reshape(shape, order="F" if in_columns else "C")
-    except (ValueError, TypeError) as error:  # sizes of 0 beside others that no array has
+    except (ValueError, TypeError) as error:  # sizes of 0 with other sizes that no array can have
         raise damaged(what, error) from None
 
 
 def checked_header(
     file: IO[bytes], size: int, what: str
 ) -> tuple[tuple[int, ...], bool, np.dtype, int]:
-    """What `header_of` says, which so many bytes can hold."""
+    """Returns the result of `header_of`, if this many bytes can hold the array."""
     shape, in_columns, dtype, start = header_of(file.read(HEADER), what)
     length = math.prod(shape) * dtype.itemsize
     if min(shape, default=0) < 0 or not dtype.itemsize or length > size - start:
@@ -200,7 +200,7 @@ def checked_header(
 
 
 def header_of(head: bytes, what: str) -> tuple[tuple[int, ...], bool, np.dtype, int]:
-    """An array's shape, whether it is stored by columns, its type, and where its values start."""
+    """Returns shape, order (by columns or not), dtype, and the offset of the values."""
     file = io.BytesIO(head)
     try:
         readers = {
@@ -208,7 +208,7 @@ def header_of(head: bytes, what: str) -> tuple[tuple[int, ...], bool, np.dtype, 
             (2, 0): np.lib.format.read_array_header_2_0,
         }
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that Python 2 wrote it
+            warnings.simplefilter("ignore")  # about files written by Python 2
             shape, in_columns, dtype = readers[np.lib.format.read_magic(file)](file)
     except Exception as error:  # NumPy evaluates the text of a header, which can raise anything
         raise damaged(what, f"Its header cannot be read: {error}") from None
@@ -218,11 +218,11 @@ def header_of(head: bytes, what: str) -> tuple[tuple[int, ...], bool, np.dtype, 
 
 
 class Refused(ValueError):
-    """What is wrong with a file, said so that a user knows which file it is."""
+    """An error about a file, in a message that names the file."""
 
 
 def damaged(what: str, reason: object) -> Refused:
-    """What is said of a file that cannot be read."""
+    """The error about a file that cannot be read."""
     return Refused(
         f"{what} must be a NumPy file of numeric arrays, but it is damaged, of another kind, or "
         f"holds Python objects. Write it anew with numpy.savez. ({printable(reason)})"

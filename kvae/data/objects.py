@@ -1,4 +1,4 @@
-"""Objects: data sets of other libraries in memory: sequences of images, with labels or without."""
+"""Reads data sets of other libraries: sequences of images in memory, or with labels."""
 
 import io
 import pathlib
@@ -19,13 +19,13 @@ from kvae.printable import printable
 
 __all__ = ["is_a_data_set", "read_objects"]
 
-IMAGE = ("image", "img", "pixel_values", "images")  # what a column of images is called
+IMAGE = ("image", "img", "pixel_values", "images")  # names of a column of images
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # Pillow's, by the number of channels
 LABEL = ("label", "labels", "class", "fine_label", "target")
 
 
 def is_a_data_set(given: Any) -> bool:
-    """Whether this is a sequence of images, an array of them, or splits of such by name."""
+    """Whether this is a sequence or an array of images, or a mapping of splits to them."""
     if isinstance(given, Mapping):
         return True
     return hasattr(given, "__len__") and hasattr(given, "__getitem__") and not is_path(given)
@@ -37,22 +37,22 @@ def is_path(given: Any) -> bool:
 
 
 def is_array(given: Any) -> bool:
-    """Whether it is an array or a tensor; data sets of Hugging Face have a shape, but no dtype."""
+    """Whether it is an array or a tensor; Hugging Face data sets have a shape, but no dtype."""
     return hasattr(given, "shape") and hasattr(given, "dtype")
 
 
 def read_objects(given: Any, fitting: Fitting, progress: Progress | None = None) -> Dataset:
-    """The images of a sequence, or of one for each split.
+    """Reads the images of a sequence, or of one sequence for each split.
 
     Args:
-        given: A sequence whose items are images (of Pillow, or arrays), tuples of an image and a
-            label, or dicts with "image" and "label", as data sets of Hugging Face and torchvision
-            have them; or a mapping of such by "train", "validation" and "test". Or arrays.
-        fitting: How they become images of one shape.
-        progress: Called now and then.
+        given: A sequence of images (Pillow images or arrays), of (image, label), or of dicts with
+            "image" and "label", such as data sets of Hugging Face and torchvision; or a mapping of
+            sequences by "train", "validation" and "test". Or arrays.
+        fitting: How the images become images of one shape.
+        progress: Called from time to time.
 
     Raises:
-        ValueError: If there are no images in it, or not of one kind.
+        ValueError: If there are no images, or they are of different kinds.
     """
     parts = dict(given) if isinstance(given, Mapping) else {"train": given}
     splits = {name: split_of(str(name)) for name in parts}
@@ -76,7 +76,7 @@ def read_objects(given: Any, fitting: Fitting, progress: Progress | None = None)
     if not pictures:
         raise ValueError("A data set must have images. Received: one of length 0")
     reader = Reader(items, pictures, fitting, False, progress)
-    # Where they do not fit in memory the files are of no use to another run.
+    # If they do not fit in memory, the files are of no use to another run.
     images, facts = reader.read(Cache(default_cache(), "objects", key_of(id(given))), keep=False)
     found = {label for labels in facts["labels"].values() for label in labels or ()} - {None}
     if names and all(label.isdigit() and int(label) < len(names) for label in found):
@@ -92,7 +92,7 @@ class Items(Source):
     """The items of sequences, by "split/number".
 
     Args:
-        sequences: By split.
+        sequences: Sequences by split.
     """
 
     def __init__(self, sequences: Mapping[str, Sequence]) -> None:
@@ -128,12 +128,12 @@ class Items(Source):
         raise NotImplementedError
 
     def item(self, name: str) -> Any:
-        """An item as its sequence gives it."""
+        """An item of its sequence."""
         split, _, number = name.partition("/")
         return self.sequences[split][int(number)]
 
     def label(self, name: str) -> str | None:
-        """The label of an item, as a text; what its image looks like is noted on the way."""
+        """The label of an item, as text; also stores the look of its image."""
         item = self.item(name)
         self.looks[name] = look_of(image_of(item, name))
         label: Any = None
@@ -145,7 +145,7 @@ class Items(Source):
         return str(label) if isinstance(label, (int, str)) and label != -1 else None
 
     def class_names(self) -> list[str]:
-        """The names of classes where the data set knows them, as those of both libraries do."""
+        """The names of the classes, if the data set knows them."""
         first: Any = self.sequences["train"]
         while not hasattr(first, "classes") and hasattr(first, "dataset"):
             first = first.dataset  # of which it is a part, as PyTorch's Subset is
@@ -181,7 +181,7 @@ def image_of(item: Any, name: str) -> Any:
 
 
 def look_of(content: Any) -> Look:
-    """What an image is like."""
+    """The look of an image."""
     if isinstance(content, bytes):
         return looked_at(io.BytesIO(content))
     transparent = content.mode in SEE_THROUGH or "transparency" in content.info
@@ -189,7 +189,7 @@ def look_of(content: Any) -> Look:
 
 
 def as_picture(image: Any, name: str) -> Any:
-    """An image of Pillow's, of what is one already, or an array, or a tensor."""
+    """Converts an array, a tensor or a Pillow image to a Pillow image."""
     from PIL import Image
 
     if isinstance(image, Image.Image):

@@ -1,4 +1,4 @@
-"""Pictures: those of a folder, an archive or a table, as a data set."""
+"""Reads the pictures of a folder, an archive or a table as a data set."""
 
 import contextlib
 import dataclasses
@@ -30,7 +30,7 @@ MOST_NAMES = 20  # of files that cannot be read, in a message
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """Where a picture goes: the split and the row in it."""
+    """The place of a picture: its split, and its row there."""
 
     picture: Picture
     split: str
@@ -46,16 +46,16 @@ def read_pictures_of(
     cache_dir: str | os.PathLike | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
-    """The pictures of a folder, of an archive, or of a table that lists some of them.
+    """Reads the pictures of a folder, of an archive, or of a table that lists some.
 
     Args:
-        path: Of it.
-        fitting: How they become images of one shape; what is open in it is chosen by the pictures.
-        flat: Whether folders have no say, so that all are one set without classes.
-        skip_bad: Whether files that cannot be read are left out.
-        cache_dir: Where they are kept, decoded; None: only what does not fit in memory is, in
-            `~/.cache/kvae`.
-        progress: Called now and then while they are decoded.
+        path: Path of the folder, archive or table.
+        fitting: How pictures become images of one shape. Open choices are made from the pictures.
+        flat: Whether to ignore folders, so that all pictures are one set without classes.
+        skip_bad: Whether to skip files that cannot be read.
+        cache_dir: Folder for decoded images. None: only images that do not fit in memory are kept,
+            in `~/.cache/kvae`.
+        progress: Called from time to time during decoding.
     """
     table = path.name if path.suffix.lower() in TABLES else None
     with contextlib.closing(source_of(path.parent if table else path)) as source:
@@ -91,15 +91,15 @@ def as_dataset(
     said: Sequence[str] = (),
     class_names: Sequence[str] = (),
 ) -> Dataset:
-    """The data set of arrays and the facts that go with them.
+    """Makes the data set of these arrays and facts.
 
     Args:
         arrays: Images by split.
-        facts: As `Reader.read` gives them.
-        name: Of the data set.
-        source: Where the images came from, in a phrase.
-        said: What to say of the data before what the facts say.
-        class_names: In the order of their numbers; without any, the labels in order.
+        facts: The facts from `Reader.read`.
+        name: Name of the data set.
+        source: Where the images came from, in words.
+        said: Remarks for the user before those in the facts.
+        class_names: Names in the order of their numbers. Defaults to the sorted labels.
     """
     found = {one for labels in facts["labels"].values() for one in labels or ()} - {None}
     class_names = class_names or sorted_names(found)
@@ -122,7 +122,7 @@ def as_dataset(
 
 
 def sorted_names(names: set[str]) -> list[str]:
-    """Names of classes in order: numbers as numbers, where all are."""
+    """Sorts the names of classes, as numbers if all are numbers."""
     whole = all(name.isascii() and name.isdigit() for name in names)
     return sorted(names, key=lambda name: (int(name), name) if whole else name)  # type: ignore[return-value,arg-type]
 
@@ -131,8 +131,8 @@ class Reader:
     """Reads pictures into arrays.
 
     Args:
-        source: Where they are.
-        pictures: Which.
+        source: The source of the pictures.
+        pictures: The pictures to read.
         fitting: As for `read_pictures_of`.
         skip_bad: As for `read_pictures_of`.
         progress: As for `read_pictures_of`.
@@ -154,7 +154,7 @@ class Reader:
         self.bad: dict[str, str] = {}  # why a picture cannot be read, by its name
 
     def read(self, cache: Cache, keep: bool) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """The arrays, and the facts that go with them: the fitting, the labels, what to say."""
+        """Reads the arrays and their facts: the fitting, the labels, remarks for the user."""
         looks = self.looks()
         fitting, said = resolved(self.fitting, looks, self.brightness(looks))
         self.check_any()
@@ -186,7 +186,7 @@ class Reader:
             cache.drop()
 
     def looks(self) -> list[Look]:
-        """What the headers of all pictures say; what cannot be read goes."""
+        """The looks of all pictures from their headers; drops pictures that cannot be read."""
         looks, kept = [], []
         for picture in self.pictures:
             try:
@@ -199,7 +199,7 @@ class Reader:
         return looks
 
     def brightness(self, looks: Sequence[Look]) -> float | None:
-        """Of what is not transparent in pictures, on average by area; None where nothing is."""
+        """The mean brightness of opaque parts, weighted by area; None if nothing is opaque."""
         some = [one for one, look in zip(self.pictures, looks, strict=True) if look.transparent]
         if not some or self.fitting.background is not None or self.fitting.channels == "rgba":
             return None
@@ -213,7 +213,7 @@ class Reader:
         return light / area if area else None
 
     def rows(self) -> dict[str, list[Row]]:
-        """Where each picture goes; splits that are missing are held out, by `shares`."""
+        """Assigns a row to each picture; missing splits are held out with `shares`."""
         given = {split: [one for one in self.pictures if one.split == split] for split in SPLITS}
         missing = [split for split in ("test", "validation") if not given[split]]
         check_enough(len(given["train"]), missing, self.source.described())
@@ -230,7 +230,7 @@ class Reader:
     def decode(
         self, rows: dict[str, list[Row]], arrays: dict[str, np.ndarray], fitting: Fitting
     ) -> None:
-        """Fills the arrays."""
+        """Decodes the pictures into the arrays."""
         flat = [row for some in rows.values() for row in some]
         flat.sort(key=lambda row: row.picture.name)  # as they lie
         total = sum(self.source.size(row.picture.name) for row in flat)
@@ -251,7 +251,7 @@ class Reader:
             self.progress(done, len(flat))
 
     def contents(self, rows: list[Row]) -> Iterator[tuple[int, bytes | str]]:
-        """The bytes of each picture's file, or why it cannot be read."""
+        """Yields the bytes of each picture's file, or why it cannot be read."""
         for number, row in enumerate(rows):
             try:
                 yield number, self.source.content(row.picture.name)
@@ -259,7 +259,7 @@ class Reader:
                 yield number, str(error)
 
     def pass_over(self, name: str, error: Exception) -> None:
-        """Leaves out a picture that cannot be read, or refuses it."""
+        """Skips a picture that cannot be read, or refuses it."""
         if not self.skip_bad:
             if isinstance(error, OSError) or self.source.full(name) in str(error):
                 raise error
@@ -267,7 +267,7 @@ class Reader:
         self.bad[name] = str(error)
 
     def check_any(self) -> None:
-        """Refuses a source of which nothing can be read."""
+        """Refuses a source with no readable picture."""
         if not self.pictures:
             name, reason = next(iter(self.bad.items()))
             raise ValueError(
@@ -278,7 +278,7 @@ class Reader:
     def without_bad(
         self, rows: dict[str, list[Row]], arrays: dict[str, np.ndarray]
     ) -> tuple[dict[str, list[Row]], dict[str, np.ndarray]]:
-        """What is left of rows and arrays when the pictures that cannot be read are taken out."""
+        """Removes the pictures that cannot be read from rows and arrays."""
         left, images = {}, {}
         for split, some in rows.items():
             kept = [row for row in some if row.picture.name not in self.bad]
@@ -294,7 +294,7 @@ class Reader:
         return left, images
 
     def passed_over(self) -> list[str]:
-        """What to say of pictures that cannot be read."""
+        """The remarks about pictures that cannot be read."""
         if not self.bad:
             return []
         names = [printable(name) for name in sorted(self.bad)]
@@ -308,9 +308,9 @@ class Reader:
 
 
 def labels_of(rows: list[Row], split: str) -> list[str | None] | None:
-    """The names of the classes, or None where the pictures have none.
+    """The class names of the pictures of a split; None if they have no classes.
 
-    Of training images some may have one, and others None.
+    Some training images may have a class, and others None.
     """
     labels = [row.picture.label for row in rows]
     without = labels.count(None)
@@ -318,12 +318,12 @@ def labels_of(rows: list[Row], split: str) -> list[str | None] | None:
 
 
 def without_colour(images: np.ndarray) -> bool:
-    """Whether all channels are equal; it looks no further than the first piece with a colour."""
+    """Whether all channels are equal; stops at the first piece with a colour."""
     return all((piece == piece[..., :1]).all() for piece in pieces(images, 2**22))
 
 
 def unreadable(what: str, reason: str, cure: str = "") -> ValueError:
-    """What is said of a file that cannot be read."""
+    """The error about a file that cannot be read."""
     return ValueError(
         f"The image {what} cannot be read: save it anew as PNG or JPEG, or take it away{cure}. "
         f"({reason})"
@@ -331,13 +331,13 @@ def unreadable(what: str, reason: str, cure: str = "") -> ValueError:
 
 
 def read_pictures(paths: Sequence[str | os.PathLike], fitting: Fitting | None = None) -> np.ndarray:
-    """Picture files as one array.
+    """Reads picture files as one array.
 
     Args:
-        paths: Of the files, in any format that is known.
-        fitting: How they become images of one shape, as a model's `fitting` says; None: they must
-            have one size, grey ones become RGB where there are others in colour, and transparency
-            is laid over white.
+        paths: Paths of the files, in any known format.
+        fitting: How pictures become images of one shape, such as the `fitting` of a model. None:
+            all must have one size; grey pictures become RGB if others are in colour, and
+            transparent ones get a white background.
 
     Returns:
         (count, height, width, channels), uint8.
@@ -360,7 +360,7 @@ def read_pictures(paths: Sequence[str | os.PathLike], fitting: Fitting | None = 
 
 
 def look(path: str | os.PathLike) -> Look:
-    """What the header of a picture file says: its size, and whether it is grey or transparent.
+    """Reads the header of a picture file: its size, and whether it is grey or transparent.
 
     Raises:
         ValueError: If it cannot be read.
@@ -374,10 +374,10 @@ def look(path: str | os.PathLike) -> Look:
 
 
 def shared(paths: list[pathlib.Path], fitting: Fitting) -> Fitting:
-    """The fitting of pictures that have one size already.
+    """Returns the fitting of pictures of the same size.
 
     Raises:
-        ValueError: If they have not.
+        ValueError: If the sizes differ.
     """
     looks = []
     for path in paths:

@@ -1,7 +1,7 @@
-"""Shapes: a data set in colour that is drawn by code, with the factors that each image came from.
+"""Shapes: a colour data set that is drawn by code, with the factors of each image.
 
-The images of a split are a function of the seed and their number alone: the bits of the random
-numbers are NumPy's guaranteed ones, and what follows is arithmetic in float64.
+The images of a split depend only on the seed and on their index: the random bits are NumPy's
+guaranteed ones, and the rest is float64 arithmetic.
 """
 
 import math
@@ -21,8 +21,8 @@ SATURATION, VALUE = 0.62, 0.96
 SAMPLES = 4  # along each side of a pixel
 REACH = 1.05  # no shape of size 1 has a point that is farther from its centre
 
-# The ranges are such that a factor lies on a line: no two values of it give the same image. So the
-# angle of a square stays within a quarter turn, and the hue goes from red to magenta, not round.
+# No two values of a factor give the same image, so a factor lies on a line: the angle of a square
+# stays within a quarter turn, and the hue goes from red to magenta, not in a full circle.
 RANGES = {
     "shape": (0, 6),
     "size": (10.0, 20.0),
@@ -77,16 +77,18 @@ SHAPES = tuple(DRAWN)
 
 
 def factors(split: str = "train", count: int | None = None, seed: int = 0) -> np.ndarray:
-    """The factors of the images of `kvae.data.load("shapes")`, in their order.
+    """Returns the factors of the images of `kvae.data.load("shapes")`, in their order.
 
-    Each is uniform over its range, `RANGES`, and independent of the others: `shape`, an index into
-    `SHAPES`; `size`, the root of the area, pixels; `angle`, degrees, clockwise; `x` and `y`, of the
-    centre of mass, pixels from the left and from above; `hue`, degrees: 0 red, 120 green, 240 blue.
+    Each factor is uniform over its range in `RANGES`, and independent of the others: `shape`, an
+    index into `SHAPES`; `size`, the square root of the area, in pixels; `angle`, in degrees,
+    clockwise; `x` and `y` of the centre of mass, in pixels from the left and from the top; `hue`,
+    in degrees: 0 red, 120 green, 240 blue.
 
     Args:
         split: "train", "validation" or "test".
-        count: How many; those of the data set where it is not given. The first are always the same.
-        seed: 0 is that of the data set; another gives images that have nothing to do with it.
+        count: Number of images. Defaults to those of the data set. The first ones are always the
+            same.
+        seed: Random seed; 0 is that of the data set. Other seeds give unrelated images.
 
     Returns:
         (count, 6), float32, in the order of `FACTORS`.
@@ -119,16 +121,16 @@ def factors(split: str = "train", count: int | None = None, seed: int = 0) -> np
 
 
 def draw(factors: Any) -> np.ndarray:
-    """The images of these factors.
+    """Draws the images of these factors.
 
     Args:
-        factors: (count, 6), as `factors` gives them, or others: what lies outside is cut off.
+        factors: (count, 6), from `factors` or others. Parts outside the image are cut off.
 
     Returns:
-        (count, 64, 64, 3), uint8; antialiased by 4 × 4 samples a pixel.
+        (count, 64, 64, 3), uint8, antialiased with 4 × 4 samples per pixel.
 
     Raises:
-        ValueError: If they have another shape, are not finite, or there is no such shape.
+        ValueError: If the factors have another shape, are not finite, or name an unknown shape.
     """
     rows = np.asarray(factors, "float64")
     if rows.ndim != 2 or rows.shape[1] != len(FACTORS) or not np.isfinite(rows).all():
@@ -156,25 +158,25 @@ def draw(factors: Any) -> np.ndarray:
 
 
 def window(centre: float, size: float) -> tuple[int, int]:
-    """The pixels along one axis that a shape may touch: the first, and the one after the last."""
+    """The range of pixels along one axis that a shape may touch."""
     reach = REACH * size
     return max(0, math.floor(centre - reach)), min(SIDE, math.ceil(centre + reach))
 
 
 def samples(start: int, stop: int) -> np.ndarray:
-    """Where the samples of these pixels lie, in pixels from the border."""
+    """The positions of the samples of these pixels, in pixels from the border."""
     return start + (np.arange((stop - start) * SAMPLES) + 0.5) / SAMPLES
 
 
 def coverage(kind: str, size: float, angle: float, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The share of each pixel that a shape covers.
+    """Computes the share of each pixel that a shape covers.
 
     Args:
-        kind: Of the shape.
-        size: The root of its area, pixels.
-        angle: Degrees, clockwise.
-        x: (width · samples,), where samples lie, pixels to the right of its centre.
-        y: (height · samples,), pixels below it.
+        kind: Name of the shape.
+        size: Square root of its area, in pixels.
+        angle: Angle in degrees, clockwise.
+        x: (width · samples,), positions of samples, in pixels to the right of its centre.
+        y: (height · samples,), positions in pixels below its centre.
 
     Returns:
         (height, width), multiples of 1/16.

@@ -1,4 +1,4 @@
-"""Images in memory, of one shape, to images of another."""
+"""Resizes images in memory to another shape."""
 
 import dataclasses
 import math
@@ -18,22 +18,22 @@ KINDS = {1: "grey", 3: "colour (RGB)", 4: "colour with transparency (RGBA)"}
 def fitted(
     images: np.ndarray, image_shape: tuple[int, int, int], fitting: Fitting | None = None
 ) -> np.ndarray:
-    """Images as a model takes them.
+    """Converts images to the shape that a model takes.
 
-    Those of another size are resized, antialiased, and cut where their shape differs, or as the
-    fitting says. Grey images become RGB for a model of colour, and RGB images whose channels are
-    equal grey for a grey one; neither loses anything.
+    Images of another size are resized with antialiasing. If the aspect ratio differs, they are
+    cropped, or as the fitting says. Grey images become RGB for a colour model, and RGB images with
+    equal channels become grey for a grey model; neither loses anything.
 
     Args:
         images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
         image_shape: (height, width, channels) of the model.
-        fitting: How others became what the model was trained on.
+        fitting: How images were fitted when the model was trained.
 
     Returns:
         (count, *image_shape), of the same dtype.
 
     Raises:
-        ValueError: If the number of channels differs otherwise.
+        ValueError: If the number of channels differs in another way.
     """
     height, width, channels = image_shape
     fitting = dataclasses.replace(fitting or Fitting(), image_size=(height, width), channels=None)
@@ -48,10 +48,10 @@ def fitted(
 
 
 def refitted(dataset: Dataset, fitting: Fitting) -> Dataset:
-    """A data set in memory as a fitting has it; what is not chosen stays as it is.
+    """Applies a fitting to a data set in memory; open choices stay as they are.
 
     Raises:
-        ValueError: If its channels cannot become those that are asked for.
+        ValueError: If its channels cannot be converted.
     """
     shape = dataset.image_shape
     channels = CHANNELS.get(fitting.channels or "", shape[2])
@@ -79,7 +79,7 @@ def refitted(dataset: Dataset, fitting: Fitting) -> Dataset:
 
 
 def as_wanted(images: np.ndarray, channels: int, fitting: Fitting) -> np.ndarray:
-    """(count, *, *, *) to the fitting's size and so many channels, some at a time."""
+    """Converts images to the fitting's size and this number of channels, in pieces."""
     shape = (len(images), *(fitting.image_size or ()), channels)
     size = math.prod(shape) * images.dtype.itemsize
     check_memory(size, f"{len(images):,} images of {shown_size(shape[1:3])}", "Make them smaller.")
@@ -93,7 +93,7 @@ def as_wanted(images: np.ndarray, channels: int, fitting: Fitting) -> np.ndarray
 
 
 def of_size(images: np.ndarray, fitting: Fitting) -> np.ndarray:
-    """(count, *, *, channels) to the fitting's size, of the same dtype."""
+    """Resizes (count, *, *, channels) to the fitting's size, of the same dtype."""
     if images.shape[1:3] == fitting.image_size:
         return images
     results = np.empty((len(images), *(fitting.image_size or ()), images.shape[3]), images.dtype)
@@ -103,7 +103,7 @@ def of_size(images: np.ndarray, fitting: Fitting) -> np.ndarray:
 
 
 def with_channels(images: np.ndarray, channels: int, fitting: Fitting) -> np.ndarray:
-    """(count, height, width, *) with so many channels, of the same dtype.
+    """Converts (count, height, width, *) to this number of channels, of the same dtype.
 
     Raises:
         ValueError: If the images are not grey, RGB or RGBA.
@@ -132,5 +132,5 @@ def with_channels(images: np.ndarray, channels: int, fitting: Fitting) -> np.nda
 
 
 def as_dtype(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Values of an image, rounded where it is of 8 bits."""
+    """Converts values to a dtype, rounded for 8 bits."""
     return np.rint(values).astype(dtype) if dtype == np.uint8 else values.astype(dtype)

@@ -1,4 +1,4 @@
-"""Sources: where pictures lie, in a folder or in an archive, each by its name in there."""
+"""Sources: folders and archives of pictures, each picture with its name in there."""
 
 import abc
 import bz2
@@ -29,9 +29,9 @@ TABLES = (".csv", ".jsonl")
 MOST_BYTES = 2**25  # of an image's file; empty chunks of a PNG take a second for each 2 MB
 DIRECTORY = 2**26  # bytes, of an archive's list of what is in it
 UNPACKED = 2**20  # bytes that are unpacked at once
-# What systems put beside the pictures of their users.
+# Files that systems put beside pictures.
 LITTER = {"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
-# Pictures that other programs make, and Pillow does not read without more.
+# Formats of pictures that Pillow does not read by itself.
 FOREIGN = {
     *(".heic", ".heif", ".jxl", ".svg", ".psd", ".xcf", ".eps", ".pdf", ".ico", ".jp2"),
     *(".ppm", ".pgm", ".tga", ".exr", ".hdr", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw"),
@@ -39,13 +39,13 @@ FOREIGN = {
 
 
 class Source(abc.ABC):
-    """Pictures by name; `contextlib.closing` closes its files.
+    """A source of pictures by name; `contextlib.closing` closes its files.
 
     Attributes:
-        path: Of the folder or archive.
-        names: Of the pictures, with "/" between folders, in order.
-        tables: Of the files at the top that may list pictures: `.csv` and `.jsonl`.
-        foreign: How many files there are of each kind of picture that is not read.
+        path: Path of the folder or archive.
+        names: Names of the pictures, with "/" between folders, in order.
+        tables: Names of files at the top that may list pictures: `.csv` and `.jsonl`.
+        foreign: Number of files of each kind of picture that is not read.
     """
 
     def __init__(self, path: pathlib.Path, names: list[str]) -> None:
@@ -57,52 +57,52 @@ class Source(abc.ABC):
         self.foreign = collections.Counter(suffix for _, suffix in suffixes if suffix in FOREIGN)
 
     def close(self) -> None:  # noqa: B027 (there may be nothing)
-        """Closes what is open."""
+        """Closes open files."""
 
     def described(self) -> str:
-        """What messages call it."""
+        """The name of the source in messages."""
         return shown(self.path)
 
     def full(self, name: str) -> str:
-        """What messages call a picture in it."""
+        """The name of a picture in messages."""
         return shown(self.path / name)
 
     @abc.abstractmethod
     def open(self, name: str, most: int = MOST_BYTES) -> IO[bytes]:
-        """A file in it, to read.
+        """Opens a file of the source for reading.
 
         Args:
-            name: Of the file.
-            most: The bytes that it may have.
+            name: Name of the file.
+            most: Largest size in bytes.
 
         Raises:
-            ValueError: If it is no regular file, or too large.
+            ValueError: If it is not a regular file, or too large.
             OSError: If it cannot be opened.
         """
 
     @abc.abstractmethod
     def size(self, name: str) -> int:
-        """The bytes of a file in it."""
+        """The size of a file of the source in bytes."""
 
     @abc.abstractmethod
     def stamp(self, name: str) -> tuple:
-        """What changes where a file does: its size in bytes, and when it was written."""
+        """A stamp that changes when the file does: its size and its time of writing."""
 
     def look(self, name: str) -> Look:
-        """What the header of a picture says.
+        """Reads the header of a picture.
 
         Raises:
-            ValueError: If it is damaged, or as `open`.
+            ValueError: If it is damaged, or as for `open`.
             OSError: If it cannot be read.
         """
         with self.open(name) as file:
             return looked_at(file)
 
     def content(self, name: str) -> Any:
-        """The bytes of a picture's file; of what is in memory, the picture itself.
+        """Reads the bytes of a picture's file; for sources in memory, returns the picture.
 
         Raises:
-            ValueError: As `open`; or if its archive is damaged there.
+            ValueError: As for `open`, or if the archive is damaged there.
             OSError: If it cannot be read.
         """
         with self.open(name) as file:
@@ -110,7 +110,7 @@ class Source(abc.ABC):
                 content = file.read()
             except OSError:
                 raise
-            except Exception as error:  # of a damaged archive it can be anything
+            except Exception as error:  # a damaged archive may raise any error
                 raise ValueError(
                     f"{self.full(name)} is damaged. ({printable(error) or type(error).__name__})"
                 ) from None
@@ -118,12 +118,12 @@ class Source(abc.ABC):
 
 
 def is_litter(name: str) -> bool:
-    """Whether a file is hidden, or is put there by a system."""
+    """Whether a file is hidden, or a system file."""
     return any(part.startswith(".") or part.lower() in LITTER for part in name.split("/"))
 
 
 class Folder(Source):
-    """A folder, and all folders in it; links are followed, but never round."""
+    """A folder with its subfolders. Links are followed, but not in a circle."""
 
     def __init__(self, path: pathlib.Path) -> None:
         super().__init__(path, list(walked(path)))
@@ -167,9 +167,9 @@ def walked(root: pathlib.Path) -> Iterator[str]:
 
 
 class Archive(Source):
-    """An archive, read in place: nothing in it is written anywhere.
+    """An archive, read in place: none of its files is written anywhere.
 
-    Where all that is in it lies in one folder, as in an archive of a folder, that has no say.
+    If all files lie in one folder, as in an archive of a folder, that folder is ignored.
     """
 
     def __init__(self, path: pathlib.Path, members: dict[str, Any]) -> None:
@@ -194,7 +194,7 @@ class Archive(Source):
 
 
 def shared_folder(names: list[str]) -> str:
-    """The one folder in which all lie, with a "/"; "" where there is none."""
+    """The one folder that contains all names, with a "/"; "" if there is none."""
     folders = {name.partition("/")[0] if "/" in name else "" for name in names}
     if len(folders) != 1 or folders == {""}:
         return ""
@@ -210,7 +210,7 @@ class Zip(Archive):
         try:
             try:
                 self.archive = zipfile.ZipFile(Sparing(file, DIRECTORY))  # type: ignore[arg-type]
-            except Exception as error:  # of a damaged directory it can be anything
+            except Exception as error:  # a damaged directory may raise any error
                 raise damaged(path, error) from None
             members = {one.filename: one for one in self.archive.infolist() if not one.is_dir()}
             super().__init__(path, members)
@@ -243,10 +243,10 @@ class Zip(Archive):
 
 
 class Tar(Archive):
-    """A `.tar` file, packed or not.
+    """A `.tar` file, compressed or not.
 
-    A packed one is unpacked to a temporary file first, or each picture would cost a way through all
-    before it.
+    A compressed one is unpacked to a temporary file first; otherwise each picture would have to be
+    reached through all before it.
     """
 
     def __init__(self, path: pathlib.Path) -> None:
@@ -282,10 +282,10 @@ class Tar(Archive):
 
 
 class Spool(Source):
-    """The bytes of pictures that came in a stream, in a temporary file.
+    """Pictures from a stream, whose bytes are kept in a temporary file.
 
     Args:
-        what: What messages call it.
+        what: Name of the source in messages.
     """
 
     def __init__(self, what: str) -> None:
@@ -297,7 +297,7 @@ class Spool(Source):
         self.file = tempfile.TemporaryFile()
 
     def add(self, name: str, content: bytes) -> None:
-        """Takes a picture."""
+        """Adds a picture."""
         self.places[name] = (self.file.tell(), len(content))
         self.names.append(name)
         self.file.write(content)
@@ -331,7 +331,7 @@ class Spool(Source):
 
 
 def check_whole(archive: tarfile.TarFile, file: IO[bytes]) -> None:
-    """Refuses an archive that ends early; an empty block stands at the end of a whole one."""
+    """Refuses an archive that ends early: a whole one ends with an empty block."""
     ends = [one.offset_data + (one.size if one.isreg() else 0) for one in archive]
     file.seek(-(-max(ends, default=0) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE)
     if len(file.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:
@@ -339,7 +339,7 @@ def check_whole(archive: tarfile.TarFile, file: IO[bytes]) -> None:
 
 
 def unpacked(path: pathlib.Path) -> IO[bytes]:
-    """A `.tar` file as it is, or what is in a packed one, in a temporary file."""
+    """Opens a `.tar` file, or the content of a compressed one in a temporary file."""
     file = opened(path)
     start = file.read(6)
     file.seek(0)
@@ -380,7 +380,7 @@ def check_size(what: str, size: int, most: int) -> None:
 
 
 def damaged(path: pathlib.Path, error: Exception) -> ValueError:
-    """What is said of an archive that cannot be read."""
+    """The error about an archive that cannot be read."""
     return ValueError(
         f"{shown(path)} cannot be read as an archive of images. Pack it anew, or unpack it to a "
         f"folder. ({printable(error) or type(error).__name__})"

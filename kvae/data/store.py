@@ -1,4 +1,4 @@
-"""Store: images in one array each split, in memory or, where they do not fit, in mapped files."""
+"""Store: the images of a split as one array, in memory or in a mapped file."""
 
 import contextlib
 import hashlib
@@ -28,25 +28,25 @@ Shape = tuple[int, int, int, int]
 
 
 def default_cache() -> pathlib.Path:
-    """Where mapped files go: `XDG_CACHE_HOME`, or `~/.cache`, and in it `kvae`."""
+    """The folder of mapped files: `kvae` in `XDG_CACHE_HOME` or `~/.cache`."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return pathlib.Path(home) / "kvae"
 
 
 def key_of(*facts: Any) -> str:
-    """A name for files that go with these facts, which JSON can hold, and with no others."""
+    """A name for files that belong to these facts, which JSON can hold, and to no others."""
     return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:24]
 
 
 class Cache:
     """A folder with an array for each split, and the facts that go with them.
 
-    It is written under another name, and gets its own when it is whole.
+    The folder is written under a temporary name, and renamed when it is complete.
 
     Args:
-        folder: The folder in which such folders are.
-        name: For a person: the name of the data set.
-        key: Of what is in it; see `key_of`.
+        folder: The folder that contains such folders.
+        name: Name of the data set, for people.
+        key: Key of its content; see `key_of`.
     """
 
     def __init__(self, folder: str | os.PathLike, name: str, key: str) -> None:
@@ -56,7 +56,7 @@ class Cache:
         self.partial: pathlib.Path | None = None
 
     def read(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-        """The arrays and the facts; None where there are none, or they are damaged."""
+        """Reads the arrays and the facts; None if there are none, or they are damaged."""
         try:
             with opened(self.place / FACTS, MOST_FACTS) as file:
                 facts = json.load(file)
@@ -72,17 +72,17 @@ class Cache:
             return None
 
     def said_to_be_read(self) -> str:
-        """What to say where the arrays were there already."""
+        """The remark for the user if the arrays existed already."""
         return f"The decoded images are read from {shown(self.place)}."
 
     def begin(
         self, shapes: Mapping[str, Shape], dtypes: Mapping[str, str] | None = None
     ) -> dict[str, np.ndarray]:
-        """Arrays to fill, in mapped files.
+        """Makes arrays to fill, in mapped files.
 
         Args:
-            shapes: Of the arrays, by split.
-            dtypes: Of their values, "uint8" or "float32"; where there are none, "uint8".
+            shapes: Shapes of the arrays by split.
+            dtypes: Dtypes of the values, "uint8" or "float32". Defaults to "uint8".
 
         Raises:
             OSError: If the folder cannot be written, or the disk has too little room.
@@ -115,11 +115,11 @@ class Cache:
             ) from None
 
     def end(self, shapes: Mapping[str, Shape], facts: dict[str, Any]) -> dict[str, np.ndarray]:
-        """Gives what was filled its name; the arrays, as `read` gives them.
+        """Renames the filled files; returns the arrays as `read` does.
 
         Args:
-            shapes: Of the arrays, which may be shorter than they were begun.
-            facts: What goes with them, as JSON has it.
+            shapes: Shapes of the arrays, which may be shorter than at first.
+            facts: The facts about the arrays, as JSON types.
         """
         if self.partial is None:
             raise RuntimeError("Nothing was begun.")
@@ -139,14 +139,14 @@ class Cache:
         return found[0]
 
     def drop(self) -> None:
-        """Takes away what was begun and is not whole."""
+        """Removes files that were begun and are incomplete."""
         if self.partial is not None:
             shutil.rmtree(self.partial, ignore_errors=True)
             self.partial = None
 
 
 def said_to_be_kept(count: int, size: int, cache: Cache) -> str:
-    """What to say where so many images, of so many bytes, do not fit in memory."""
+    """The remark for the user if this many images, of this size, do not fit in memory."""
     return (
         f"{count:,} images, {described(size)}, are kept in {shown(cache.place)}, since they do not "
         "fit in memory; --cache-dir for another place."
@@ -154,7 +154,7 @@ def said_to_be_kept(count: int, size: int, cache: Cache) -> str:
 
 
 def cut(path: pathlib.Path, shape: Shape) -> None:
-    """Makes an `.npy` file as short as this shape says; its header stays as long."""
+    """Shortens an `.npy` file to this shape; its header keeps its length."""
     array = np.load(path, mmap_mode="r")
     if array.shape == tuple(shape):
         return

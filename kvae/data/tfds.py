@@ -1,6 +1,6 @@
-"""TensorFlow Datasets, read without TensorFlow where that can be.
+"""Reads TensorFlow Datasets, without importing TensorFlow if possible.
 
-TensorFlow takes seconds to import and 400 MiB, which training on another framework then holds.
+Importing TensorFlow takes seconds and 400 MiB, which training with another backend would then keep.
 """
 
 import contextlib
@@ -49,12 +49,12 @@ def read_tfds(
     progress: Progress | None = None,
     cache_dir: str | os.PathLike | None = None,
 ) -> Dataset:
-    """A data set of TensorFlow Datasets, downloaded and prepared where that is not yet done.
+    """Reads a data set of TensorFlow Datasets; downloads and prepares it if necessary.
 
-    Where images have no label, but several features `label_…`, as those of dsprites and shapes3d
-    have, these are the factors that they were made of.
+    If images have no label, but several features `label_…`, as in dsprites and shapes3d, these
+    features are their factors.
 
-    TensorFlow is imported to prepare it; and to read it, where it is not stored plainly.
+    TensorFlow is imported to prepare a data set, and to read one that is not stored plainly.
     """
     data_dir = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     home = pathlib.Path(os.path.expanduser(data_dir))
@@ -156,9 +156,9 @@ def read_tfds(
 
 
 def factors_of(features: Mapping[str, Any]) -> list[str]:
-    """The features that are factors of images without a label: two or more `label_…`, integers.
+    """The features that are factors: two or more integers `label_…`, and no label.
 
-    By name, since what is read from disk comes in any order.
+    They are sorted by name, because files list them in any order.
     """
     found = [
         key
@@ -171,7 +171,7 @@ def factors_of(features: Mapping[str, Any]) -> list[str]:
 
 
 def with_white(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """A batch whose white is 255 and not 1."""
+    """Returns a batch in which white is 255, not 1."""
     images = np.asarray(batch["image"])
     return {**batch, "image": images * np.uint8(255) if images.max(initial=0) == 1 else images}
 
@@ -184,7 +184,7 @@ def of_any_size(
     progress: Progress | None,
     cache_dir: str | os.PathLike | None,
 ) -> Dataset:
-    """A data set whose images have many sizes: their files are decoded as those of a folder are."""
+    """Reads a data set with images of many sizes, whose files are decoded like pictures."""
     import_tensorflow()
     import tensorflow_datasets as tfds
 
@@ -212,7 +212,7 @@ def of_any_size(
 
 
 def import_tensorflow() -> None:
-    """Imports it, and leaves GPUs to Keras's backend where that is another."""
+    """Imports TensorFlow, and leaves GPUs to Keras's backend if that is another."""
     for finder in sys.meta_path[:]:  # the command keeps it out, from Keras above all
         if getattr(finder, "kept_out", None) == "tensorflow":
             sys.meta_path.remove(finder)
@@ -225,7 +225,7 @@ def import_tensorflow() -> None:
 
 
 def not_installed(name: str, error: ImportError) -> ImportError:
-    """What to say where something is missing."""
+    """The error about a missing package."""
     return ImportError(
         f"{name!r} is read by TensorFlow Datasets, which cannot be imported ({printable(error)}). "
         f"Install it: pip install tensorflow tensorflow-datasets importlib_resources. {CHOICES}"
@@ -240,7 +240,7 @@ def plain(builder: Any, split: str, image: Any) -> bool:
 
 
 def examples(builder: Any, split: str, features: Any) -> Iterator[dict[str, Any]]:
-    """The images and labels of a split of one file, a TFRecord, in batches of one."""
+    """Reads the images and labels of a split of one TFRecord file, in batches of one."""
     with open(builder.info.splits[split].filepaths[0], "rb") as file:
         while head := file.read(12):  # the length of a record, and its checksum
             (length,) = struct.unpack("<Q4x", head)
@@ -250,7 +250,7 @@ def examples(builder: Any, split: str, features: Any) -> Iterator[dict[str, Any]
 
 
 def gathered(batches: Iterable, features: dict, count: int) -> dict[str, np.ndarray]:
-    """So many images and labels, as arrays."""
+    """Collects this many images and labels as arrays."""
     arrays = {
         key: np.empty((count, *feature.shape), feature.np_dtype)
         for key, feature in features.items()
@@ -272,7 +272,7 @@ def streamed(
     counts: Mapping[str, int],
     factors: Sequence[str] = (),
 ) -> tuple[dict[str, Stream], dict[str, list[int]], dict[str, list[list[int]]]]:
-    """Images as streams; and lists of labels and factors, which are filled while those are read."""
+    """Returns images as streams, and lists of labels and factors that are filled meanwhile."""
     labels: dict[str, list[int]] = {split: [] for split in batches if "label" in features}
     rows: dict[str, list[list[int]]] = {split: [] for split in batches if factors}
 
@@ -296,7 +296,7 @@ def streamed(
 
 
 def prepared(name: str, home: pathlib.Path) -> pathlib.Path | None:
-    """The folder in which TensorFlow Datasets keeps the newest version that the name allows."""
+    """The folder of the newest version of a data set that the name allows."""
     name, _, version = name.partition(":")
     folders = [
         info.parent
@@ -314,7 +314,7 @@ def prepared(name: str, home: pathlib.Path) -> pathlib.Path | None:
 
 
 def check_features(path: pathlib.Path) -> None:
-    """Refuses features that are classes of other packages, which would be imported, and so run."""
+    """Refuses features of other packages, whose code would be imported and run."""
     names: set[str] = set()
 
     def look(pairs: list[tuple[str, Any]]) -> None:
@@ -339,7 +339,7 @@ def check_features(path: pathlib.Path) -> None:
 
 
 def check_downloadable(name: str, home: pathlib.Path, known: Iterable[str]) -> None:
-    """Says in seconds what TensorFlow Datasets would say after minutes, or not clearly."""
+    """Raises in seconds the errors that TensorFlow Datasets raises late or unclearly."""
     stem = re.split("[/:]", name)[0]
     if stem not in known:
         if "/" in name:
@@ -357,7 +357,7 @@ def check_downloadable(name: str, home: pathlib.Path, known: Iterable[str]) -> N
 
 
 def reachable(seconds: float = 4.0) -> bool:
-    """Whether the host that serves the data answers within so many seconds, with any status."""
+    """Whether the host of the data answers within this many seconds, with any status."""
     answers: list[bool] = []
 
     def ask() -> None:
@@ -370,7 +370,7 @@ def reachable(seconds: float = 4.0) -> bool:
             return
         answers.append(True)
 
-    # In a thread, because looking up a name can take longer than any timeout of a socket.
+    # In a thread, because looking up a name can take longer than the timeout of a socket.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(seconds)

@@ -1,4 +1,4 @@
-"""Images as people have them: made an array, and told what is wrong with them."""
+"""Converts images to arrays, and explains what is wrong with them."""
 
 import math
 import os
@@ -10,11 +10,11 @@ from kvae.limits import pieces
 
 __all__ = ["PIECE", "as_array", "extremes", "is_picture", "paths_of", "range_cure", "shape_cure"]
 
-PIECE = 2**22  # bytes that are looked at at once: few enough for a cache
+PIECE = 2**22  # bytes checked at a time; fits in a cache
 
 
 def as_array(values: Any) -> np.ndarray:
-    """Images, or any values, as a NumPy array; one that is an array is neither copied nor read.
+    """Converts images, or any values, to a NumPy array; arrays are not copied or read.
 
     Args:
         values: An array; a tensor of any framework, on any device; or a list of arrays of one
@@ -37,7 +37,7 @@ def as_array(values: Any) -> np.ndarray:
 
 
 def stacked(values: list | tuple) -> np.ndarray:
-    """The arrays of a list as one; a list of one batch is that batch."""
+    """Stacks the arrays of a list; a list of one batch is that batch."""
     if not any(hasattr(value, "__array__") or is_picture(value) for value in values[:1]):
         try:
             return np.asarray(values)  # of numbers
@@ -56,25 +56,25 @@ def stacked(values: list | tuple) -> np.ndarray:
 
 
 def paths_of(given: Any) -> list[str | os.PathLike]:
-    """The paths of files, where images are given by one or by a list of them; else none."""
+    """The paths of files, if images are given by paths; else an empty list."""
     some = given if isinstance(given, (list, tuple)) else [given]
     return list(some) if all(isinstance(one, (str, os.PathLike)) for one in some) else []
 
 
 def is_picture(value: Any) -> bool:
-    """Whether it is an image of PIL, which has no shape."""
+    """Whether this is a PIL image, which has no shape."""
     return hasattr(value, "__array_interface__") and not hasattr(value, "shape")
 
 
 def extremes(array: np.ndarray) -> tuple[float, float]:
-    """The least and the greatest value; NaN where there is one."""
+    """The smallest and the largest value; NaN if there is one."""
     pairs = [(piece.min(), piece.max()) for piece in pieces(array, PIECE)]
     lows, highs = zip(*pairs, strict=True)
     return float(np.min(lows)), float(np.max(highs))
 
 
 def shape_cure(shape: tuple[int, ...], image_shape: tuple[int, int, int]) -> str:
-    """What to do about arrays of this shape, a sentence; empty where nobody knows."""
+    """Advice about arrays of this shape, as a sentence; empty if there is none."""
     height, width, channels = image_shape
     if shape in ((height, width, channels), (height, width)):
         return " One image is a batch of one: images[numpy.newaxis]."
@@ -88,17 +88,17 @@ def shape_cure(shape: tuple[int, ...], image_shape: tuple[int, int, int]) -> str
 
 
 def range_cure(kind: str, low: float, high: float) -> str:
-    """What to do about values of this range, a sentence.
+    """Advice about values of this range, as a sentence.
 
     Args:
-        kind: "f" of floats, which should be in [0, 1]; else of integers, in 0…255.
-        low: The least value.
-        high: The greatest one.
+        kind: "f" for floats, which should be in [0, 1]; others are integers, in 0…255.
+        low: Smallest value.
+        high: Largest value.
     """
     if not math.isfinite(high - low):
         return "numpy.isfinite(images) says which are numbers."
     if low >= 0:
-        if kind == "f" and high <= 1.1:  # what resizing leaves
+        if kind == "f" and high <= 1.1:  # a result of resizing
             return "Clip them: images.clip(0, 1)."
         if kind == "f" and high <= 255:
             return "Divide them by 255, or pass them as uint8."

@@ -1,4 +1,4 @@
-"""Workers: processes that decode pictures, each with Pillow and NumPy, and without Keras."""
+"""Workers: processes that decode pictures with Pillow and NumPy, without Keras."""
 
 import concurrent.futures
 import contextlib
@@ -25,8 +25,8 @@ FEW = 2**25  # bytes of files that one process decodes as soon as others would h
 MOST_WORKERS = 16
 AHEAD = 3  # chunks that are read for each worker
 
-# What a process runs: Python's own ways of starting one would import the user's program and kvae,
-# and so Keras, into each.
+# The code that a process runs. Python's own ways of starting one would import the user's program
+# and kvae, and so Keras, into each.
 PROGRAM = """
 import sys, types
 sys.path[:] = sys.argv[2:]
@@ -41,13 +41,13 @@ work(sys.stdin.buffer, sys.stdout.buffer)
 def decoded_all(
     contents: Iterable[tuple[int, bytes | str]], total: int, fitting: Fitting
 ) -> Iterator[Decoded]:
-    """The pixels of pictures, in any order, by as many processes as there are cores.
+    """Decodes pictures, in any order, in as many processes as there are cores.
 
     Args:
         contents: The number of each picture, with the bytes of its file, or with a text that says
-            why it cannot be read, which is handed on.
-        total: Bytes of all files, about.
-        fitting: How they become images.
+            why it cannot be read and is passed on.
+        total: Approximate size of all files in bytes.
+        fitting: How pictures become images.
     """
     count = min(cores(), MOST_WORKERS)
     if count == 1 or total < FEW:
@@ -59,14 +59,14 @@ def decoded_all(
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """The number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def chunks(contents: Iterable[tuple[int, bytes | str]]) -> Iterator[list[tuple[int, bytes | str]]]:
-    """Pictures in lists of about a `CHUNK`."""
+    """Groups pictures into lists of about a `CHUNK`."""
     chunk: list[tuple[int, bytes | str]] = []
     size = 0
     for number, content in contents:
@@ -80,7 +80,7 @@ def chunks(contents: Iterable[tuple[int, bytes | str]]) -> Iterator[list[tuple[i
 
 
 def tried(content: bytes | str, fitting: Fitting) -> np.ndarray | str:
-    """The pixels of a picture, or why there are none."""
+    """Decodes a picture, or says why it cannot be decoded."""
     if isinstance(content, str):
         return content
     try:
@@ -90,10 +90,10 @@ def tried(content: bytes | str, fitting: Fitting) -> np.ndarray | str:
 
 
 class Pool:
-    """Some processes, and a thread for each that talks to it.
+    """A pool of processes, each with a thread that communicates with it.
 
     Args:
-        count: Of processes.
+        count: Number of processes.
         fitting: How pictures become images.
     """
 
@@ -118,7 +118,7 @@ class Pool:
                     pipe.close()
 
     def decoded(self, parts: Iterator[list]) -> Iterator[Decoded]:
-        """The pixels of pictures; a few parts are read ahead, and no more are held."""
+        """Yields decoded pictures; reads only a few parts ahead."""
         waiting: set[concurrent.futures.Future] = set()
         for part in parts:
             waiting.add(self.threads.submit(self.answer, part))
@@ -132,7 +132,7 @@ class Pool:
             yield from future.result()
 
     def answer(self, part: list) -> list[Decoded]:
-        """What a process makes of a list of pictures."""
+        """Lets a process decode a list of pictures."""
         process = getattr(self.own, "process", None)
         if process is None:
             process = self.own.process = self.start()
@@ -147,7 +147,7 @@ class Pool:
             ) from None
 
     def start(self) -> Any:
-        """Starts a process; Ctrl-C is for this one, which ends it."""
+        """Starts a process. Ctrl-C reaches this process only, which then ends it."""
         package = str(pathlib.Path(__file__).parents[1])
         process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, package, *sys.path],
@@ -159,7 +159,7 @@ class Pool:
 
 
 def work(given: Any, answers: Any) -> None:
-    """What a process does: decodes what it is given, until there is no more."""
+    """The loop of a process: decodes its inputs until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
         try:

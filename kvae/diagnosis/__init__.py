@@ -1,4 +1,4 @@
-"""Diagnosis: plain numbers to findings, each with what helps; the doctor, and its page."""
+"""Diagnosis: turns numbers into findings, each with a remedy; the doctor and its page."""
 
 from kvae.diagnosis.condition import check_classes
 from kvae.diagnosis.doctor import Diagnosis, diagnose

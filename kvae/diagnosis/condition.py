@@ -1,4 +1,4 @@
-"""Check of what a conditional model is told: whether it tells, and of which classes images were."""
+"""Check of a conditional model: whether the class says anything, and which were trained."""
 
 import math
 from collections.abc import Sequence
@@ -9,19 +9,20 @@ from kvae.diagnosis.finding import Finding, listed, signed
 
 __all__ = ["check_classes"]
 
-LEAST = 0.05  # nats: so little a class may tell
+LEAST = 0.05  # nats; with less information, the class is of no use
 
 
 def check_classes(
     right: np.ndarray, wrong: np.ndarray, missing: Sequence[str] = (), numbers: bool = False
 ) -> Finding:
-    """Whether what a conditional model is told of an image says anything of it.
+    """Checks whether the class or the numbers of an image say anything about it.
 
     Args:
         right: (count,), −ELBO of images with their own class, nats.
-        wrong: (count,), the same, told the class that comes next, or the numbers of another image.
-        missing: The classes of which no image was trained on.
-        numbers: Whether the model is told numbers, and no class.
+        wrong: (count,), −ELBO of the same images with the next class, or with the numbers of
+            another image.
+        missing: Classes without training images.
+        numbers: Whether the condition is numbers, not a class.
     """
     name, what = "classes", "their own numbers" if numbers else "their own class"
     gains = wrong.astype("float64") - right

@@ -1,4 +1,4 @@
-"""The doctor: looks at a trained model, its images and its history; says what is wrong."""
+"""The doctor: examines a trained model, its images and its history for problems."""
 
 import dataclasses
 import functools
@@ -43,19 +43,19 @@ from kvae.priors import StandardNormal
 __all__ = ["Diagnosis", "diagnose"]
 
 WIDTH = 100  # of a line of text, in letters
-Sampled = tuple[np.ndarray, np.ndarray | None]  # images, and of a conditional model their classes
+Sampled = tuple[np.ndarray, np.ndarray | None]  # images, and their classes if conditional
 FEW = "With a learned prior, counting the latents in use needs 2 validation images."
 
 
 @dataclasses.dataclass(frozen=True)
 class Diagnosis:
-    """What `diagnose` found, worst first; as text, as a page to print, or as plain values.
+    """The result of `diagnose`: findings, worst first, as text, a page or plain values.
 
     Attributes:
-        what: The model and the images that were looked at, in words.
-        findings: One for each check.
-        numbers: What was measured, by name; nats per image where it is no count or share.
-        drawings: What the panels of the page show, by name.
+        what: The model and the images that were examined, in words.
+        findings: The finding of each check.
+        numbers: Measured values by name, in nats per image unless they are counts or shares.
+        drawings: Data of the panels of the page, by name.
 
     Example:
         >>> import kvae
@@ -74,7 +74,7 @@ class Diagnosis:
 
     @property
     def verdict(self) -> str:
-        """How many problems and warnings, in words."""
+        """The number of problems and warnings, in words."""
         counts = {
             severity: sum(finding.severity == severity for finding in self.findings)
             for severity in ("problem", "warning")
@@ -87,7 +87,7 @@ class Diagnosis:
         return next(finding for finding in self.findings if finding.name == name)
 
     def text(self) -> str:
-        """The page in words; each finding ends in what helps."""
+        """The page as text. Each finding ends with its remedy."""
         lines = [f"{self.what}: {self.verdict}"]
         for finding in self.findings:
             start = f"{finding.severity:<9}{finding.name:<15}"
@@ -103,7 +103,7 @@ class Diagnosis:
         return "\n".join(lines)
 
     def figure(self) -> Chart:
-        """The page: the findings, and below them what they were seen in."""
+        """The page as a figure: the findings, and below them the plots that show them."""
         return page.page(*self.parts())
 
     def _repr_html_(self) -> str:
@@ -124,7 +124,7 @@ class Diagnosis:
         return f"{self.what}: {self.verdict}", rows, panels
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """The diagnosis as JSON types."""
         return {
             "what": self.what,
             "verdict": self.verdict,
@@ -143,20 +143,20 @@ def diagnose(
     seed: int = 0,
     what: str = "The model",
 ) -> Diagnosis:
-    """Looks at a model for what commonly goes wrong.
+    """Examines a model for common problems.
 
-    The model stays as it is: its weights, its stream of random numbers, its optimizer.
+    The model does not change: neither its weights, nor its random state, nor its optimizer.
 
     Args:
         vae: A trained model.
-        dataset: The images that it was trained on, and others; of any size.
-        history: Columns by name, one value an epoch, as `fit(...).history` has them; None: what
-            needs one says so.
-        latents: The KL of each latent by epoch, as `kvae.LatentKL` keeps it.
-        count: So many train and validation images are looked at, drawn at random; all if there are
-            fewer.
-        seed: Of all that is drawn.
-        what: What the headline calls the model.
+        dataset: The data set on which it was trained, with images of any size.
+        history: Columns by name with one value per epoch, as in `fit(...).history`. None: checks
+            that need it say so.
+        latents: The KL of each latent by epoch, as in the history of `kvae.LatentKL`.
+        count: Number of training and of validation images to examine, drawn at random; all if there
+            are fewer.
+        seed: Random seed of all draws.
+        what: Name of the model in the headline.
 
     Example:
         >>> import kvae
@@ -199,16 +199,16 @@ def diagnose(
 
 
 def weight_of_kl(vae: VAE) -> tuple[float, float]:
-    """Beta, and the steps in which it rises."""
+    """Beta, and the number of steps over which it rises."""
     beta, warmup_steps = map(ops.convert_to_numpy, (vae.beta, vae.warmup_steps))
     return float(beta), float(warmup_steps)
 
 
 def of_classes(vae: VAE, dataset: Dataset, of_validation: Sampled, seed: int) -> Finding:
-    """Whether what the model is told of an image says anything of it."""
+    """Checks whether the condition of the model says anything about images."""
     images, classes = of_validation
     count = vae.condition.classes if vae.condition else None
-    if classes is None:  # a data set without labels: the likeliest stand for them
+    if classes is None:  # a data set without labels: use the likeliest classes
         classes = vae.classify(images)
     wrong = (classes + 1) % count if count else np.roll(classes, 1, axis=0)
     right, other = (
@@ -237,14 +237,14 @@ def examined(
     val_loss: Sequence[float],
     seed: int,
 ) -> tuple[list[Finding], dict[str, float], dict[str, Any]]:
-    """Findings, numbers and drawings of a pass over images and of gradients.
+    """The findings, numbers and drawings from a pass over images and from gradients.
 
     Args:
         vae: The model.
-        of_training: Training images, and their classes where the model is conditional.
+        of_training: Training images, and their classes if the model is conditional.
         of_validation: The same of validation images.
-        val_loss: After each epoch.
-        seed: Of all that is drawn.
+        val_loss: Validation loss after each epoch.
+        seed: Random seed of all draws.
     """
     (train, train_classes), (validation, classes) = of_training, of_validation
     batch = min(BATCH, len(train), len(validation))  # of one size, so compiled once
@@ -310,7 +310,7 @@ def pictured(
     gradients: Mapping[str, np.ndarray],
     seed: int,
 ) -> dict[str, Any]:
-    """What the panels show of one pass over validation images."""
+    """The data of the panels from one pass over validation images."""
     gap = None
     if len(vae.groups) == 1:
         parts = (own["mean"], own["log_variance"], seed, own.get("context"))
@@ -336,14 +336,14 @@ def pictured(
 
 
 def rank(finding: Finding) -> tuple[int, int]:
-    """Where a finding stands: the worst first, those alike in a fixed order."""
+    """The rank of a finding: the worst first, equally bad ones in a fixed order."""
     return -SEVERITIES.index(finding.severity), NAMES.index(finding.name)
 
 
 def kl_over_time(
     history: Mapping[str, Sequence[float]], latents: Mapping[str, Sequence[float]]
 ) -> tuple[list[float], list[float]]:
-    """Epochs, and the KL after each: of validation images, of train images where there are none."""
+    """The epochs, and the KL after each, of validation images or else of training images."""
     for name in ("val_kl", "kl"):
         if name in history:
             return list(range(1, len(history[name]) + 1)), list(history[name])

@@ -1,4 +1,4 @@
-"""Finding: what a check saw, how grave it is, and what helps."""
+"""Finding: the result of a check, its severity, and its remedy."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -22,13 +22,13 @@ NAMES = (
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What a check saw.
+    """The result of a check.
 
     Attributes:
-        name: Of the check, in two or three words.
+        name: Name of the check, in two or three words.
         severity: "ok", "warning" or "problem".
-        seen: What was seen, with its number; a sentence.
-        remedy: The option or argument that helps; mostly empty where all is well.
+        seen: What the check found, with its number, as a sentence.
+        remedy: The option or argument that helps; usually empty if all is well.
     """
 
     name: str
@@ -38,17 +38,17 @@ class Finding:
 
 
 def rated(value: float, limits: tuple[float, float]) -> str:
-    """A severity: "warning" from the first limit on, "problem" from the second."""
+    """Returns a severity: "warning" from the first limit on, "problem" from the second."""
     return SEVERITIES[sum(value >= limit for limit in limits)]
 
 
 def signed(number: float) -> str:
-    """Two decimals, with the minus of a formula."""
+    """Formats a number with two decimals and a minus sign as in formulas."""
     return f"{number:.2f}".replace("-", "−")
 
 
 def listed(names: Sequence[str], most: int = 3) -> str:
-    """Names, and how many more there are."""
+    """Lists names, and the number of the remaining ones."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 

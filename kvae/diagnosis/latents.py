@@ -1,4 +1,4 @@
-"""Checks of the latents: collapse, their KL over time, and how far they lie from the prior."""
+"""Checks of the latents: collapse, their KL over time, and their distance from the prior."""
 
 import math
 from collections.abc import Sequence
@@ -34,18 +34,19 @@ def check_latents(
     groups: int = 1,
     capacity: float | None = None,
 ) -> Finding:
-    """Whether the latents say anything of the images.
+    """Checks whether the latents contain information about the images.
 
-    A few that say nothing are normal: the prior switches off those that a model does not need.
+    A few unused latents are normal: training switches off latents that a model does not need.
 
     Args:
         kl_per_latent: (latent,), nats, averaged over images.
-        beta: The weight of the KL term.
-        warmup_steps: Of that weight.
-        active: How many posterior means vary between images; see `evaluation`.
-        total: The KL of all latents, nats; the sum over latents where it is not given.
-        groups: Of latents; where there are several nobody chooses the number of latents.
-        capacity: Nats at which the objective holds the KL; None of any other objective.
+        beta: Weight of the KL term.
+        warmup_steps: Number of warm-up steps of that weight.
+        active: Number of latents whose posterior means vary between images; see `evaluation`.
+        total: The KL of all latents, in nats. Defaults to the sum over latents.
+        groups: Number of groups of latents. With several, the remedy does not suggest another
+            number of latents.
+        capacity: Nats at which the objective holds the KL; None for other objectives.
 
     References:
         Bowman et al. (2016), "Generating sentences from a continuous space", arXiv:1511.06349
@@ -67,12 +68,12 @@ def check_latents(
 
 
 def check_groups(kl: np.ndarray, learned: bool = False, temperature: float = 0.7) -> Finding:
-    """Whether each group of latents says something of the images, and the first enough.
+    """Checks whether each group of latents has information, and the first one enough.
 
     Args:
         kl: (groups,), nats, averaged over images, from the first group.
-        learned: Whether the prior of the first group is.
-        temperature: That the remedy names, for the groups after the first.
+        learned: Whether the prior of the first group is learned.
+        temperature: Temperature in the remedy, for the groups after the first.
 
     References:
         Child (2021), "Very deep VAEs generalize autoregressive models and can outperform them on
@@ -105,12 +106,12 @@ def check_groups(kl: np.ndarray, learned: bool = False, temperature: float = 0.7
 
 
 def check_capacity(kl: float, capacity: float, beta: float) -> Finding:
-    """Whether the KL is where the objective is to hold it.
+    """Checks whether the KL is at the capacity of the objective.
 
     Args:
-        kl: Mean KL of validation images, nats.
-        capacity: Nats at which it is to be when training ends.
-        beta: How firmly it is held: γ.
+        kl: Mean KL of validation images, in nats.
+        capacity: Final capacity, in nats.
+        beta: Weight γ of the distance from the capacity.
 
     References:
         Burgess et al. (2018), "Understanding disentangling in β-VAE", arXiv:1804.03599.
@@ -127,7 +128,7 @@ def check_capacity(kl: float, capacity: float, beta: float) -> Finding:
 
 
 def against_collapse(beta: float, warmup_steps: float, capacity: float | None = None) -> str:
-    """What keeps latents alive, by the likeliest cause."""
+    """The remedy against collapse, by its most likely cause."""
     if capacity is not None:
         if capacity < 2 * COLLAPSED:
             return f"Raise --capacity: the KL is held at {capacity:g} nats."
@@ -146,14 +147,14 @@ def check_kl_over_time(
     warmup_steps: float = 0,
     capacity: float | None = None,
 ) -> Finding:
-    """Whether the KL fell to nothing, or was still rising when training ended.
+    """Checks whether the KL fell to nothing, or was still rising when training ended.
 
     Args:
-        kl: Nats per image, of validation images.
-        epochs: When, counted from 1; after every epoch where it is not given.
-        beta: The weight of the KL term.
-        warmup_steps: Of that weight.
-        capacity: Nats at which the objective holds the KL; None of any other objective.
+        kl: KL of validation images, in nats per image.
+        epochs: Epochs of these values, counted from 1. Defaults to every epoch.
+        beta: Weight of the KL term.
+        warmup_steps: Number of warm-up steps of that weight.
+        capacity: Nats at which the objective holds the KL; None for other objectives.
     """
     name, values = "KL over time", np.asarray(kl, "float64")
     when = np.arange(1, len(values) + 1) if epochs is None else np.asarray(epochs)
@@ -196,27 +197,27 @@ def check_prior_gap(
     learned: bool = False,
     capacity: float | None = None,
 ) -> Finding:
-    r"""How far the latents of images, taken together, are from the prior.
+    r"""Checks how far the aggregate posterior is from the prior.
 
     $$D_{KL}(q(z) \,\|\, p(z)) = \mathbb{E}_x D_{KL}(q(z|x) \,\|\, p(z)) - I(x; z)$$
 
-    What is generated starts from the prior, what is reconstructed from the aggregate posterior; the
-    gap is what the bound would gain if the prior were that posterior. An estimate of the mutual
-    information from N images is log N at the most, so the difference may be far too large;
-    `least_gap` is too small. The verdict is on the latter, as a share of the KL.
+    New images start from the prior, reconstructions from the aggregate posterior. The gap is what
+    the bound would gain if the prior were that posterior. An estimate of the mutual information
+    from N images is at most log N, so the difference may be far too large; `least_gap` is too
+    small. The severity depends on `least_gap`, as a share of the KL.
 
     Args:
-        kl: Mean KL, nats.
-        information: The estimate of I(x; z), nats.
-        least_gap: A lower bound on the gap by the moments of the aggregate posterior, nats; None
-            where there are too few images for one.
-        images: How many images the estimates are from.
-        latents: How many latents there are.
-        spread: The root mean square of the noise that latents of images are made of; of the prior
-            it is 1.
-        beta: The weight of the KL term.
-        learned: Whether the prior is.
-        capacity: Nats at which the objective holds the KL; None of any other objective.
+        kl: Mean KL, in nats.
+        information: Estimate of I(x; z), in nats.
+        least_gap: Lower bound on the gap by the moments of the aggregate posterior, in nats. None
+            if there are too few images for one.
+        images: Number of images behind the estimates.
+        latents: Number of latents.
+        spread: Root mean square of the noise that becomes the latents of images; it is 1 for the
+            prior.
+        beta: Weight of the KL term.
+        learned: Whether the prior is learned.
+        capacity: Nats at which the objective holds the KL; None for other objectives.
 
     References:
         Hoffman and Johnson (2016), "ELBO surgery: yet another way to carve up the variational

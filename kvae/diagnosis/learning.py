@@ -20,17 +20,17 @@ def check_overfitting(
     train: np.ndarray | None = None,
     validation: np.ndarray | None = None,
 ) -> Finding:
-    """Whether the model knows its training images by heart.
+    """Checks whether the model overfits its training images.
 
-    Two signs: the loss of validation images rose again from its best, by a share of what it had
-    gained since the first epoch; and train images are scored better than validation images, by
-    more than chance (three standard errors), in standard deviations over images. Neither depends on
-    the unit, or on the constants of a density.
+    There are two signs. First, the validation loss rose again from its minimum, measured as a share
+    of its gain since the first epoch. Second, training images have better scores than validation
+    images, by more than chance (three standard errors), measured in standard deviations over
+    images. Neither depends on the unit, or on the constants of a density.
 
     Args:
-        validation_loss: By epoch.
+        validation_loss: Validation loss by epoch.
         train: (count,), −ELBO of training images, nats.
-        validation: (count,), −ELBO of validation images, nats, by the same protocol.
+        validation: (count,), −ELBO of validation images, nats, with the same protocol.
     """
     signs, severities, cures = [], ["ok"], []
     if train is not None and validation is not None:
@@ -70,11 +70,11 @@ def check_overfitting(
 
 
 def check_gradients(gradients: Mapping[str, np.ndarray], broken: Sequence[str] = ()) -> Finding:
-    """Whether every weight learns.
+    """Checks whether every weight learns.
 
     Args:
-        gradients: Of one batch, by the name of the variable.
-        broken: The names of variables that are not finite.
+        gradients: Gradients of one batch, by the name of the variable.
+        broken: Names of variables that are not finite.
     """
     broken = [*broken, *(name for name, g in gradients.items() if not np.isfinite(g).all())]
     if broken:

@@ -1,4 +1,4 @@
-"""Look: what a diagnosis is made from: a pass over images, gradients, and figures of both."""
+"""The measurements of a diagnosis: a pass over images, gradients, and their figures."""
 
 import collections
 import contextlib
@@ -30,13 +30,13 @@ __all__ = [
 ]
 
 BATCH = 200
-PIXELS = 200_000  # so many values make a histogram
+PIXELS = 200_000  # number of values in a histogram
 
 
 def sampled(
     dataset: Dataset, part: str, count: int, seed: int, vae: VAE
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """So many images at random, of the model's size; and of a conditional one their classes."""
+    """Draws images at random, in the model's size; for a conditional model also their classes."""
     images, labels = getattr(dataset, part), getattr(dataset, f"{part}_labels")
     chosen = np.random.default_rng(seed).permutation(len(images))[:count]
     classes = vae.known(labels, dataset.class_names)
@@ -47,17 +47,17 @@ def sampled(
 
 
 def capacity_of(vae: VAE) -> float | None:
-    """Nats at which the objective holds the KL; None of any other objective."""
+    """The nats at which the objective holds the KL; None for other objectives."""
     return vae.objective.capacity if isinstance(vae.objective, Capacity) else None
 
 
 def white(images: np.ndarray) -> float:
-    """What white is."""
+    """The value of white."""
     return 1.0 if images.dtype.kind == "f" else 255.0
 
 
 def some(values: np.ndarray, seed: int) -> np.ndarray:
-    """Values at random, enough for a histogram."""
+    """Draws enough values at random for a histogram."""
     values = values.reshape(-1)
     if len(values) <= PIXELS:
         return values
@@ -67,7 +67,7 @@ def some(values: np.ndarray, seed: int) -> np.ndarray:
 def looked_at(
     vae: VAE, images: np.ndarray, seed: int, batch: int = BATCH, classes: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """One pass over images, with one draw of z for each, or `samples`; the draws start from `seed`.
+    """Runs one pass over images, with as many draws of z as the objective, from `seed`.
 
     Returns:
         (count, …) arrays: `mean`, `log_variance`, `kl`; `noise`, what the prior makes z of; `loss`,
@@ -82,7 +82,7 @@ def looked_at(
 
 
 def with_elbo(vae: VAE, beta: float = 1.0) -> VAE:
-    """A copy whose loss is −ELBO, with as many draws of z; here all classes are known."""
+    """Copies a model with the loss −ELBO and as many draws of z; all classes are known here."""
     copy = vae.uncompiled(ELBO(beta, samples=vae.objective.samples))
     if copy.condition is not None:
         copy.condition.partly_labelled = False
@@ -92,7 +92,7 @@ def with_elbo(vae: VAE, beta: float = 1.0) -> VAE:
 def look(
     vae: VAE, seed: int, images: np.ndarray, classes: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """What `looked_at` returns, of one batch."""
+    """Returns the result of `looked_at` for one batch."""
     given = images if classes is None else (images, classes)
     outputs = {name: ops.convert_to_tensor(v) for name, v in vae.predict_on_batch(given).items()}
     terms = vae.terms(outputs)
@@ -108,7 +108,7 @@ def look(
         "draws": vae.likelihood.sample(parameters, seed),
     }
     if len(vae.groups) > 1:
-        with contextlib.suppress(ValueError):  # of a prior that ties groups together
+        with contextlib.suppress(ValueError):  # if groups depend on each other in the prior
             for i, kl in enumerate(terms.kl_by_group):
                 values[f"kl_of_group_{i + 1}"] = kl
     if learns_scale(vae.likelihood):
@@ -119,10 +119,10 @@ def look(
 
 
 def measured(vae: VAE, own: Mapping[str, np.ndarray], seed: int) -> dict[str, float]:
-    """What posteriors say of the latents and of the prior, in nats, and how wide they spread.
+    """Computes figures of latents and prior from posteriors, in nats, and their spread.
 
-    Without `active` of one image, without `moment_gap` where there are too few, and without that
-    and `information` where latents come in groups, whose posterior is no Gaussian.
+    `active` is left out for one image, and `moment_gap` for too few. Both `moment_gap` and
+    `information` are left out if latents come in groups, whose posterior is not Gaussian.
     """
     mean, log_variance = own["mean"], own["log_variance"]
     found = {
@@ -142,7 +142,7 @@ def measured(vae: VAE, own: Mapping[str, np.ndarray], seed: int) -> dict[str, fl
 
 
 def weights_of(vae: VAE) -> dict[str, keras.Variable]:
-    """The variables by part and path, numbered where several have the same."""
+    """The variables by part and path, numbered if several have the same."""
     found: dict[str, keras.Variable] = {}
     seen: collections.Counter[str] = collections.Counter()
     for part in ("encoder", "decoder", "likelihood", "prior"):
@@ -156,10 +156,10 @@ def weights_of(vae: VAE) -> dict[str, keras.Variable]:
 def gradients_of(
     vae: VAE, images: np.ndarray, classes: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """The gradient of each weight on one batch, by the name of the variable.
+    """Computes the gradient of each weight on one batch, by the name of the variable.
 
-    A copy of the model takes one step of plain gradient descent, on whatever backend; how far each
-    weight went is its gradient. The steps are long, so that no digit of a small gradient is lost.
+    A copy of the model takes one step of plain gradient descent, on any backend; the change of each
+    weight gives its gradient. The step is long, so that small gradients keep their digits.
     """
     rate = 1e6
     beta = float(ops.convert_to_numpy(vae.beta))

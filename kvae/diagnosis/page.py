@@ -1,4 +1,4 @@
-"""The doctor's page: findings in words, and below them the panels that they were seen in."""
+"""The doctor's page: findings in words, and below them the plots that show them."""
 
 import math
 import textwrap
@@ -28,7 +28,7 @@ Panels = Sequence[Callable[[Axes], None]]
 
 
 def markup(title: str, rows: Rows, panels: Panels) -> Markup:
-    """The page for a notebook: findings as a table, and below them the panels as a picture.
+    """Makes the page for a notebook: a table of findings, and below it the panels.
 
     Args:
         title: The heading.
@@ -100,7 +100,7 @@ def draw_panels(chart: Chart, panels: Panels, top: float, bottom: float) -> None
 
 
 def draw_used_latents(axes: Axes, kl: np.ndarray) -> None:
-    """The KL of each latent, most first, those in use in colour."""
+    """Draws the KL of each latent, the largest first, with those in use in colour."""
     kl = np.sort(kl)[::-1]
     used = kl >= IN_USE
     colors = np.where(used, SPLITS["train"], "#999999")
@@ -117,7 +117,7 @@ def draw_used_latents(axes: Axes, kl: np.ndarray) -> None:
 
 
 def draw_kl_over_time(axes: Axes, epochs: Sequence[float], kl: Sequence[float]) -> None:
-    """The KL of validation images by epoch."""
+    """Draws the KL of validation images by epoch."""
     if not len(kl):
         return without_history(axes, "KL over time")
     line(axes, epochs, kl, color=SPLITS["validation"])
@@ -127,13 +127,13 @@ def draw_kl_over_time(axes: Axes, epochs: Sequence[float], kl: Sequence[float]) 
 
 
 def finite(values: Sequence[float]) -> np.ndarray:
-    """Those that are not NaN or infinite, as they are where training failed."""
+    """The finite values; values are NaN or infinite if training failed."""
     array = np.asarray(values, "float64")
     return array[np.isfinite(array)]
 
 
 def draw_best_epoch(axes: Axes, history: Mapping[str, Sequence[float]]) -> None:
-    """Loss by epoch, with the epoch where that of validation images was best."""
+    """Draws the loss by epoch, and the epoch with the best validation loss."""
     columns = columns_of("loss", history)
     if not columns:
         return without_history(axes, "Loss")
@@ -149,7 +149,7 @@ def draw_best_epoch(axes: Axes, history: Mapping[str, Sequence[float]]) -> None:
             title = f"Validation loss was best at epoch {best + 1} of {len(loss)}"
     late = [finite(history[column][len(history[column]) // 20 :]) for _, column in columns]
     low, high = np.concatenate(late).min(initial=np.inf), np.concatenate(late).max(initial=-np.inf)
-    if low <= high:  # the first epochs of many would hide what comes later
+    if low <= high:  # the first epochs would hide the later ones
         margin = 0.05 * (high - low) or max(1.0, 0.05 * abs(high))
         axes.set_ylim(low - margin, high + margin)
     axes.set(title=title, xlabel="epoch", ylabel="loss, nats per image")
@@ -158,7 +158,7 @@ def draw_best_epoch(axes: Axes, history: Mapping[str, Sequence[float]]) -> None:
 
 
 def draw_prior(axes: Axes, posterior: np.ndarray, prior: np.ndarray, gap: float | None) -> None:
-    """How far latents of images, and of the prior, lie from the origin."""
+    """Draws the distances from the origin of the latents of images and of the prior."""
     bins = np.linspace(0, max(posterior.max(), prior.max()), 60).tolist()
     for values, name, split in (
         (posterior, "of images", "train"),
@@ -175,7 +175,7 @@ def draw_prior(axes: Axes, posterior: np.ndarray, prior: np.ndarray, gap: float 
 
 
 def draw_pixels(axes: Axes, images: np.ndarray, draws: np.ndarray) -> None:
-    """The values of images, and of images drawn from the likelihood."""
+    """Draws the values of images, and of images drawn from the likelihood."""
     low, high = min(0.0, *np.percentile(draws, [0.5])), max(1.0, *np.percentile(draws, [99.5]))
     bins = np.linspace(low - 0.01, high + 0.01, 53).tolist()
     for values, name, split in (
@@ -196,7 +196,7 @@ def draw_pixels(axes: Axes, images: np.ndarray, draws: np.ndarray) -> None:
 
 
 def draw_scale(axes: Axes, scale: np.ndarray, bound: float) -> None:
-    """The decoder's scales, and their lower bound."""
+    """Draws the decoder's scales, and their lower bound."""
     at_bound = (scale < 1.1 * bound).mean()
     bins = np.geomspace(0.9 * bound, max(2 * bound, scale.max()), 60).tolist()
     axes.hist(scale, bins, weights=np.full(len(scale), 1 / len(scale)), color=SPLITS["train"])
@@ -210,7 +210,7 @@ def draw_scale(axes: Axes, scale: np.ndarray, bound: float) -> None:
 
 
 def draw_gradients(axes: Axes, sizes: Mapping[str, float]) -> None:
-    """How large the gradient of each variable is, in the order of the model."""
+    """Draws the size of the gradient of each variable, in the order of the model."""
     values = np.array(list(sizes.values()))
     places = np.arange(1, len(values) + 1)
     reached = values > 0

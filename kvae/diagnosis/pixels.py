@@ -1,4 +1,4 @@
-"""Checks of the pixels: whether the likelihood is one for such images, and its scale."""
+"""Checks of the pixels: whether the likelihood fits them, and its scale."""
 
 import math
 from collections.abc import Mapping
@@ -32,14 +32,14 @@ def learns_scale(likelihood: Likelihood) -> bool:
 
 
 def check_scale(at_bound: float, likelihood: Gaussian | DiscretizedLogistic) -> Finding:
-    """Whether the decoder's scale lies at its lower bound.
+    """Checks whether the decoder's scale lies at its lower bound.
 
-    At the bound a density is set by the bound. A probability of levels is not: it cannot exceed
-    one, and the bound costs it some nats at most.
+    At the bound, the value of a density depends on the bound. A probability of levels cannot exceed
+    one, so there the bound costs at most some nats.
 
     Args:
-        at_bound: The share of values whose scale is within a tenth of `min_scale`.
-        likelihood: One that learns its scale.
+        at_bound: Share of values whose scale is within a tenth of `min_scale`.
+        likelihood: A likelihood that learns its scale.
     """
     name, bound = "decoder scale", likelihood.min_scale
     seen = f"{at_bound:.0%} of values have a scale within a tenth of min_scale, {bound:.2g}"
@@ -62,16 +62,16 @@ def check_scale(at_bound: float, likelihood: Gaussian | DiscretizedLogistic) -> 
 
 
 def pixel_facts(images: np.ndarray) -> dict[str, float]:
-    """What kind of values images have.
+    """Computes facts about the values of images.
 
     Args:
         images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
 
     Returns:
-        `grey`, the share of values between 5% and 95% of white; `ends`, that of exact black and
-        white; `levels`, how many distinct ones there are; `channels`; and unless there is but one
-        image, `constant`, the share of pixels that are alike in all, and `noise`, the share of the
-        variance of dynamically binarised pixels that the draw itself makes.
+        `grey`, the share of values between 5% and 95% of white; `ends`, the share of exact black
+        and white; `levels`, the number of distinct values; `channels`. With more than one image
+        also `constant`, the share of pixels that are the same in all images, and `noise`, the share
+        of the variance of dynamically binarised pixels that comes from the draw.
     """
     levels = np.unique(images).size
     values = images.astype("float32") / (1 if images.dtype.kind == "f" else 255)
@@ -92,10 +92,10 @@ def pixel_facts(images: np.ndarray) -> dict[str, float]:
 
 
 def check_likelihood(facts: Mapping[str, float], likelihood: Likelihood) -> Finding:
-    """Whether the likelihood is one for such pixels; one of your own is taken to be.
+    """Checks whether the likelihood fits such pixels. One of your own is assumed to.
 
     Args:
-        facts: Of `pixel_facts`.
+        facts: The result of `pixel_facts`.
         likelihood: p(x|z).
     """
     name, grey, ends = "likelihood", facts["grey"], facts["ends"]

@@ -1,4 +1,4 @@
-"""Drawing: arrays to grids and GIFs, numbers to charts, a model and images to pictures."""
+"""Drawing: pictures of a model and of images, grids, GIFs and charts."""
 
 from kvae.drawing import charts, plots
 from kvae.drawing.charts import curves

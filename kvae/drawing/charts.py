@@ -1,4 +1,4 @@
-"""Charts: numbers to figures, in colours that colour-blind readers tell apart."""
+"""Charts: figures of numbers, in colours for colour-blind readers too."""
 
 import csv
 import io
@@ -42,14 +42,14 @@ def scatter(
     title: str,
     axis_names: tuple[str, str] | None = None,
 ) -> Chart:
-    """Points of the plane, coloured by class.
+    """Draws points of the plane, coloured by class.
 
     Args:
         points: (count, 2).
-        labels: (count,), integers; None: all points alike.
-        class_names: The name of label 0, of label 1, …; a label without a name is its number.
-        title: What is shown, and how many.
-        axis_names: None where the axes mean nothing; they are then left out.
+        labels: (count,), integers. None: all points look alike.
+        class_names: Names of label 0, label 1, …. A label without a name is shown as its number.
+        title: Title: what is shown, and how many.
+        axis_names: Names of the axes. None: the axes have no meaning and are left out.
     """
     classes = [None] if labels is None else [int(label) for label in np.unique(labels)]
     columns = math.ceil(len(classes) / LEGEND_ROWS)
@@ -96,22 +96,22 @@ def curves(
     latents: Mapping[str, Sequence[float]] | None = None,
     show: str = "all",
 ) -> Chart:
-    """How training went.
+    """Draws the training curves of a run.
 
     Args:
-        run: The folder that `kvae train` left beside the model, with `history.csv` and, where it
-            has it, `latents.csv`; or columns by name, one value an epoch, as `fit(...).history`
-            has: `epoch`, `updates`, `loss`, `reconstruction`, `kl`, and the last three with `val_`
-            before them. What is missing is left out; without `updates` epochs stand in its place.
-        latents: `epoch`, and the KL of each latent by its number, as `kvae.LatentKL` keeps them;
-            read from the folder where `run` is one.
+        run: The folder that `kvae train` left beside the model, with `history.csv` and optionally
+            `latents.csv`. Or columns by name with one value per epoch, as in `fit(...).history`:
+            `epoch`, `updates`, `loss`, `reconstruction`, `kl`, and the last three with the prefix
+            `val_`. Missing columns are left out; without `updates`, epochs are used.
+        latents: `epoch`, and the KL of each latent by its number, as in the history of
+            `kvae.LatentKL`. If `run` is a folder, it is read from there.
         show: "terms": reconstruction and KL against the number of weight updates; "loss";
-            "reconstruction": its log-likelihood; "latents": the KL of each over time; or "all" of
-            these that can be drawn.
+            "reconstruction": its log-likelihood; "latents": the KL of each latent over time; or
+            "all" of these that can be drawn.
 
     Raises:
         FileNotFoundError: If the folder has no `history.csv`.
-        ValueError: If what `show` names is not there to be drawn.
+        ValueError: If the data for `show` are missing.
     """
     if show not in (*PANELS, "all"):
         raise ValueError(f"`show` must be one of {', '.join(PANELS)} or all. Received: {show!r}")
@@ -145,7 +145,7 @@ def curves(
 
 
 def draw_terms(axes: Axes, data: Mapping[str, Sequence[float]]) -> None:
-    """Reconstruction and KL against weight updates: solid and dashed, each with its name."""
+    """Draws reconstruction and KL against weight updates, solid and dashed, with labels."""
     along = "updates" if "updates" in data else "epoch"
     for name, style, text in (("reconstruction", "-", "−log p(x|z)"), ("kl", "--", "KL")):
         for split, column in columns_of(name, data):
@@ -165,7 +165,7 @@ def draw_terms(axes: Axes, data: Mapping[str, Sequence[float]]) -> None:
 
 
 def draw_loss(axes: Axes, data: Mapping[str, Sequence[float]]) -> None:
-    """Loss against epochs."""
+    """Draws the loss against epochs."""
     for split, column in columns_of("loss", data):
         line(axes, data["epoch"], data[column], color=SPLITS[split], label=split)
     axes.set(title=f"Loss, {epochs_of(data)}", xlabel="epoch", ylabel="nats per image")
@@ -173,7 +173,7 @@ def draw_loss(axes: Axes, data: Mapping[str, Sequence[float]]) -> None:
 
 
 def draw_reconstruction(axes: Axes, data: Mapping[str, Sequence[float]]) -> None:
-    """The log-likelihood of the reconstruction against epochs."""
+    """Draws the log-likelihood of the reconstruction against epochs."""
     for split, column in columns_of("reconstruction", data):
         line(axes, data["epoch"], [-y for y in data[column]], color=SPLITS[split], label=split)
     axes.set(
@@ -185,7 +185,7 @@ def draw_reconstruction(axes: Axes, data: Mapping[str, Sequence[float]]) -> None
 
 
 def draw_latents(axes: Axes, data: Mapping[str, Sequence[float]]) -> None:
-    """The KL of each latent against epochs, those in use in colour; or of each group of them."""
+    """Draws the KL of each latent, or of each group, against epochs; used ones in colour."""
     names = [name for name in data if name != "epoch"]
     if names and names[0].startswith("group "):
         draw_groups(axes, data)
@@ -203,7 +203,7 @@ def draw_latents(axes: Axes, data: Mapping[str, Sequence[float]]) -> None:
 
 
 def draw_groups(axes: Axes, data: Mapping[str, Sequence[float]]) -> None:
-    """The KL of each group of latents against epochs, from dark to light."""
+    """Draws the KL of each group of latents against epochs, from dark to light."""
     names = [name for name in data if name != "epoch"]
     for i, name in enumerate(names):
         color = colormaps["viridis"](i / len(names))
@@ -213,7 +213,7 @@ def draw_groups(axes: Axes, data: Mapping[str, Sequence[float]]) -> None:
         xlabel="epoch",
         ylabel="nats, mean over validation",
     )
-    # Of the last it is often a hundred times that of the first.
+    # The KL of the last group is often a hundred times that of the first.
     axes.set_yscale("symlog", linthresh=1)
     axes.set_ylim(bottom=0)
     axes.legend(loc="best", frameon=False)
@@ -228,24 +228,24 @@ PANELS = {
 
 
 def columns_of(name: str, data: Mapping[str, Sequence[float]]) -> list[tuple[str, str]]:
-    """The splits that have this column, each with the column's name."""
+    """The splits that have this column, each with the name of the column."""
     both = (("train", name), ("validation", f"val_{name}"))
     return [(split, column) for split, column in both if column in data]
 
 
 def epochs_of(data: Mapping[str, Sequence[float]]) -> str:
-    """How many epochs, in words."""
+    """The number of epochs, in words."""
     count = len(data["epoch"])
     return f"{count:,} epoch{'s' * (count != 1)}"
 
 
 def line(axes: Axes, x: Sequence[float], y: Sequence[float], **style: Any) -> None:
-    """A line, or a dot where there is one point only."""
+    """Draws a line, or a dot if there is only one point."""
     axes.plot(x, y, marker="o" if len(x) == 1 else None, **style)
 
 
 def read_run(folder: pathlib.Path) -> tuple[dict[str, list[float]], dict[str, list[float]] | None]:
-    """The history of a run, and the KL of each latent where there is a file of it."""
+    """Reads the history of a run, and the KL of each latent if there is a file of it."""
     history, latents = folder / "history.csv", folder / "latents.csv"
     if not history.exists():
         raise FileNotFoundError(f"There is no history at {shown(history)}. `kvae train` writes it.")
@@ -253,11 +253,11 @@ def read_run(folder: pathlib.Path) -> tuple[dict[str, list[float]], dict[str, li
 
 
 def read_columns(path: pathlib.Path) -> dict[str, list[float]]:
-    """The columns of a CSV file of numbers, by name.
+    """Reads the columns of a CSV file of numbers, by name.
 
     Raises:
-        ValueError: If it is damaged, or of another kind.
-        OSError: If it cannot be read.
+        ValueError: If the file is damaged, or of another kind.
+        OSError: If the file cannot be read.
     """
     with opened(path, MOST_BYTES) as file:
         try:
@@ -272,7 +272,7 @@ def read_columns(path: pathlib.Path) -> dict[str, list[float]]:
 
 
 def columns_in(rows: Any) -> dict[str, list[float]]:
-    """The columns of what `csv.reader` reads, or a ValueError that says what is wrong with them."""
+    """The columns of rows from `csv.reader`; a ValueError says what is wrong with them."""
     names: list[str] = next(rows, [])
     if "epoch" not in names:
         raise ValueError(f"Found: the names {', '.join(names) or 'of no column'}")

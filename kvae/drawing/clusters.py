@@ -1,4 +1,4 @@
-"""Clusters: what each component of a mixture prior stands for, in images."""
+"""Clusters: images of each component of a mixture prior."""
 
 from typing import Any
 
@@ -16,20 +16,21 @@ __all__ = ["clusters"]
 def clusters(
     vae: VAE, rows: int = 10, columns: int = 10, seed: int = 0, of_class: Any = None
 ) -> plots.Chart:
-    """A row for each component of the prior: its mean, decoded, and images drawn from it.
+    """Draws a row for each component of the prior: its decoded mean, and images drawn from it.
 
-    The component with the largest weight comes first. Where latents come in groups the mixture is
-    the prior of the first; the others are at the mean of theirs under a mean, and drawn else.
+    The component with the largest weight comes first. If latents come in groups, the mixture is the
+    prior of the first group. The other groups are at the mean of their prior for the decoded mean,
+    and drawn for the images.
 
     Args:
-        vae: A trained model, whose prior is a `kvae.GaussianMixture`.
-        rows: How many components at most.
-        columns: Images in a row, the mean counted.
-        seed: Of the draws, which are NumPy's.
-        of_class: Of a conditional model, the class, or its numbers: the mixture is that of p(z|c).
+        vae: A trained model with a `kvae.GaussianMixture` as its prior.
+        rows: Largest number of components.
+        columns: Number of images in a row, including the mean.
+        seed: Random seed of the draws, which come from NumPy.
+        of_class: For a conditional model, the class, or its numbers, of the mixture p(z|c).
 
     Raises:
-        ValueError: If the prior is no mixture, or a conditional model gets no class.
+        ValueError: If the prior is not a mixture, or a conditional model gets no class.
     """
     rows, columns = checked_integer("rows", rows), checked_integer("columns", columns)
     check_seed(seed)
@@ -68,12 +69,12 @@ def clusters(
 
 
 def priors_of(vae: VAE) -> list[Any]:
-    """The priors of the blocks of latents; where there is but one, that of all."""
+    """The priors of the blocks of latents; a list of one if there is a single block."""
     return vae.prior.priors if isinstance(vae.prior, Blockwise) else [vae.prior]
 
 
 def mixture_of(vae: VAE) -> GaussianMixture:
-    """The prior, or that of a block of latents, which is a mixture."""
+    """The mixture: the prior, or the prior of a block of latents."""
     for prior in priors_of(vae):
         if isinstance(prior, GaussianMixture):
             return prior
@@ -84,7 +85,7 @@ def mixture_of(vae: VAE) -> GaussianMixture:
 
 
 def told_of(vae: VAE, of_class: Any) -> np.ndarray | None:
-    """What a conditional model is told of the class: (context,); None of any other."""
+    """The context of the class, (context,), for a conditional model; else None."""
     if vae.condition is None:
         vae.rows(of_class, 1)  # which says that there are none
         return None

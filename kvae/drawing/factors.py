@@ -1,4 +1,4 @@
-"""Factors: which latent tells of which factor, beside what each latent does to an image."""
+"""Factors: a table of the information of latents about factors, with images."""
 
 from collections.abc import Sequence
 
@@ -26,25 +26,27 @@ def factors(
     steps: int = 9,
     what: str = "images",
 ) -> plots.Chart:
-    """A table of latents and factors, and beside each latent the first image with it moved alone.
+    """Draws a table of latents and factors; beside each latent, images with it varied.
 
-    Rows are in the order of the factors: to each the latents that tell more of it than of any
-    other, from the one that tells most.
+    The images are the first image, decoded with that latent moved alone. Rows are in the order of
+    the factors. Under each factor are the latents that are most informative about it, the most
+    informative first.
 
     Args:
         vae: A trained model.
-        images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1]; two or more
-            where the prior is learned.
-        matrix: (latent, factor), the share of each factor that each latent tells, in [0, 1]:
+        images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1]; at least two if
+            the prior is learned.
+        matrix: (latent, factor), the share of each factor that each latent explains, in [0, 1]: see
             `kvae.evaluation.factor_matrix`.
-        names: Of the factors.
-        latents: How many rows at most: those that tell most of any factor.
-        steps: Images in a row.
-        what: What the title calls the images that the table was made of.
+        names: Names of the factors.
+        latents: Largest number of rows; the latents that are most informative about any factor are
+            shown.
+        steps: Number of images in a row.
+        what: Name, in the title, of the images behind the table.
 
     Raises:
-        ValueError: If the table is not of this model's latents and of so many factors, or has
-            something else than shares.
+        ValueError: If the table does not fit the model's latents and the names, or has values that
+            are not shares.
     """
     matrix = np.asarray(matrix, "float64")
     latents, steps = checked_integer("latents", latents), checked_integer("steps", steps)
@@ -69,7 +71,7 @@ def factors(
 
 
 def in_order(matrix: np.ndarray, latents: int) -> np.ndarray:
-    """The latents that tell most of any factor: by that factor, and by how much they tell."""
+    """The latents that are most informative, by factor and by their share."""
     most = matrix.max(axis=1)
     rows = np.argsort(-most, kind="stable")[:latents]
     return rows[np.lexsort((-most[rows], matrix.argmax(axis=1)[rows]))]
@@ -82,7 +84,7 @@ def laid_out(
     names: Sequence[str],
     titles: tuple[str, str, str],
 ) -> plots.Chart:
-    """The table to the left of the picture, of one height, pixel for pixel."""
+    """Places the table to the left of the picture, at the same height, pixel for pixel."""
     height, width = picture.shape[:2]
     left = 2 * EDGE + LETTER * max(map(len, rows))
     cells = max(CELL, LETTER * max(map(len, names))) * len(names)

@@ -1,4 +1,4 @@
-"""Paths: images between images, around them, and of one style in all classes."""
+"""Paths: interpolations, samples around images, and one style in all classes."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -32,34 +32,34 @@ def interpolate(
     $$z_t = (1 - t)\, z_0 + t\, z_1 \quad\text{or}\quad z_t = \big((1 - t) |z_0| + t |z_1|\big)
     \frac{\sin((1 - t) \omega)\, u_0 + \sin(t \omega)\, u_1}{\sin \omega}$$
 
-    where u are the directions of the ends and ω is the angle between them; t runs from 0 to 1. The
-    spherical path keeps the length between those of the ends, where standard normal noise has its
-    mass; with a flow as the prior it is a path of the noise that latents are made of. Ends on one
-    line through the origin are joined by that line. Of a conditional model what it is told goes the
-    way too, in a straight line.
+    Here u are the directions of the ends, ω is the angle between them, and t runs from 0 to 1. The
+    spherical path keeps the length between the lengths of the ends, where standard normal noise has
+    its mass. With a flow as the prior, it is a path of the noise that becomes the latents. Ends on
+    one line through the origin are joined by that line. In a conditional model, the context is
+    interpolated too, in a straight line.
 
     Args:
         vae: A trained model.
-        start: One entry a path: an image, (height, width, channels), or several, (count, height,
-            width, channels), for which the average of their posterior means stands. uint8 in 0…255
-            or float in [0, 1].
-        end: As `start`.
-        steps: Images on a path, both ends counted.
+        start: One entry per path: an image, (height, width, channels), or several, (count, height,
+            width, channels), whose posterior means are averaged. uint8 in 0…255 or float in [0, 1].
+        end: Like `start`.
+        steps: Number of images of a path, including both ends.
         path: "linear" or "spherical".
-        groups: So many groups of latents, from the first, go the way; those after are at the mean
-            of their prior, so that what changes is the whole and no detail. None: all.
-        hold: Of a conditional model: "class", and all of a path is of the class of its start; or
-            "style", and the noise that the latents of the start are made of stays. None: both go
-            the way.
-        classes: Of a conditional model: the classes of the starts, one a path, and those of the
-            ends, or their numbers; None: the class that is the most likely.
+        groups: Number of groups of latents, counted from the first, that are interpolated. The
+            groups after them are at the mean of their prior, so the whole changes, but no detail.
+            None: all groups.
+        hold: For a conditional model: "class" keeps the class of the start on the whole path;
+            "style" keeps the noise that becomes the latents of the start. None: both are
+            interpolated.
+        classes: For a conditional model: the classes of the starts, one per path, and those of the
+            ends, or their numbers. None: the likeliest classes.
 
     Returns:
         (pairs, steps, height, width, channels), float32 in [0, 1].
 
     Raises:
-        ValueError: If the numbers of ends differ, or `steps` is less than 2, or there is no such
-            path, or there are not so many groups.
+        ValueError: If the numbers of starts and ends differ, `steps` is less than 2, there is no
+            such path, or there are fewer groups.
 
     References:
         White (2016), "Sampling generative networks", arXiv:1609.04468 (spherical paths).
@@ -103,7 +103,7 @@ def interpolate(
 def ends_of(
     vae: VAE, ends: Sequence[np.ndarray] | np.ndarray, groups: int | None, classes: Classes
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Latents of the ends of paths, (paths, latent), and what a conditional model is told."""
+    """The latents of the ends of paths, (paths, latent), and their context."""
     if classes is not None and len(classes) != len(ends):
         raise ValueError(
             f"`classes` must have one for each path, {len(ends)}. Received: {len(classes)}"
@@ -118,7 +118,7 @@ def ends_of(
 def along(
     way: Callable[..., np.ndarray], first: np.ndarray, last: np.ndarray, steps: int
 ) -> np.ndarray:
-    """Points on each path from a row of `first` to that of `last`: (paths · steps, …)."""
+    """Computes points on the path between rows of `first` and `last`: (paths · steps, …)."""
     shares = np.linspace(0, 1, steps, dtype="float32")
     points = np.concatenate([way(first, last, share)[:, np.newaxis] for share in shares], axis=1)
     return points.reshape(-1, first.shape[-1])
@@ -131,20 +131,20 @@ def styles(
     seed: int = 0,
     temperature: float | Sequence[float] = 1.0,
 ) -> np.ndarray:
-    """New images of each class in the same styles: what is drawn is the same for all classes.
+    """Generates images of each class in the same styles: all classes share their draws.
 
     Args:
         vae: A trained conditional model of classes.
-        classes: Which; all where they are not given.
-        count: How many styles.
-        seed: The same seed, the same images, on the same backend.
+        classes: The classes. Defaults to all.
+        count: Number of styles.
+        seed: Random seed. On one backend, the same seed gives the same images.
         temperature: As for `VAE.generate`.
 
     Returns:
         (classes, count, height, width, channels), float32 in [0, 1].
 
     Raises:
-        ValueError: If the model is not one of classes, or an argument is not what it should be.
+        ValueError: If the model is not conditional on classes, or an argument is invalid.
     """
     if vae.condition is None or not vae.condition.classes:
         raise ValueError("Styles are drawn by a conditional model of classes.")
@@ -160,12 +160,12 @@ def styles(
 
 
 def straight(first: np.ndarray, last: np.ndarray, share: float) -> np.ndarray:
-    """The point that lies this share of the way from each row of `first` to that of `last`."""
+    """The point at this share of the way from each row of `first` to that of `last`."""
     return (1 - share) * first + share * last
 
 
 def spherical(first: np.ndarray, last: np.ndarray, share: float) -> np.ndarray:
-    """The same along an arc around the origin, with a length between those of the ends."""
+    """The point on an arc around the origin, with a length between those of the ends."""
     lengths = [np.linalg.norm(end, axis=-1, keepdims=True) for end in (first, last)]
     one, other = (
         end / np.maximum(length, 1e-12) for end, length in zip((first, last), lengths, strict=True)
@@ -188,21 +188,21 @@ def like(
     temperature: float | Sequence[float] = 1.0,
     classes: Any = None,
 ) -> np.ndarray:
-    """New images around the posterior of an image, or around the average posterior of several.
+    """Generates images around the posterior of an image, or the average of several.
 
-    The average posterior has the average of the means and of the variances. Draws are NumPy's, so
-    that a seed gives the same latents on every backend.
+    The average posterior has the average of the means and of the variances. Draws come from NumPy,
+    so a seed gives the same latents on every backend.
 
     Args:
         vae: A trained model.
         images: (height, width, channels), or (several, height, width, channels), uint8 in 0…255 or
             float in [0, 1].
-        count: How many new ones.
-        seed: The same seed, the same images; None: others each time.
-        temperature: Multiplies the distance from the mean: 0 gives the reconstruction. One for all
-            latents, or one for each group of them.
-        classes: Of a conditional model, the class of the images, one for all, or their numbers;
-            None: the class that is the most likely.
+        count: Number of new images.
+        seed: Random seed; the same seed gives the same images. None: new images each time.
+        temperature: Factor on the distance from the mean; 0 gives the reconstruction. One number
+            for all latents, or one for each group.
+        classes: For a conditional model, the class of the images, one for all, or their numbers.
+            None: the likeliest class.
 
     Returns:
         (count, height, width, channels), float32 in [0, 1].
@@ -224,14 +224,14 @@ def like(
 def posterior(
     vae: VAE, images: np.ndarray, classes: Any = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Mean and deviation, each (latent,), of an image's posterior or of the average of several.
+    """The mean and deviation, each (latent,), of the posterior of an image or of an average.
 
-    And what a conditional model is told of all of them, (context,).
+    For a conditional model, also the context of all of them, (context,).
 
     Args:
         vae: A trained model.
         images: (height, width, channels), or (several, height, width, channels).
-        classes: The class of all, or their numbers; None: the likeliest class of most.
+        classes: The class of all images, or their numbers. None: the likeliest class of most.
     """
     images = vae.taken(images) if paths_of(images) else as_array(images)
     alone = images.shape in (vae.image_shape, vae.image_shape[:2])

@@ -1,4 +1,4 @@
-"""Pictures of what a model learned: a VAE and images to images, or to figures for a notebook."""
+"""Pictures of what a model learned, as arrays or as figures for a notebook."""
 
 from collections.abc import Sequence
 from statistics import NormalDist
@@ -29,15 +29,15 @@ def reconstruct(
     what: str = "images",
     classes: np.ndarray | None = None,
 ) -> Figure:
-    """Images over their reconstructions from the posterior mean.
+    """Draws images above their reconstructions from the posterior mean.
 
     Args:
         vae: A trained model.
         images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
-        columns: Images in a row; such that the picture is near to a square where it is not given.
-        what: What the title calls the images.
-        classes: Of a conditional model, the class of each image, or its numbers; None: the class
-            that is the most likely.
+        columns: Number of images in a row. Defaults to a nearly square picture.
+        what: Name of the images in the title.
+        classes: For a conditional model, the class of each image, or its numbers. None: the
+            likeliest class.
     """
     images = vae.taken(images)
     picture = plots.stacked_pairs(images, vae.reconstruct(images, classes=classes), columns)
@@ -47,17 +47,17 @@ def reconstruct(
 def by_group(
     vae: VAE, images: np.ndarray, what: str = "images", classes: np.ndarray | None = None
 ) -> Figure:
-    """What each group of latents holds: images, and what is made of ever more of their groups.
+    """Draws images, and their decodings from more and more groups of latents.
 
-    Latents of the groups that are left out are at the mean of their prior. A model whose latents
-    are one group has its images beside their mean and their reconstructions.
+    Groups that are left out are at the mean of their prior. If the latents are one group, this
+    draws images, the decoded prior mean, and reconstructions.
 
     Args:
         vae: A trained model.
-        images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1]; a row each.
-        what: What the title calls the images.
-        classes: Of a conditional model, the class of each image, or its numbers; None: the class
-            that is the most likely.
+        images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1]; one row each.
+        what: Name of the images in the title.
+        classes: For a conditional model, the class of each image, or its numbers. None: the
+            likeliest class.
     """
     images = vae.taken(images)
     vae.check_room(len(images) * (2 + len(vae.groups)))
@@ -85,27 +85,27 @@ def latent(
     what: str = "images",
     classes: np.ndarray | None = None,
 ) -> Figure:
-    """A scatter of the images' posterior means, coloured by class.
+    """Draws a scatter plot of the posterior means of images, coloured by class.
 
-    Where latents come in groups it is of the first, which is for the whole image.
+    If latents come in groups, it shows the first group, which describes the whole image.
 
     Args:
         vae: A trained model.
         images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1]. t-SNE takes
-            some ten seconds for 3,000.
+            about ten seconds for 3,000.
         labels: (count,), integers from 0 on.
-        class_names: The name of label 0, of label 1, ….
-        method: "tsne", which keeps neighbours together, and whose distances mean little; "pca", the
-            two directions of greatest variance; or "plane", the latents themselves, where there are
+        class_names: Names of label 0, label 1, ….
+        method: "tsne", which keeps neighbours together, but whose distances mean little; "pca", the
+            two directions of largest variance; or "plane", the latents themselves, if there are
             two.
-        seed: Of t-SNE.
-        what: What the title calls the images.
-        classes: Of a conditional model, the class of each image, or its numbers; None: `labels`, or
-            the class that is the most likely.
+        seed: Random seed of t-SNE.
+        what: Name of the images in the title.
+        classes: For a conditional model, the class of each image, or its numbers. None: `labels`,
+            or the likeliest class.
 
     Raises:
-        ValueError: If there is no such method, or "plane" has not two latents, or there are fewer
-            than three images.
+        ValueError: If there is no such method, "plane" has not two latents, or there are fewer than
+            three images.
 
     References:
         van der Maaten and Hinton (2008), "Visualizing data using t-SNE", JMLR 9.
@@ -132,7 +132,7 @@ def of_first(vae: VAE) -> str:
 
 
 def neighbours(means: np.ndarray, seed: int) -> tuple[np.ndarray, None]:
-    """The plane of t-SNE, whose axes mean nothing."""
+    """Computes the plane of t-SNE, whose axes have no meaning."""
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
@@ -142,14 +142,14 @@ def neighbours(means: np.ndarray, seed: int) -> tuple[np.ndarray, None]:
         init=1e-4 * start / max(start[:, 0].std(), 1e-12),  # as scikit-learn scales its own
         random_state=seed,
     )
-    # Threads wait for each other in each of 1,000 steps. Of few images, on cores with other work,
-    # that takes longer than the steps: 36 s where one thread takes 5, to the same places.
+    # Threads wait for each other in each of 1,000 steps. For few images, on cores with other work,
+    # that takes longer than the steps: 36 s, where one thread takes 5 for the same result.
     with threadpool_limits(1 if len(means) <= FEW_POINTS else None, user_api="openmp"):
         return tsne.fit_transform(means), None
 
 
 def components(means: np.ndarray, seed: int) -> tuple[np.ndarray, tuple[str, str]]:
-    """The plane of the two principal components."""
+    """Computes the plane of the two principal components."""
     axes, coordinates = principal(means)
     shares = coordinates.var(axis=0) / max(coordinates.var(axis=0).sum(), 1e-12)
     first, second = (f"principal component {i + 1} ({shares[i]:.0%} of variance)" for i in (0, 1))
@@ -167,9 +167,10 @@ NAMES = {"tsne": "t-SNE", "pca": "Principal components", "plane": "Plane"}
 
 
 def principal(means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Principal directions, (two or more, latent), and coordinates, (count, two or more).
+    """Computes principal directions, (two or more, latent), and coordinates.
 
-    Each direction has its largest entry positive, so that the picture is the same on each backend.
+    The coordinates are (count, two or more). The largest entry of each direction is positive, so
+    the picture is the same on every backend.
     """
     centred = means - means.mean(axis=0)
     directions = np.linalg.svd(centred, full_matrices=False)[2]
@@ -187,22 +188,22 @@ def manifold(
     of_class: Any = None,
     classes: np.ndarray | None = None,
 ) -> Figure:
-    """Decoded points of a plane, at the quantiles of a normal distribution.
+    """Draws images decoded from a grid of a plane, at the quantiles of a normal distribution.
 
-    Of two latents it is the plane of the prior. Of more, and where the prior is a mixture, it is
-    the plane of the two principal components of the images' posterior means, with their centre and
-    their spread; where latents come in groups of those of the first, and the others are at the mean
-    of their prior.
+    With two latents, it is the plane of the prior. With more latents, or if the prior is a mixture,
+    it is the plane of the two principal components of the images' posterior means, with their
+    centre and their spread. If latents come in groups, these are the means of the first group, and
+    the others are at the mean of their prior.
 
     Args:
         vae: A trained model.
         images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
-        size: Images along each side.
-        what: What the title calls the images.
-        of_class: Of a conditional model, the class that all points are of, or their numbers; the
-            class of most images where it is not given.
-        classes: Of a conditional model, the class of each image, or its numbers; None: the class
-            that is the most likely.
+        size: Number of images along each side.
+        what: Name of the images in the title.
+        of_class: For a conditional model, the class of all points, or their numbers. Defaults to
+            the most common class of the images.
+        classes: For a conditional model, the class of each image, or its numbers. None: the
+            likeliest class.
     """
     size = checked_integer("size", size)
     vae.check_room(size * size)
@@ -237,9 +238,9 @@ def manifold(
 def told_of_all(
     vae: VAE, images: np.ndarray, of_class: Any, classes: np.ndarray | None
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """What a conditional model is told of all points, (context,), and of each image."""
+    """The context of all points, (context,), and of each image, for a conditional model."""
     if vae.condition is None:
-        vae.rows(of_class, 1)  # which says that it has none
+        vae.rows(of_class, 1)  # raises an error
         return None, None
     own = vae.rows_or_likeliest(classes, vae.taken(images))
     if of_class is None and own is not None:
@@ -257,20 +258,20 @@ def traversals(
     what: str = "images",
     classes: np.ndarray | None = None,
 ) -> Figure:
-    """One row for each latent: the first image, decoded with that latent moved from −3 to 3.
+    """Draws one row for each latent: the first image, decoded with it moved from −3 to 3.
 
-    With a learned prior, whose latents have no range in common, from 3 standard deviations of that
-    latent over the images below its mean to 3 above.
+    With a learned prior, whose latents have no common range, the latent moves from 3 standard
+    deviations below its mean over the images to 3 above.
 
     Args:
         vae: A trained model.
         images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1]. Rows are
-            ordered by the KL of their latent, averaged over these.
-        latents: How many rows at most.
-        steps: Images in a row.
-        what: What the title calls the images.
-        classes: Of a conditional model, the class of each image, or its numbers; None: the class
-            that is the most likely.
+            ordered by the KL of their latent, averaged over the images.
+        latents: Largest number of rows.
+        steps: Number of images in a row.
+        what: Name of the images in the title.
+        classes: For a conditional model, the class of each image, or its numbers. None: the
+            likeliest class.
     """
     if not (positive_integer(latents) and positive_integer(steps)) or steps < 2:
         raise ValueError(
@@ -301,7 +302,7 @@ def traversals(
 
 
 def kl_words(vae: VAE) -> str:
-    """What `VAE.kl_per_latent` is of, in words."""
+    """The meaning of `VAE.kl_per_latent`, in words."""
     if vae.prior.closed_form:
         return "KL in nats"
     if len(vae.groups) > 1:
@@ -316,14 +317,15 @@ def moved(
     values: np.ndarray,
     told: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The first image, decoded with each of these latents moved alone.
+    """Decodes the first image with each of these latents moved alone.
 
     Args:
         vae: A trained model.
         images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
-        rows: The numbers of the latents.
-        values: Where to; with a learned prior in deviations of that latent over the images.
-        told: (count, context), of a conditional model; None: the likeliest class of each image.
+        rows: Numbers of the latents.
+        values: Target values; with a learned prior, in standard deviations of that latent over the
+            images.
+        told: (count, context), for a conditional model. None: the likeliest class of each image.
 
     Returns:
         (rows · values, height, width, channels), float32 in [0, 1].
@@ -342,7 +344,7 @@ def moved(
 
 
 def of_group(vae: VAE, latent: int) -> str:
-    """The group of a latent, in words; none where there is but one group."""
+    """The group of a latent, in words; empty if there is a single group."""
     if len(vae.groups) == 1:
         return ""
     return f" (group {int(np.searchsorted(np.cumsum(vae.groups), latent, side='right')) + 1})"

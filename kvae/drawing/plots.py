@@ -1,4 +1,4 @@
-"""Plots: images to pictures. Pixels stay pixels: images are enlarged by whole factors."""
+"""Plots: grids of images as pictures. Images are enlarged by whole factors."""
 
 import io
 import math
@@ -37,7 +37,7 @@ class Chart(Figure):
     """A matplotlib figure that a notebook shows inline, also where pyplot is not imported."""
 
     def text(self, *args: Any, **style: Any) -> Text:
-        """Text as it is: in the name of a class or a file `$` begins no formula."""
+        """Adds text literally: a `$` in the name of a class or a file begins no formula."""
         return super().text(*args, parse_math=False, **style)
 
     def _repr_png_(self) -> bytes:
@@ -47,18 +47,18 @@ class Chart(Figure):
 
 
 def grid(images: np.ndarray, columns: int | None = None, scale: int | None = None) -> np.ndarray:
-    """Lays images out in rows, with a line of pixels between them.
+    """Arranges images in a grid, with a line of pixels between them.
 
     Args:
         images: (count, height, width, channels), uint8 or float in [0, 1]. One channel is shown in
-            grey and three in colour; of two channels the first, of more than three the first three.
-            NaN is black.
-        columns: Images in a row; as near to a square as can be where it is not given.
-        scale: Whole factor by which each pixel is enlarged; where it is not given, such that the
-            longer side has about 800 pixels, and an image 300 at most.
+            grey and three in colour. Of two channels the first is shown, of more than three the
+            first three. NaN is black.
+        columns: Number of images in a row. Defaults to a nearly square grid.
+        scale: Whole factor by which each pixel is enlarged. By default, the longer side of the grid
+            has about 800 pixels, and that of an image at most 300.
 
     Returns:
-        (height, width, 3), uint8. Cells that no image fills are white.
+        (height, width, 3), uint8. Empty cells are white.
 
     Raises:
         ValueError: If there are no images.
@@ -94,14 +94,14 @@ def grid(images: np.ndarray, columns: int | None = None, scale: int | None = Non
 
 
 def side_by_side(pictures: Sequence[np.ndarray], gap: int = 12) -> np.ndarray:
-    """Pictures of one height from left to right, with white pixels between them.
+    """Places pictures of the same height side by side, with white pixels between them.
 
     Args:
         pictures: Each (height, width, 3), uint8.
-        gap: Pixels between two.
+        gap: Number of pixels between two pictures.
 
     Raises:
-        ValueError: If their heights differ.
+        ValueError: If the heights differ.
     """
     heights = {picture.shape[0] for picture in pictures}
     if len(heights) != 1:
@@ -112,23 +112,23 @@ def side_by_side(pictures: Sequence[np.ndarray], gap: int = 12) -> np.ndarray:
 
 
 def round_to_square(count: int, height: int, width: int) -> int:
-    """The columns that make a sheet of so many cells of (height, width) nearest to a square."""
+    """The number of columns that makes a sheet of these cells closest to a square."""
     return max(1, math.ceil(math.sqrt(count * height / width)))
 
 
 def stacked_pairs(
     first: np.ndarray, second: np.ndarray, columns: int | None = None, scale: int | None = None
 ) -> np.ndarray:
-    """A grid whose odd rows are `first` and whose even rows, below, are `second`.
+    """Arranges pairs of images: each row of `first` above the matching row of `second`.
 
     Args:
         first: (count, height, width, channels), uint8 or float in [0, 1].
-        second: Of the same shape.
-        columns: Images in a row; as near to a square as can be where it is not given.
+        second: Images of the same shape.
+        columns: Number of images in a row. Defaults to a nearly square grid.
         scale: As for `grid`.
 
     Returns:
-        (height, width, 3), uint8. Cells that no image fills are white.
+        (height, width, 3), uint8. Empty cells are white.
     """
     count, height, width, _ = first.shape
     if columns is None:
@@ -142,20 +142,20 @@ def stacked_pairs(
 
 
 def with_white(images: np.ndarray, columns: int) -> np.ndarray:
-    """Float images, with as many white ones behind them as make the last row a whole one."""
+    """Returns float images, with white ones added to complete the last row."""
     missing = -len(images) % columns
     return np.concatenate([images, np.ones((missing, *images.shape[1:]), images.dtype)])
 
 
 def levels(images: np.ndarray) -> np.ndarray:
-    """Images as uint8 in 0…255; floats are in [0, 1], and NaN is black."""
+    """Converts images to uint8 in 0…255; floats are in [0, 1], and NaN is black."""
     if images.dtype == np.uint8:
         return images
     return np.rint(255 * np.clip(np.nan_to_num(images), 0, 1)).astype("uint8")
 
 
 def unit(images: np.ndarray) -> np.ndarray:
-    """Images as float32 in [0, 1]."""
+    """Converts images to float32 in [0, 1]."""
     return images.astype("float32") / (255 if images.dtype == np.uint8 else 1)
 
 
@@ -165,13 +165,13 @@ def framed(
     rows: Sequence[str] = (),
     columns: Sequence[str] = (),
 ) -> Chart:
-    """A picture under a title, with a label for each row of images and under each column.
+    """Draws a picture under a title, with labels for rows and columns of images.
 
     Args:
-        picture: (height, width, 3), uint8, as `grid` gives it; drawn pixel for pixel.
-        title: Broken into lines where it is wider than the picture.
-        rows: From the top; evenly spaced.
-        columns: From the left; evenly spaced.
+        picture: (height, width, 3), uint8, as from `grid`; drawn pixel for pixel.
+        title: Title; it is broken into lines if it is wider than the picture.
+        rows: Labels of rows from the top, evenly spaced.
+        columns: Labels of columns from the left, evenly spaced.
     """
     height, width = picture.shape[:2]
     edge = LINE // 2
@@ -203,7 +203,7 @@ def framed(
 
 
 def save_picture(picture: np.ndarray | Figure, path: str | pathlib.Path) -> None:
-    """Writes (height, width, 3), uint8, or a figure, as a PNG file, whole or not at all."""
+    """Writes a picture, (height, width, 3), uint8, or a figure, as a complete PNG file."""
     with whole(path) as partial:
         if isinstance(picture, Figure):
             picture.savefig(partial, format="png")
@@ -212,7 +212,7 @@ def save_picture(picture: np.ndarray | Figure, path: str | pathlib.Path) -> None
 
 
 def save_image(image: np.ndarray, path: str | pathlib.Path) -> None:
-    """Writes one image, a pixel for a pixel, as a PNG file, whole or not at all.
+    """Writes one image as a complete PNG file, with one pixel for each pixel.
 
     Args:
         image: (height, width, channels), uint8 or float in [0, 1]; channels as for `grid`.
@@ -230,15 +230,15 @@ def save_animation(
     seconds: float = 0.4,
     last_seconds: float = 2.0,
 ) -> None:
-    """Writes pictures as an endless GIF file, whole or not at all.
+    """Writes pictures as a complete, endlessly looping GIF file.
 
-    Grey pictures keep every value; coloured ones get 256 colours each, without dithering.
+    Grey pictures keep every value. Coloured pictures get 256 colours each, without dithering.
 
     Args:
-        frames: Of one size: arrays (height, width, 3), uint8, or the paths of PNG files.
+        frames: Frames of one size: arrays (height, width, 3), uint8, or the paths of PNG files.
         path: The file to write.
-        seconds: For each frame.
-        last_seconds: For the last frame.
+        seconds: Duration of each frame.
+        last_seconds: Duration of the last frame.
 
     Raises:
         ValueError: If there are no frames.
@@ -254,7 +254,7 @@ def save_animation(
 
 
 def with_palette(frame: np.ndarray | pathlib.Path) -> Image.Image:
-    """A frame of at most 256 greys or colours."""
+    """Converts a frame to at most 256 greys or colours."""
     if isinstance(frame, np.ndarray):
         values = frame
     else:

@@ -1,4 +1,4 @@
-"""The surprise: images over their reconstructions, and where a model did not expect them."""
+"""Surprise: images, their reconstructions, and maps of surprising regions."""
 
 import math
 from typing import Any
@@ -24,19 +24,19 @@ def surprise(
     seed: int = 0,
     what: str = "images",
 ) -> Figure:
-    """Images over their reconstructions, over where in them the surprise lies.
+    """Draws images above their reconstructions, above maps of surprising regions.
 
     The surprise of a pixel is −log p(x|z), summed over channels and averaged over draws of z from
-    the posterior, as `VAE.surprise` gives it: dark where the model expected what is there, bright
-    where it did not. One scale of colours serves all images.
+    the posterior, as in `VAE.surprise`. Expected pixels are dark, and surprising ones bright. All
+    images share one colour scale.
 
     Args:
         vae: A trained model.
         images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
-        columns: Images in a row; such that the picture is near to a square where it is not given.
-        draws: Of z, for each image.
-        seed: Of the draws.
-        what: What the title calls the images.
+        columns: Number of images in a row. Defaults to a nearly square picture.
+        draws: Number of draws of z per image.
+        seed: Random seed of the draws.
+        what: Name of the images in the title.
 
     Example:
         >>> import numpy as np
@@ -67,11 +67,11 @@ def surprise(
 
 
 def coloured(images: np.ndarray) -> np.ndarray:
-    """Images as they are drawn: (count, height, width, 3), float32 in [0, 1]."""
+    """Converts images to colours for drawing: (count, height, width, 3), float32 in [0, 1]."""
     images = plots.unit(images)
     return images[..., :3] if images.shape[-1] >= 3 else images[..., :1].repeat(3, axis=-1)
 
 
 def by_row(images: np.ndarray, columns: int) -> np.ndarray:
-    """(count, height, width, 3) as (rows, columns, height, width, 3), white where there is none."""
+    """Arranges images as (rows, columns, height, width, 3), padded with white."""
     return plots.with_white(images, columns).reshape(-1, columns, *images.shape[1:])

@@ -1,4 +1,4 @@
-"""Classifier: a small network of our own, in whose features sets of images are compared."""
+"""Classifier: a small network whose features are used to compare sets of images."""
 
 import dataclasses
 import hashlib
@@ -25,23 +25,23 @@ SHIPPED_ACCURACY = 0.9948  # of MNIST's 10,000 test images
 SHIPPED_UPDATES = 4_300  # ten passes over 55,000 images
 MNIST = "03a8a048601ebb4610dcd79cd759c718bed893982a4c153c4f33a41885101c0b"
 FEATURES = 64
-LARGEST = 32  # pixels a side that the network looks at; larger images are strided down to it
-SMALLEST = 7  # pixels a side before the dense layers, at most
-FEWEST, MOST, PASSES = 200, 600, 30  # updates, and passes over the images, on the spot
+LARGEST = 32  # side in pixels; larger images are strided down to it
+SMALLEST = 7  # largest side in pixels before the dense layers
+FEWEST, MOST, PASSES = 200, 600, 30  # updates, and epochs, if one is trained
 BATCH_SIZE = 128
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Classifier:
-    """A classifier of images, and what is known of it.
+    """A classifier of images, with facts about it.
 
     Attributes:
         model: A Functional model, (batch, height, width, channels), float32 in [0, 1], to
             `[features, logits]`: (batch, 64) and (batch, classes).
-        class_names: The name of class 0, of class 1, ….
-        accuracy: The share of test images whose class it finds; None where they have no labels.
-        trained: Where and on what it was trained, in a phrase for a person.
-        sha256: Of the file that it was read from; empty where it was trained on the spot.
+        class_names: Names of class 0, class 1, ….
+        accuracy: Share of test images that it classifies correctly. None if these have no labels.
+        trained: Where and on what it was trained, in words.
+        sha256: SHA-256 of its file; empty if it was not read from a file.
     """
 
     model: keras.Model
@@ -51,9 +51,9 @@ class Classifier:
     sha256: str = ""
 
     def features(self, images: np.ndarray) -> np.ndarray:
-        """What the last layer but one says of each image.
+        """Computes the features of images: the outputs of the last layer but one.
 
-        Each feature has about mean 0 and variance 1 over the training images.
+        Over the training images, each feature has a mean of about 0 and a variance of about 1.
 
         Args:
             images: (count, height, width, channels), integers in 0…255 or floats in [0, 1].
@@ -64,7 +64,7 @@ class Classifier:
         return self.outputs(images)[0]
 
     def predicted(self, images: np.ndarray) -> np.ndarray:
-        """The most probable class of each image.
+        """Classifies images: returns the most probable class of each.
 
         Args:
             images: (count, height, width, channels), integers in 0…255 or floats in [0, 1].
@@ -84,7 +84,7 @@ class Classifier:
 
     @property
     def card(self) -> dict:
-        """What is known of it, as JSON has it."""
+        """Facts about the classifier, as JSON types."""
         known = {"sha256": self.sha256} if self.sha256 else {}
         return {"trained": self.trained, "test_accuracy": self.accuracy, **known}
 
@@ -92,21 +92,21 @@ class Classifier:
 def classifier_for(
     dataset: Dataset, seed: int = 0, updates: int | None = None
 ) -> tuple[Classifier | None, str]:
-    """The shipped classifier for MNIST; for other images with labels one trained on the spot.
+    """Returns the shipped classifier for MNIST; for other labelled images, trains one.
 
-    MNIST is known by its training images, whatever their order and whoever read them.
+    MNIST is recognised by its training images, in any order and from any source.
 
     Args:
         dataset: A data set.
-        seed: Of the weights and batches of one trained on the spot.
-        updates: Of one trained on the spot; see `train_classifier`.
+        seed: Random seed of the weights and batches, if one is trained.
+        updates: Number of updates, if one is trained; see `train_classifier`.
 
     Returns:
-        The classifier, or None where there are no labels of two classes to learn; and a sentence
-        that says where it comes from, or why there is none.
+        The classifier, or None if there are no labels of two classes; and a sentence that says
+        where it comes from, or why there is none.
 
     Raises:
-        ValueError: If the shipped file is not the one that was shipped.
+        ValueError: If the shipped file has been changed.
     """
     if dataset.image_shape == (28, 28, 1) and fingerprint(dataset) == MNIST:
         classifier = shipped(SHIPPED)
@@ -120,7 +120,7 @@ def classifier_for(
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """The SHA-256 of the images that are not for testing, whatever their order."""
+    """The SHA-256 of the training and validation images, independent of their order."""
     digests = [
         hashlib.sha256(image.tobytes()).digest()
         for images in (dataset.train, dataset.validation)
@@ -131,10 +131,10 @@ def fingerprint(dataset: Dataset) -> str:
 
 
 def shipped(path: pathlib.Path) -> Classifier:
-    """The classifier of MNIST that is part of this package.
+    """Loads the MNIST classifier that is part of this package.
 
     Raises:
-        ValueError: If the file is not the one whose accuracy stands here.
+        ValueError: If the file is not the one whose accuracy this module states.
     """
     found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"
     if found != SHIPPED_SHA256:
@@ -152,9 +152,10 @@ def shipped(path: pathlib.Path) -> Classifier:
 
 
 def write_shipped(path: str | pathlib.Path, data_dir: str | os.PathLike | None = None) -> None:
-    """Makes the shipped file anew, and prints what must then stand at the head of this module.
+    """Makes the shipped file again, and prints the constants for the head of this module.
 
-    The file is never the same to the byte, as it holds the date. The command, of some minutes:
+    The file is never the same to the byte, because it contains the date. The command takes some
+    minutes:
 
         python -c "from kvae.evaluation.classifier import write_shipped as w; w('OUT.keras')"
 
@@ -177,17 +178,16 @@ def write_shipped(path: str | pathlib.Path, data_dir: str | os.PathLike | None =
 def train_classifier(dataset: Dataset, seed: int = 0, updates: int | None = None) -> Classifier:
     """Trains a classifier on the labelled training images, as grey values or colours in [0, 1].
 
-    Cross-entropy, Adam, a cosine learning rate, 128 images in an update. What is drawn comes from
-    `seed` alone; the global streams of random numbers are left where they were.
+    It uses cross-entropy, Adam, a cosine learning rate and batches of 128 images. All random
+    numbers come from `seed`; the global random state does not change.
 
     Args:
-        dataset: With labels of the training images.
-        seed: Of weights, dropout and batches.
-        updates: How many; where none is given 30 passes over the images, but 200 updates at least
-            and 600 at most.
+        dataset: A data set with labels of the training images.
+        seed: Random seed of weights, dropout and batches.
+        updates: Number of updates. None: 30 epochs, but at least 200 updates and at most 600.
 
     Returns:
-        The classifier; its accuracy is that of the test images.
+        The classifier, with its accuracy on the test images.
 
     Raises:
         ValueError: If the training images have no labels.
@@ -217,14 +217,15 @@ def train_classifier(dataset: Dataset, seed: int = 0, updates: int | None = None
 
 
 def build(image_shape: tuple[int, int, int], classes: int, rng: np.random.Generator) -> keras.Model:
-    """An untrained network: a convolution to 32 pixels a side at most, then halvings, then dense.
+    """Builds the network: a strided convolution to at most 32 pixels a side, then halvings.
 
-    So the work is about the same for images of all sizes. It is float32 under every dtype policy.
+    The work is about the same for images of all sizes. The network is float32 under every dtype
+    policy.
 
     Args:
         image_shape: (height, width, channels).
-        classes: How many.
-        rng: Draws the seeds of the layers.
+        classes: Number of classes.
+        rng: Random generator of the layers' seeds.
     """
     side = max(image_shape[:2])
     stride = math.ceil(side / LARGEST)
@@ -237,7 +238,7 @@ def build(image_shape: tuple[int, int, int], classes: int, rng: np.random.Genera
         x = convolution(x, channels, rng)
         side = math.ceil(side / 2)
     x = dense(layers.Flatten(dtype="float32")(x), FEATURES, rng)
-    # Of mean 0 and variance 1, so that distances have the same scale for all data sets.
+    # Standardised, so that distances have the same scale for all data sets.
     features = layers.BatchNormalization(
         momentum=0.95, center=False, scale=False, dtype="float32", name="features"
     )(x)
@@ -271,12 +272,12 @@ def dense(x: KerasTensor, width: int, rng: np.random.Generator) -> KerasTensor:
 
 
 def batches(count: int, updates: int, rng: np.random.Generator) -> np.ndarray:
-    """(updates, 128), the rows of each batch; all images are drawn before any is drawn again."""
+    """The rows of each batch, (updates, 128). All images are drawn before one is repeated."""
     total = updates * BATCH_SIZE
     passes = [rng.permutation(count) for _ in range(math.ceil(total / count))]
     return np.concatenate(passes)[:total].reshape(updates, BATCH_SIZE)
 
 
 def grey(images: np.ndarray) -> np.ndarray:
-    """Images as float32 in [0, 1]; integers are divided by 255."""
+    """Converts images to float32 in [0, 1]; integers are divided by 255."""
     return images.astype("float32") / (255 if images.dtype.kind in "iu" else 1)

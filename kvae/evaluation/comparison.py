@@ -1,4 +1,4 @@
-"""Comparison: the difference of two models, or why it has no meaning."""
+"""Comparison: the difference of two models, or the reason why it has no meaning."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ TITLES = {"negative_elbo": "−ELBO", "nll": "−log p(x)"}
 
 
 class Comparison(dict[str, Any]):
-    """What `compare` found: a dict, which a notebook shows as a table.
+    """The result of `compare`: a dict, which a notebook shows as a table.
 
     Example:
         >>> Comparison(comparable=False, why="one is of 10 images, the other of 20")["comparable"]
@@ -25,7 +25,7 @@ class Comparison(dict[str, Any]):
     """
 
     def _repr_html_(self) -> str:
-        """A row for each figure, or why there is none."""
+        """A table with a row for each figure, or the reason why there is none."""
         if not self["comparable"]:
             return section("Not comparable", self["why"])
         rows, notes = [], ["first − second, nats per image; 95 % intervals, images paired"]
@@ -42,18 +42,18 @@ class Comparison(dict[str, Any]):
 
 
 def compare(first: Evaluation, second: Evaluation, seed: int = 0) -> dict[str, Any]:
-    """The difference of two models, image by image on the same draws, where that has a meaning.
+    """Compares two models image by image, on the same draws.
 
     Args:
-        first: What `evaluate` found of one.
-        second: What it found of the other.
-        seed: Of the bootstrap.
+        first: The `Evaluation` of one model.
+        second: The `Evaluation` of the other model.
+        seed: Random seed of the bootstrap.
 
     Returns:
-        A `Comparison`: `comparable`; if so `negative_elbo` and `nll`, each with `difference` (first
-        − second, nats per image), and `low` and `high`, a 95 % interval of it from 2,000 bootstrap
-        samples of the images, None of one image; if not, `why`. Where the numbers of draws differ
-        `nll` is None.
+        A `Comparison` with `comparable`. If that is true, it has `negative_elbo` and `nll`, each
+        with `difference` (first − second, nats per image) and with `low` and `high`, its 95 %
+        interval from 2,000 bootstrap samples of the images (None for one image). `nll` is None if
+        the numbers of draws differ. If the models are not comparable, `why` has the reason.
 
     References:
         Efron (1979), "Bootstrap methods: another look at the jackknife".
@@ -73,7 +73,7 @@ def compare(first: Evaluation, second: Evaluation, seed: int = 0) -> dict[str, A
 
 
 def paired_difference(differences: np.ndarray, seed: int) -> dict[str, float | None]:
-    """The mean of differences, with a bootstrap interval; of one difference there is none."""
+    """The mean of differences, with a bootstrap interval; a single difference has none."""
     generator = np.random.default_rng(seed)
     count = len(differences)
     if count < 2:

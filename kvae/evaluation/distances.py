@@ -1,4 +1,4 @@
-"""Distances of two sets of rows: Fréchet, kernel, and how they cover each other; plain NumPy."""
+"""Distances between two sets of rows: Fréchet, kernel, and mutual coverage; plain NumPy."""
 
 import numpy as np
 
@@ -10,11 +10,11 @@ NEIGHBOURS = 5
 
 
 def frechet_distance(real: np.ndarray, generated: np.ndarray) -> float:
-    r"""The Fréchet distance of two Gaussians that have the means and covariances of two sets.
+    r"""Computes the Fréchet distance between Gaussians with the moments of two sets.
 
     $$d^2 = |m_r - m_g|^2 + \mathrm{tr}\big(C_r + C_g - 2 (C_r C_g)^{1/2}\big)$$
 
-    It is biased upwards, the more the fewer the images: compare it only at the same numbers.
+    It is biased upwards, more so with fewer images: compare it only at the same numbers of images.
 
     Args:
         real: (count, features), at least 2 rows.
@@ -31,7 +31,7 @@ def frechet_distance(real: np.ndarray, generated: np.ndarray) -> float:
     real, generated = checked(real, generated, least=2)
     roots = [root(np.cov(rows, rowvar=False)) for rows in (real, generated)]
     shift = real.mean(axis=0) - generated.mean(axis=0)
-    # The trace of the root of the product, in a form that keeps all digits where ranks are low.
+    # The trace of the root of the product, in a form that stays exact for low ranks.
     common = np.linalg.svd(roots[0] @ roots[1], compute_uv=False).sum()
     spread = sum(np.square(one).sum() for one in roots)
     return max(0.0, float(shift @ shift + spread - 2 * common))
@@ -44,14 +44,14 @@ def root(covariance: np.ndarray) -> np.ndarray:
 
 
 def kernel_distance(real: np.ndarray, generated: np.ndarray) -> float:
-    r"""The squared maximum mean discrepancy of two sets, under a cubic kernel, without bias.
+    r"""Computes the squared maximum mean discrepancy of two sets, with a cubic kernel.
 
     $$\mathrm{MMD}^2 = \overline{k(x, x')} + \overline{k(y, y')} - 2\, \overline{k(x, y)}, \quad
     k(x, y) = (x \cdot y / \text{features} + 1)^3$$
 
-    Means are over all pairs of different rows; in the source, over those of random subsets. The
-    expectation does not depend on the number of images; it is 0 for sets of one distribution, so
-    that an estimate may lie a little below.
+    The means are over all pairs of different rows; in the paper, over those of random subsets. The
+    estimate is unbiased: its expectation does not depend on the number of images. It is 0 for sets
+    of the same distribution, so an estimate may be slightly negative.
 
     Args:
         real: (count, features), at least 2 rows.
@@ -88,17 +88,17 @@ def kernel(mean_product: np.ndarray) -> np.ndarray:
 def precision_recall_density_coverage(
     real: np.ndarray, generated: np.ndarray, neighbours: int = NEIGHBOURS
 ) -> dict[str, float]:
-    r"""How much of each set lies where the other does, by balls around rows.
+    r"""Computes how much of each set lies near the other, with balls around rows.
 
-    A ball around a row reaches to its k-th nearest neighbour in its own set. With real rows x_i, n
-    of them, generated rows y_j, m of them, and B their balls:
+    The radius of the ball around a row is the distance to its k-th nearest neighbour in its own
+    set. With n real rows x_i, m generated rows y_j, and their balls B:
 
     $$\text{precision} = \frac1m \sum_j 1[y_j \in \cup_i B(x_i)], \quad
     \text{recall} = \frac1n \sum_i 1[x_i \in \cup_j B(y_j)]$$
     $$\text{density} = \frac1{km} \sum_{ij} 1[y_j \in B(x_i)], \quad
     \text{coverage} = \frac1n \sum_i 1[\exists j: y_j \in B(x_i)]$$
 
-    Two large sets of one distribution have a density near 1 and a coverage near 1 − 2⁻ᵏ.
+    Two large sets of the same distribution have a density near 1 and a coverage near 1 − 2⁻ᵏ.
 
     Args:
         real: (count, features), more than `neighbours` rows.
@@ -133,7 +133,7 @@ def precision_recall_density_coverage(
 
 
 def reach(rows: np.ndarray, neighbours: int) -> np.ndarray:
-    """(count,), the squared distance of each row to its k-th nearest of the others."""
+    """The squared distance of each row to its k-th nearest neighbour: (count,)."""
     found = []
     for part in blocks(len(rows), len(rows)):
         squares = squared_distances(rows[part], rows)

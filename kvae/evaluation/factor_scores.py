@@ -1,9 +1,9 @@
-"""Factor scores: how latents and the factors of images belong together, of arrays of both.
+"""Disentanglement scores of arrays of latents and of the factors of images.
 
-Each follows its paper and `disentanglement_lib` (Locatello et al. 2019, "Challenging common
-assumptions in the unsupervised learning of disentangled representations", arXiv:1811.12359), but
-for what its docstring says. Here `codes` are latents, (count, latent), and `classes` the factors,
-(count, factor), as integers from 0 on.
+Each score follows its paper and `disentanglement_lib` (Locatello et al. 2019, "Challenging common
+assumptions in the unsupervised learning of disentangled representations", arXiv:1811.12359), with
+the exceptions in its docstring. Here `codes` are the latents, (count, latent), and `classes` the
+factors, (count, factor), as integers from 0 on.
 """
 
 from typing import Any
@@ -32,19 +32,20 @@ __all__ = [
 
 BINS = 20  # of a latent, as in disentanglement_lib
 TREES, LEAF = 30, 10
-GROUP = 64  # images of which a vote is made
-VOTES = (1_000, 500)  # to learn by, and to be judged by
-DEAD = 0.05  # a latent whose deviation is below takes no part in FactorVAE's votes
+GROUP = 64  # images per vote
+VOTES = (1_000, 500)  # for training and for testing
+DEAD = 0.05  # latents with a smaller deviation are left out of FactorVAE's votes
 
 
 def mutual_informations(codes: np.ndarray, classes: np.ndarray, bins: int = BINS) -> np.ndarray:
-    """The mutual information of each latent, in so many bins of one width, with each factor.
+    """Computes the mutual information of each binned latent with each factor.
 
     Args:
         codes: (count, latent).
         classes: (count, factor), integers from 0 on.
-        bins: Between a latent's least and greatest value. By more bins, and fewer images, all
-            grow; that is the one thing in which published figures differ most.
+        bins: Number of bins of equal width between the smallest and the largest value of a latent.
+            More bins and fewer images increase all values; published figures differ most in this
+            choice.
 
     Returns:
         (latent, factor), float64, nats.
@@ -74,39 +75,40 @@ def entropies(classes: np.ndarray) -> np.ndarray:
 
 
 def mutual_information_gap(informations: np.ndarray, classes: np.ndarray) -> float:
-    r"""MIG: how much more the latent that tells most of a factor tells of it than the next one.
+    r"""Computes MIG: the gap between the two most informative latents of each factor.
 
     $$\frac1K \sum_k \frac{1}{H(v_k)} \left(I(z_{j_k}; v_k) - \max_{j \ne j_k} I(z_j; v_k)\right)$$
 
-    It is 1 where one latent, and no other, has all of each factor. Of one latent there is no next.
+    It is 1 if one latent, and no other, has all information about each factor. With a single
+    latent, the second counts as 0.
 
     Args:
-        informations: (latent, factor), as `mutual_informations` gives them.
+        informations: (latent, factor), from `mutual_informations`.
         classes: (count, factor), integers from 0 on.
 
     References:
-        Chen et al. (2018), arXiv:1802.04942, equation 6; there I is that of draws of z, here, as in
-        disentanglement_lib, of the posterior means in bins.
+        Chen et al. (2018), arXiv:1802.04942, equation 6. In the paper, I is that of draws of z;
+        here, as in disentanglement_lib, it is that of the binned posterior means.
     """
     return float(np.mean(top_gap(informations) / entropies(classes)))
 
 
 def top_gap(table: np.ndarray) -> np.ndarray:
-    """How far the greatest value of each column is above the next: (columns,)."""
+    """The gap between the two greatest values of each column: (columns,)."""
     ordered = np.sort(np.concatenate([table, np.zeros((1, table.shape[1]))]), axis=0)
     return ordered[-1] - ordered[-2]
 
 
 def modularity(informations: np.ndarray) -> float:
-    r"""How nearly each latent tells of one factor only: the mean over latents.
+    r"""Computes the modularity: how close each latent is to informing about one factor only.
 
     $$1 - \frac{\sum_{k \ne k_j} I(z_j; v_k)^2}{(K - 1) \max_k I(z_j; v_k)^2}$$
 
-    A latent that tells nothing counts as 0. One that is not used tells a little all the same, by
-    chance, and counts as whatever that is: so the score depends on the number of latents.
+    A latent without information counts as 0. An unused latent still has a little information by
+    chance, and counts as whatever that gives, so the score depends on the number of latents.
 
     Args:
-        informations: (latent, factor), as `mutual_informations` gives them.
+        informations: (latent, factor), from `mutual_informations`.
 
     References:
         Ridgeway and Mozer (2018), "Learning deep disentangled embeddings with the F-statistic
@@ -121,21 +123,23 @@ def modularity(informations: np.ndarray) -> float:
 def importances(
     codes: np.ndarray, classes: np.ndarray, others: np.ndarray, known: np.ndarray, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How much each latent matters to a classifier of each factor, and how often that is right.
+    """Computes the importance of each latent for classifying each factor, and the accuracy.
 
-    A forest of 30 extremely randomised trees, which look at all latents at each branch, and have 10
-    images or more in a leaf; disentanglement_lib has boosted trees, which take minutes.
+    The classifier is a forest of 30 extremely randomised trees, which consider all latents at each
+    split and have at least 10 images per leaf. disentanglement_lib uses boosted trees, which take
+    minutes.
 
     Args:
-        codes: (count, latent), to learn by.
-        classes: (count, factor), theirs.
-        others: (more, latent), to be judged by.
-        known: (more, factor), theirs.
-        seed: Of the forest.
+        codes: (count, latent), for training.
+        classes: (count, factor), of `codes`.
+        others: (more, latent), for testing.
+        known: (more, factor), of `others`.
+        seed: Random seed of the forest.
 
     Returns:
-        (latent, factor), which add up to 1 over latents, and the share of right answers, (factor,):
-        the informativeness of DCI, as disentanglement_lib has it, where the paper has the error.
+        The importances, (latent, factor), which add up to 1 over latents; and the accuracies,
+        (factor,). The accuracy is the informativeness of DCI as in disentanglement_lib; the paper
+        has the error.
     """
     found = np.empty((codes.shape[1], classes.shape[1]))
     right = np.empty(classes.shape[1])
@@ -149,12 +153,12 @@ def importances(
 
 
 def disentanglement(importance: np.ndarray) -> float:
-    r"""D of DCI: how nearly each latent matters to one factor only.
+    r"""Computes D of DCI, the disentanglement: whether each latent matters to one factor only.
 
     $$\sum_j \rho_j \left(1 - H_K(P_j)\right), \quad P_{jk} = R_{jk} / \textstyle\sum_k R_{jk},
     \quad \rho_j = \sum_k R_{jk} / \sum_{jk} R_{jk}$$
 
-    with the importances R and the entropy H to the base of the number K of factors.
+    R are the importances, and the base of the entropy H is the number K of factors.
 
     Args:
         importance: (latent, factor), R.
@@ -172,7 +176,7 @@ def disentanglement(importance: np.ndarray) -> float:
 
 
 def completeness(importance: np.ndarray) -> float:
-    """C of DCI: how nearly one latent only matters to each factor; D of the table turned round.
+    """Computes C of DCI, the completeness: whether one latent only matters to each factor.
 
     Args:
         importance: (latent, factor).
@@ -183,19 +187,19 @@ def completeness(importance: np.ndarray) -> float:
 def separated_predictability(
     codes: np.ndarray, factors: np.ndarray, categories: np.ndarray, others: Any, known: Any
 ) -> float:
-    """SAP: how much better the best latent by itself predicts a factor than the next: the mean.
+    """Computes SAP: how much better the best latent predicts a factor than the second best.
 
-    Of a factor that is a number by the square of its correlation with the latent; of a category by
-    how often a linear classifier of that one latent, a support vector machine with C = 0.01 and
-    balanced classes, finds it: by chance that is one over their number, so that a perfect latent
-    has what is left to 1.
+    The score is averaged over factors. For a numeric factor, the prediction score is the squared
+    correlation with the latent. For a category, it is the accuracy of a linear classifier of that
+    one latent (a support vector machine with C = 0.01 and balanced classes). Chance is one over the
+    number of categories, so even a perfect latent gains only the rest up to 1.
 
     Args:
-        codes: (count, latent), to learn by.
-        factors: (count, factor), as they are.
-        categories: (factor,), bool: which have no order.
-        others: (more, latent), to be judged by.
-        known: (more, factor), as they are.
+        codes: (count, latent), for training.
+        factors: (count, factor), unbinned.
+        categories: (factor,), bool: which factors are categories without an order.
+        others: (more, latent), for testing.
+        known: (more, factor), unbinned.
 
     References:
         Kumar, Sattigeri and Balakrishnan (2018), arXiv:1711.00848, section 3.
@@ -221,16 +225,17 @@ def separated_predictability(
 def explicitness(
     codes: np.ndarray, classes: np.ndarray, others: np.ndarray, known: np.ndarray
 ) -> float:
-    """How well all latents together tell each value of a factor: a mean area under the ROC curve.
+    """Computes the explicitness: how well all latents together predict each factor value.
 
-    Of logistic regression on standardised latents, each value against all others: 1 is perfect, ½
-    is chance, as in disentanglement_lib; the paper scales that to 0…1.
+    This is the mean area under the ROC curve of logistic regression on standardised latents, for
+    each value against all others. 1 is perfect and ½ is chance, as in disentanglement_lib; the
+    paper scales this to 0…1.
 
     Args:
-        codes: (count, latent), to learn by.
-        classes: (count, factor), theirs.
-        others: (more, latent), to be judged by.
-        known: (more, factor), theirs.
+        codes: (count, latent), for training.
+        classes: (count, factor), of `codes`.
+        others: (more, latent), for testing.
+        known: (more, factor), of `others`.
 
     References:
         Ridgeway and Mozer (2018), arXiv:1802.05312, section 3.
@@ -252,18 +257,18 @@ def explicitness(
 def beta_vae_score(
     codes: np.ndarray, classes: np.ndarray, others: np.ndarray, known: np.ndarray, seed: int
 ) -> float:
-    """β-VAE's score: how often a linear classifier finds the factor that pairs have in common.
+    """Computes the score of β-VAE: the accuracy of finding the common factor of image pairs.
 
-    Each vote is the mean difference, without sign, of 64 pairs of images with one value of a factor
-    that is drawn at random; 1,000 votes to learn by, 500 to be judged by. The classifier is
-    logistic regression on standardised differences. Chance is one over the number of factors.
+    Each vote is the mean absolute difference of 64 pairs of images that have the same value of a
+    randomly drawn factor. The classifier, a logistic regression on standardised differences, is
+    trained on 1,000 votes and tested on 500. Chance is one over the number of factors.
 
     Args:
-        codes: (count, latent), to learn by.
-        classes: (count, factor), theirs.
-        others: (more, latent), to be judged by.
-        known: (more, factor), theirs.
-        seed: Of what is drawn.
+        codes: (count, latent), for training.
+        classes: (count, factor), of `codes`.
+        others: (more, latent), for testing.
+        known: (more, factor), of `others`.
+        seed: Random seed.
 
     References:
         Higgins et al. (2017), "beta-VAE: learning basic visual concepts with a constrained
@@ -286,19 +291,19 @@ def beta_vae_score(
 def factor_vae_score(
     codes: np.ndarray, classes: np.ndarray, others: np.ndarray, known: np.ndarray, seed: int
 ) -> float:
-    """FactorVAE's score: how often the latent that varies least tells which factor was held.
+    """Computes the score of FactorVAE: how often the least varying latent tells the factor.
 
-    Each vote is of 64 images with one value of a factor that is drawn at random: the latent whose
-    variance over them, divided by that over all images, is least. It stands for the factor for
-    which it was voted most; 1,000 votes to learn that by, 500 to be judged by. Latents whose
-    deviation over all images is below 0.05 take no part.
+    Each vote is from 64 images that have the same value of a randomly drawn factor. The vote is for
+    the latent with the smallest variance over them, relative to that over all images. A latent
+    predicts the factor for which it received most votes; this is learned from 1,000 votes and
+    tested on 500. Latents with a standard deviation below 0.05 over all images are left out.
 
     Args:
-        codes: (count, latent), to learn by.
-        classes: (count, factor), theirs.
-        others: (more, latent), to be judged by.
-        known: (more, factor), theirs.
-        seed: Of what is drawn.
+        codes: (count, latent), for training.
+        classes: (count, factor), of `codes`.
+        others: (more, latent), for testing.
+        known: (more, factor), of `others`.
+        seed: Random seed.
 
     References:
         Kim and Mnih (2018), "Disentangling by factorising", arXiv:1802.05983, section 4.
@@ -323,7 +328,7 @@ def factor_vae_score(
 
 
 def alike(values: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Rows drawn at random that have the same value of a factor as these have: of their shape."""
+    """Draws, for each row, a random row with the same value of a factor."""
     order = np.argsort(values, kind="stable")
     ends = np.cumsum(np.bincount(values))
     high = ends[values[rows]]

@@ -1,4 +1,4 @@
-"""Factors: how a model's latents and the known factors of images belong together."""
+"""Factors: scores of a model's latents against the known factors of images."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -24,20 +24,21 @@ TITLES = {
     "beta_vae": "β-VAE score",
     "factor_vae": "FactorVAE score",
 }
-CLASSES = 10  # into which a factor that is a number is cut
-MOST_VALUES = 50  # of a factor that is not cut
+CLASSES = 10  # bins of a numeric factor
+MOST_VALUES = 50  # largest number of values of a factor that is not binned
 FEWEST = 100  # images
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Factors:
-    """What `factors` found.
+    """The result of `factors`.
 
     Attributes:
-        figures: By name, a key of `TITLES`, `mean` over seeds and `deviation` over them.
-        matrix: (latent, factor), the share of each factor's entropy that each latent, by itself,
-            tells: 0 is nothing, 1 is all. Of all images, in bins as for MIG.
-        names: Of the factors.
+        figures: Scores by name (a key of `TITLES`), each with its `mean` and `deviation` over
+            seeds.
+        matrix: (latent, factor), the share of the entropy of each factor that each latent alone
+            explains, from 0 to 1. From all images, in bins as for MIG.
+        names: Names of the factors.
         protocol: How it was measured, in words.
 
     Example:
@@ -55,7 +56,7 @@ class Factors:
     protocol: str
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it, as JSON has it."""
+        """The result as JSON types."""
         return {
             **self.figures,
             "matrix": self.matrix.round(4).tolist(),
@@ -64,7 +65,7 @@ class Factors:
         }
 
     def _repr_html_(self) -> str:
-        """A table of the scores, and one of what each latent tells, for a notebook."""
+        """Tables for a notebook: the scores, and the share of each factor in each latent."""
         figures = [
             (title, f"{self.figures[name]['mean']:.2f}", f"± {self.figures[name]['deviation']:.2f}")
             for name, title in TITLES.items()
@@ -89,29 +90,29 @@ def factors(
     seeds: int = 3,
     seed: int = 0,
 ) -> Factors:
-    """Scores how a model's latents, the posterior means of images, and their factors go together.
+    """Computes disentanglement scores of a model: its posterior means against known factors.
 
-    MIG, SAP, DCI, modularity, explicitness, and the scores of β-VAE and FactorVAE: see
-    `kvae.evaluation.factor_scores` for each. For each seed the images are parted in two halves by
-    chance, one to learn by and one to be judged by.
+    The scores are MIG, SAP, DCI, modularity, explicitness, and those of β-VAE and FactorVAE; see
+    `kvae.evaluation.factor_scores` for each. For each seed, the images are split at random into two
+    halves, one for training and one for testing.
 
-    Compare models measured alike only: published figures vary with the number of images and of
-    latents, with the bins of a latent (20 here), with how a factor that is a number is made classes
-    (see below), and with the classifiers (see each score).
+    Compare only models that were measured alike. Published figures depend on the number of images
+    and of latents, on the bins of a latent (20 here), on how numeric factors are binned (see
+    below), and on the classifiers (see each score).
 
     Args:
         vae: A trained model.
-        images: (count, height, width, channels), as the model takes them; at least 100.
-        factors: (count, factor), numbers. One that is not whole numbers, or has more than 50
-            values, is cut into 10 parts of its range, of one width; SAP alone takes it as it is.
-        names: Of the factors; their numbers where none are given.
-        categories: Which have no order, by name or number, for SAP: those that are whole numbers
-            with at most 20 values where it is None.
-        seeds: How many.
-        seed: The first of them.
+        images: (count, height, width, channels), at least 100 images that fit the model.
+        factors: (count, factor), numbers. A factor with other than whole numbers, or with more than
+            50 values, is cut into 10 bins of equal width. SAP uses it unbinned.
+        names: Names of the factors. Defaults to their numbers.
+        categories: Names or numbers of the factors that are categories without an order, for SAP.
+            None: factors of whole numbers with at most 20 values.
+        seeds: Number of seeds.
+        seed: The first seed.
 
     Raises:
-        ValueError: If an argument is not what it should be.
+        ValueError: If an argument is invalid.
 
     References:
         Locatello et al. (2019), "Challenging common assumptions in the unsupervised learning of
@@ -132,7 +133,7 @@ def factors_of_codes(
     seeds: int = 3,
     seed: int = 0,
 ) -> Factors:
-    """The same of latents, (count, latent), whatever model they are of."""
+    """Computes the scores of latents, (count, latent), of any model."""
     codes = np.asarray(codes, "float64")
     if codes.ndim != 2 or not np.isfinite(codes).all():
         raise ValueError(f"`codes` must be finite, (count, latent). Received: shape {codes.shape}")
@@ -161,7 +162,7 @@ def factors_of_codes(
 
 
 def factor_matrix(vae: VAE, images: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """The share of each factor's entropy that each latent, by itself, tells; the scores left out.
+    """Computes the share of each factor's entropy that each latent alone explains.
 
     Args:
         vae: A trained model.
@@ -181,7 +182,7 @@ def shares(codes: np.ndarray, classes: np.ndarray) -> np.ndarray:
 
 
 def classes_of(rows: np.ndarray) -> np.ndarray:
-    """Factors as integers from 0 on, those that are numbers cut into parts: (count, factor)."""
+    """Converts factors to integers from 0 on, with numeric ones binned: (count, factor)."""
     return np.stack([as_classes(values) for values in rows.T], axis=1)
 
 
@@ -252,7 +253,7 @@ def as_classes(values: np.ndarray) -> np.ndarray:
 def of_categories(
     rows: np.ndarray, names: tuple[str, ...], categories: Sequence[str | int] | None
 ) -> np.ndarray:
-    """Which factors have no order: (factor,), bool."""
+    """Which factors are categories without an order: (factor,), bool."""
     if categories is None:
         return np.array([is_whole(values, 20) for values in rows.T])
     found = np.zeros(len(names), bool)

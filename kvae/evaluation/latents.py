@@ -1,6 +1,7 @@
-"""Latents: how much of an image they hold, how far they are from the prior, what they are good for.
+"""Figures of latents: their information, their distance from the prior, and their use.
 
-They look at posteriors, the means and log-variances that `VAE.encode` gives, and at the prior.
+They are computed from posteriors, the means and log-variances that `VAE.encode` returns, and from
+the prior.
 """
 
 import math
@@ -31,11 +32,11 @@ VALUES_AT_A_TIME = 10_000_000  # 80 MB
 
 
 def active_units(mean: np.ndarray, threshold: float = ACTIVE) -> np.ndarray:
-    r"""Which latents are in use: $\operatorname{Var}_x(\mathbb{E}_{q(z|x)}[z_j])$ above 0.01.
+    r"""Finds the latents in use: $\operatorname{Var}_x(\mathbb{E}_{q(z|x)}[z_j])$ above 0.01.
 
     Args:
         mean: (count, latent), posterior means.
-        threshold: Of the variance over images.
+        threshold: Threshold of the variance over images.
 
     Returns:
         (latent,), bool.
@@ -55,7 +56,7 @@ def active_units(mean: np.ndarray, threshold: float = ACTIVE) -> np.ndarray:
 
 
 def aggregate_log_prob(z: np.ndarray, mean: np.ndarray, log_variance: np.ndarray) -> np.ndarray:
-    r"""Log-density of the aggregate posterior, $\log \frac1N \sum_n q(z|x_n)$.
+    r"""Computes the log-density of the aggregate posterior, $\log \frac1N \sum_n q(z|x_n)$.
 
     Args:
         z: (rows, latent).
@@ -71,7 +72,7 @@ def aggregate_log_prob(z: np.ndarray, mean: np.ndarray, log_variance: np.ndarray
     step = max(1, VALUES_AT_A_TIME // len(mean))
     for start in range(0, len(z), step):
         rows = z[start : start + step].astype("float64")
-        # Σ (z - μ)² / σ², multiplied out: two matrix products.
+        # Σ (z - μ)² / σ², expanded into two matrix products.
         exponents = -0.5 * (rows**2 @ precision.T - 2 * rows @ (mean * precision).T + constant)
         highest = exponents.max(axis=1, keepdims=True)
         sums = np.exp((exponents - highest).astype("float32")).mean(axis=1, dtype="float64")
@@ -80,26 +81,26 @@ def aggregate_log_prob(z: np.ndarray, mean: np.ndarray, log_variance: np.ndarray
 
 
 def drawn(mean: np.ndarray, log_variance: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """One z from each posterior, (count, latent), and its log-density there, (count,)."""
+    """Draws one z from each posterior, (count, latent), with its log-density there, (count,)."""
     noise = np.random.default_rng(seed).standard_normal(mean.shape)
     z = mean + np.exp(0.5 * log_variance) * noise
     return z, -0.5 * np.sum(noise**2 + log_variance + math.log(2 * math.pi), axis=1)
 
 
 def mutual_information(mean: np.ndarray, log_variance: np.ndarray, seed: int = 0) -> float:
-    r"""Mutual information of z and the place of an image among these N, in nats.
+    r"""Estimates the mutual information of z and the index of an image among N, in nats.
 
     $$I(z; n) = \mathbb{E}_n \mathbb{E}_{q(z|x_n)} \log \frac{q(z|x_n)}{\frac1N \sum_m q(z|x_m)}
     \le \log N$$
 
-    One z is drawn for each image. Where it comes near log N the images, and not the latents, set
-    it: it is then a lower bound of the mutual information of z and all images that there could be.
-    It is never below 0, where draws would bring the estimate.
+    One z is drawn for each image. If the estimate comes close to log N, it is limited by the number
+    of images: it is then a lower bound of the mutual information of z and all possible images.
+    Negative estimates, which draws can cause, are set to 0.
 
     Args:
         mean: (count, latent).
         log_variance: (count, latent), the natural log of a variance.
-        seed: Of the draws.
+        seed: Random seed of the draws.
 
     References:
         Hoffman and Johnson (2016), "ELBO surgery", Advances in Approximate Bayesian Inference.
@@ -111,17 +112,17 @@ def mutual_information(mean: np.ndarray, log_variance: np.ndarray, seed: int = 0
 def information_within(
     mean: np.ndarray, log_variance: np.ndarray, seed: int = 0, rows: np.ndarray | None = None
 ) -> tuple[float | None, float | None]:
-    """`mutual_information`, and the most that so many images can show.
+    """Computes `mutual_information`, and the largest value that this many images can show.
 
-    Of a model of classes it is that of the images of each class among themselves, I(x; z|c),
-    averaged over images: what all of them together show is of the class as well. None, None of a
-    model of other numbers.
+    For a model of classes, this is the information within each class, I(x; z|c), averaged over
+    images; otherwise the class itself would count. For a model conditional on numbers, both are
+    None.
 
     Args:
         mean: (count, latent).
         log_variance: (count, latent), the natural log of a variance.
-        seed: Of the draws.
-        rows: (count, context), of a conditional model; see `VAE.rows`.
+        seed: Random seed of the draws.
+        rows: (count, context), for a conditional model; see `VAE.rows`.
     """
     if rows is None:
         return mutual_information(mean, log_variance, seed), math.log(len(mean))
@@ -137,17 +138,17 @@ def information_within(
 
 
 def beyond_chance(gap: float, images: int, latents: int) -> float:
-    """A gap by moments, less what so many draws from the prior itself would show."""
+    """A gap by moments, minus the gap that draws from the prior itself would show."""
     return max(0.0, gap - latents * (latents + 3) / (4 * images))
 
 
 def moment_gap(mean: np.ndarray, log_variance: np.ndarray) -> float:
-    r"""The divergence of the aggregate posterior from N(0, I) that its first two moments show.
+    r"""Computes a lower bound of the KL of the aggregate posterior from N(0, I), by moments.
 
     $$\tfrac12 \left( \operatorname{tr} S + m^\top m - d - \log \det S \right) \le
     D_{KL}\left(\tfrac1N \textstyle\sum_n q(z|x_n) \,\|\, N(0, I)\right)$$
 
-    with m and S the mean and covariance of the aggregate posterior. It is a lower bound of the
+    m and S are the mean and covariance of the aggregate posterior. This is a lower bound of the
     whole gap, and equal to it if the aggregate posterior is Gaussian.
 
     Args:
@@ -172,21 +173,21 @@ def prior_gap_at_least(
     seed: int = 0,
     rows: np.ndarray | None = None,
 ) -> float | None:
-    """`moment_gap` where the prior is standard normal: in the noise that it makes latents of.
+    """Computes `moment_gap` in the noise that the prior maps to latents.
 
-    That noise and the latents are one change of variables apart, which leaves a divergence as it
-    is. One z is drawn for each image, unless the prior is N(0, I) itself.
+    The change of variables from noise to latents does not change the KL. One z is drawn for each
+    image, unless the prior is N(0, I).
 
     Args:
         prior: p(z).
         mean: (count, latent).
         log_variance: (count, latent), the natural log of a variance.
-        seed: Of the draws.
-        rows: (count, context), of a conditional prior; see `VAE.rows`.
+        seed: Random seed of the draws.
+        rows: (count, context), for a conditional prior; see `VAE.rows`.
 
     Returns:
-        Nats; None under another prior where there are not more than 2 images for each latent: of so
-        few draws the covariance is all but singular, and the figure would be its own chance.
+        The gap in nats. None for a prior other than N(0, I) with at most 2 images per latent: the
+        covariance of so few draws is nearly singular, and the figure would be dominated by chance.
     """
     if isinstance(prior, StandardNormal):
         return moment_gap(mean, log_variance)
@@ -204,14 +205,14 @@ def neighbour_accuracy(
     test_labels: np.ndarray,
     neighbours: int = 5,
 ) -> float:
-    """How many test images the nearest training images put into the right class: a share.
+    """Computes the share of test images that the nearest training images classify correctly.
 
     Args:
         mean: (count, latent), posterior means of training images.
         labels: (count,), their classes.
         test_mean: (count, latent), posterior means of the images to classify.
         test_labels: (count,), their classes.
-        neighbours: How many vote, by Euclidean distance of means.
+        neighbours: Number of neighbours that vote, by the Euclidean distance of means.
     """
     classifier = KNeighborsClassifier(min(neighbours, len(mean)), algorithm="brute")
     return float(classifier.fit(mean, labels).score(test_mean, test_labels))
@@ -220,9 +221,9 @@ def neighbour_accuracy(
 def linear_probe_accuracy(
     mean: np.ndarray, labels: np.ndarray, test_mean: np.ndarray, test_labels: np.ndarray
 ) -> float:
-    """How many test images logistic regression on the means puts into the right class: a share.
+    """Computes the share of test images that a logistic regression classifies correctly.
 
-    The means are standardised; the penalty is scikit-learn's own, `C` = 1.
+    The inputs are the standardised posterior means. The penalty is scikit-learn's default, `C` = 1.
 
     Args:
         mean: (count, latent), posterior means of training images.

@@ -1,4 +1,4 @@
-"""Neighbours: the images nearest to others, and whether any were memorised."""
+"""Nearest neighbours of images, and signs of memorisation."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -25,16 +25,16 @@ BLOCK = 4_000_000  # distances held at a time: 32 MB
 def nearest_neighbours(
     samples: np.ndarray, images: np.ndarray, count: int = 5
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The images that are nearest to each sample, in the Euclidean distance of all values.
+    """Finds the images nearest to each sample, by the Euclidean distance of all values.
 
     Args:
         samples: (samples, …): images, integers in 0…255 or floats in [0, 1]; or features.
-        images: (images, …), the same for the images.
-        count: How many neighbours; all images where there are fewer.
+        images: (images, …), of the same kind.
+        count: Number of neighbours, or all images if there are fewer.
 
     Returns:
-        Indices into `images` and distances, each (samples, count), the nearest first. Distances
-        of images are the root of the sum of squares of differences of values in [0, 1].
+        Indices into `images` and distances, each (samples, count), the nearest first. The distance
+        of images is the root of the sum of squared differences of values in [0, 1].
 
     Example:
         >>> indices, distances = nearest_neighbours(np.eye(2), np.eye(2), 1)
@@ -54,7 +54,7 @@ def nearest_neighbours(
             best = np.argpartition(squares, count - 1, axis=1)[:, :count]
             indices = np.take_along_axis(indices, best, axis=1)
             squares = np.take_along_axis(squares, best, axis=1)
-    # Anew from differences: of a copy, the products leave no digit of the distance.
+    # Computed again from differences: for a copy, the products lose all digits of the distance.
     distances = np.stack(
         [np.linalg.norm(rows - flat(read_rows(images, column)), axis=1) for column in indices.T],
         axis=1,
@@ -66,12 +66,12 @@ def nearest_neighbours(
 def beside_neighbours(
     samples: np.ndarray, images: np.ndarray, count: int = 5
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Each sample before the images that are nearest to it: the cells of a picture.
+    """Arranges each sample before its nearest images, as the cells of a picture.
 
     Args:
         samples: (samples, height, width, channels), integers in 0…255 or floats in [0, 1].
-        images: (images, height, width, channels), the same; as a rule the training images.
-        count: How many neighbours.
+        images: (images, height, width, channels), of the same kind; usually the training images.
+        count: Number of neighbours.
 
     Returns:
         (samples · (1 + count), height, width, channels), float32 in [0, 1], for
@@ -90,28 +90,30 @@ def memorisation(
     seed: int = 0,
     split: str = "test",
 ) -> dict[str, Any]:
-    """Whether samples lie nearer to training images than images do that were not trained on.
+    """Measures whether samples are closer to training images than unseen images are.
 
-    Two signs, since each alone can mislead. The ratio is that of median distances to the nearest
-    training image, of samples and of test images: near 0 for copies, about 1 for what is as new as
-    test images; smooth images lie nearer to all others, and may have a ratio below 1 though nothing
-    was copied. The other is how often the image that is nearest to a sample, of training and test
-    images together, is a training image: always for copies, and otherwise about as often as chance
-    has it, which is the share of training images among both. Where samples are all alike, as of an
-    untrained model, they share one nearest image, and this says nothing. Only a low ratio together
-    with a share well above chance speaks of copies.
+    There are two signs, because each alone can mislead. The first is the ratio of median distances
+    to the nearest training image, of samples and of test images. It is near 0 for copies, and about
+    1 for samples that are as new as test images. Smooth images are closer to all others, so their
+    ratio may be below 1 without any copying. The second sign is how often the nearest image to a
+    sample, among training and test images, is a training image. It is always so for copies;
+    otherwise the share is about that of training images among both. If samples are all alike, as
+    from an untrained model, they share one nearest image, and this says nothing. Only a low ratio
+    together with a share well above chance suggests copying.
 
     Args:
         samples: (count, height, width, channels), integers in 0…255 or floats in [0, 1].
-        dataset: Whose training images may have been memorised, and whose test images were not seen.
-        count: Samples and test images, at most.
-        seed: Of the test images that are picked.
-        split: "test", or "validation", whose images then stand in their place.
+        dataset: The data set with the training images that may be memorised, and with unseen test
+            images.
+        count: Largest number of samples and of test images.
+        seed: Random seed of the choice of test images.
+        split: "test", or "validation" to use those images instead.
 
     Returns:
-        `samples` and `unseen_images`, how many; `median_distance` and `median_distance_of_unseen`,
-        between values in [0, 1]; `ratio`, None where every unseen image has a copy in training;
-        `nearest_is_training` and `nearest_is_training_by_chance`, shares.
+        `samples` and `unseen_images`, their numbers; `median_distance` and
+        `median_distance_of_unseen`, between values in [0, 1]; `ratio`, None if every unseen image
+        has a copy among the training images; `nearest_is_training` and
+        `nearest_is_training_by_chance`, shares.
 
     References:
         Meehan, Chaudhuri and Dasgupta (2020), "A non-parametric test to detect data-copying in
@@ -142,20 +144,20 @@ def memorisation(
 
 
 def blocks(count: int, width: int) -> Iterator[slice]:
-    """Slices of so many rows that a block of them, of such a width, fits in memory."""
+    """Slices of rows such that a block of this width fits in memory."""
     step = max(1, BLOCK // width)
     return (slice(start, min(start + step, count)) for start in range(0, count, step))
 
 
 def squared_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(count, other count), the squared distance of each row of one to each of the other."""
+    """The squared distance of each row to each of the others: (count, other count)."""
     squares = np.square(first).sum(axis=1)[:, np.newaxis] + np.square(second).sum(axis=1)
     squares -= 2 * first @ second.T
     return squares.clip(0, out=squares)
 
 
 def flat(rows: np.ndarray) -> np.ndarray:
-    """(count, …) as (count, values), float32; integers are divided by 255."""
+    """Flattens (count, …) to (count, values), float32; integers are divided by 255."""
     rows = np.asarray(rows)
     unit = rows.astype("float32") / np.float32(255 if rows.dtype.kind in "iu" else 1)
     return unit.reshape(len(rows), -1)
@@ -177,5 +179,5 @@ def checked(real: np.ndarray, generated: np.ndarray, least: int) -> tuple[np.nda
 
 
 def picked(images: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """So many of the images, or all, at random, in their order."""
+    """Picks this many images at random, or all, in their order."""
     return read_rows(images, np.sort(rng.permutation(len(images))[:count]))

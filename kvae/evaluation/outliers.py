@@ -1,4 +1,4 @@
-"""Outliers: the images that a model finds least likely, and how well that tells sets apart."""
+"""Outliers: the images that a model finds least likely, and how well scores separate sets."""
 
 import dataclasses
 import io
@@ -15,24 +15,24 @@ from kvae.model import VAE, Scores
 
 __all__ = ["Outliers", "auroc", "complexity", "outliers"]
 
-SAME_OF_EACH_FILE = 57  # bytes of a PNG file: signature, sizes, and what frames the pixels
-AT_A_TIME = 500  # images that are observed at a time, to be compressed
+SAME_OF_EACH_FILE = 57  # bytes of a PNG file: signature, sizes, and frame of the pixels
+AT_A_TIME = 500  # images observed and compressed at a time
 MOST_SHOWN = 20  # rows of a table in a notebook
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Outliers:
-    """The images of a split, the least likely first.
+    """The result of `outliers`: the images of a split, the least likely first.
 
     Attributes:
-        indices: (count,), int64: the place of each in the split.
-        values: (count,), float64: what they are ordered by, nats: −log p(x), or where complexity is
-            subtracted −log p(x) − L(x). The largest are first.
-        images: (count, height, width, channels), of the model's size.
-        labels: (count,), int64, or None where the split has none.
-        scores: Of all images of the split that were looked at, in its order.
-        complexity: L(x) of those, nats; None where it is not subtracted.
+        indices: (count,), int64: index of each image in the split.
+        values: (count,), float64: the values that determine the order, in nats: −log p(x), or −log
+            p(x) − L(x) if complexity is subtracted. The largest come first.
+        images: (count, height, width, channels), resized to the model's size.
+        labels: (count,), int64, or None if the split has none.
+        scores: Scores of all images that were scored, in the order of the split.
+        complexity: L(x) of these images, in nats. None if it is not subtracted.
 
     Example:
         >>> import kvae
@@ -51,7 +51,7 @@ class Outliers:
     complexity: np.ndarray | None = None
 
     def _repr_html_(self) -> str:
-        """A table, an image a row, for a notebook."""
+        """A table for a notebook, with a row for each image."""
         what = "−log p(x)" if self.complexity is None else "−log p(x) − L(x)"
         head = ["place in the split", what] + ["label"] * (self.labels is not None)
         columns = [self.indices, [f"{value:.2f}" for value in self.values]]
@@ -75,26 +75,26 @@ def outliers(
     subtract_complexity: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Outliers:
-    """The least likely images of a split, by −log p(x), or by −log p(x) − L(x).
+    """Finds the least likely images of a split, by −log p(x) or −log p(x) − L(x).
 
-    Likelihood alone misleads between data sets: a model of clothes finds digits likelier than
-    clothes, since they are simpler. To subtract the complexity of each image, see `complexity`, is
-    one remedy.
+    The likelihood alone is misleading between data sets: a model of clothes finds digits likelier
+    than clothes, because digits are simpler. One remedy is to subtract the complexity of each
+    image; see `complexity`.
 
     Args:
         vae: A trained model.
-        dataset: What `kvae.data.load` or `kvae.data.from_arrays` returned; images of another size
+        dataset: A data set from `kvae.data.load` or `kvae.data.from_arrays`. Images of another size
             are resized to the model's.
         split: "train", "validation" or "test".
-        count: How many; all, if there are fewer.
-        images: Look only at the first so many of the split; at all where none is given.
-        draws: Of z, for each image.
-        seed: Of the draws.
-        subtract_complexity: Whether L(x) is subtracted.
-        progress: Called with how many images are done and how many there are.
+        count: Number of images to return, or all if there are fewer.
+        images: Score only the first N images of the split. None: all.
+        draws: Number of draws of z per image.
+        seed: Random seed of the draws.
+        subtract_complexity: Whether to subtract L(x).
+        progress: Called with the number of images that are done, and the number of all.
 
     Raises:
-        ValueError: If an argument is not what it should be.
+        ValueError: If an argument is invalid.
 
     References:
         Nalisnick, Matsukawa, Teh, Gorur and Lakshminarayanan (2019), "Do deep generative models
@@ -128,14 +128,14 @@ def outliers(
 
 
 def complexity(vae: VAE, images: Any, seed: int = 0) -> np.ndarray:
-    r"""L(x), the nats that lossless compression takes for each image: those of a PNG file.
+    r"""Computes the complexity L(x) of each image: the size of its PNG file, in nats.
 
     $$S(x) = -\log p(x) - L(x)$$
 
-    tells images of another kind from those of training by more than their being simple or not. It
-    is of the image that the model observes, of black and white pixels where they were drawn so, and
-    without what all PNG files have in common. Of a density S has no zero, and only its order says
-    something.
+    This score separates other kinds of images from the training images by more than their
+    simplicity. The complexity is that of the observed image, with black-and-white pixels if they
+    are binarised, and without the bytes that all PNG files share. If the likelihood is a density, S
+    has no zero, and only its order has a meaning.
 
     Args:
         vae: The model.
@@ -159,12 +159,12 @@ def complexity(vae: VAE, images: Any, seed: int = 0) -> np.ndarray:
 
 
 def compressed_bytes(image: np.ndarray) -> int:
-    """The bytes of an image, (height, width, channels), uint8, as PNG, without the frame."""
+    """The size of an image, (height, width, channels), uint8, as PNG without its frame."""
     from PIL import Image
 
     height, width, channels = image.shape
     mode = MODES.get(channels, "L")
-    if channels not in MODES:  # beside each other
+    if channels not in MODES:  # channels side by side
         image = image.transpose(0, 2, 1).reshape(height, -1, 1)
     picture = Image.fromarray(image[..., 0] if mode == "L" else image, mode)
     if mode == "L" and np.isin(image, (0, 255)).all():
@@ -175,20 +175,21 @@ def compressed_bytes(image: np.ndarray) -> int:
 
 
 def auroc(inside: Any, outside: Any) -> float:
-    r"""The area under the ROC curve: how well a value tells outside images from inside ones.
+    r"""Computes the area under the ROC curve: how well a value separates outside images.
 
     $$P(v_{\text{outside}} > v_{\text{inside}}) + \tfrac12 P(v_{\text{outside}} =
     v_{\text{inside}})$$
 
-    of an image of each, drawn at random: 1 is perfect, ½ is chance, below ½ the outside images seem
-    more at home than the others. By ranks, so exact, also with ties.
+    The two images are drawn at random. 1 is perfect, ½ is chance; below ½, the outside images seem
+    more typical than the others. It is computed from ranks, so it is exact, also with ties.
 
     Args:
-        inside: (count,), values of images as in training; large for the unlikely, as −log p(x) is.
-        outside: (count,), the same of other images.
+        inside: (count,), values of images like those of training; large for unlikely images, as
+            −log p(x) is.
+        outside: (count,), values of other images.
 
     Raises:
-        ValueError: If one is empty or has NaN.
+        ValueError: If one of them is empty or has NaN.
 
     References:
         Hanley and McNeil (1982), "The meaning and use of the area under a receiver operating

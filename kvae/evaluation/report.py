@@ -1,4 +1,4 @@
-"""Reports: all figures of a model on a data set, and the protocol they share."""
+"""Reports: all figures of a model on a data set, with their protocol."""
 
 import dataclasses
 import hashlib
@@ -49,14 +49,14 @@ FACTOR_IMAGES = 5_000
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What `evaluate` found.
+    """The result of `evaluate`.
 
     Attributes:
-        figures: By part: `bound`, `nll`, `latents`, `representation`, `samples`, `factors`; the
-            last three only where there is what they need. Numbers, in nats per image where nothing
-            else is said.
-        protocol: How they were obtained: what a reader needs to obtain them again.
-        per_image: `elbo`, `reconstruction`, `kl` and `nll` (at the most draws), each (count,).
+        figures: Figures by part: `bound`, `nll`, `latents`, `representation`, `samples`, `factors`.
+            The last three are left out if what they need is missing. Numbers are in nats per image
+            unless stated otherwise.
+        protocol: How the figures were measured: what a reader needs to measure them again.
+        per_image: `elbo`, `reconstruction`, `kl` and `nll` (with the most draws), each (count,).
 
     Example:
         >>> import kvae
@@ -72,15 +72,15 @@ class Evaluation:
     per_image: dict[str, np.ndarray]
 
     def as_dict(self) -> dict[str, Any]:
-        """Figures and protocol, as JSON has them."""
+        """Figures and protocol, as JSON types."""
         return {**self.figures, "protocol": self.protocol}
 
     def __str__(self) -> str:
-        """A table, and the protocol in a line."""
+        """A table, and the protocol in one line."""
         return "\n".join(lines_of([*rows_of(self.figures), protocol_row(self.protocol)]))
 
     def _repr_html_(self) -> str:
-        """The same table, for a notebook."""
+        """The table for a notebook."""
         rows = [*rows_of(self.figures), protocol_row(self.protocol)]
         figures = [(title, value) for title, value in rows if not title.endswith(":")]
         notes = [" ".join(row) for row in rows if row not in figures]
@@ -101,28 +101,27 @@ def evaluate(
     seed: int = 0,
     verbose: bool = False,
 ) -> Evaluation:
-    """Measures a trained model: bound, likelihood, latents, what they are good for, and samples.
+    """Evaluates a trained model: bound, likelihood, latents, their use, and new images.
 
-    What is drawn for the bound and the likelihood, pixels and z, comes from `seed` through NumPy:
-    the same model has the same figures on every backend, up to rounding.
+    The random numbers of the bound and the likelihood, for pixels and z, come from `seed` through
+    NumPy. So a model has the same figures on every backend, up to rounding.
 
     Args:
         vae: The model.
-        dataset: What `kvae.data.load` or `kvae.data.from_arrays` returned; images of another size
+        dataset: A data set from `kvae.data.load` or `kvae.data.from_arrays`. Images of another size
             are resized to the model's.
         split: "train", "validation" or "test".
-        images: So many, the first of the split; all where none is given.
-        importance_samples: The most draws of z for an image in the estimate of −log p(x).
-        samples: So many generated images are compared with test images, see `sample_quality`; 0
-            leaves that out.
-        factors: Whether to score how latents and the factors of images go together, where these are
-            known (shapes): of as many images, but of 5,000 where no number is given, as of one
-            split there are.
-        seed: Of all that is drawn.
+        images: Evaluate only the first N images of the split. None: all.
+        importance_samples: Largest number of draws of z per image in the estimate of −log p(x).
+        samples: Number of generated images to compare with test images, see `sample_quality`. 0: no
+            comparison.
+        factors: Whether to compute disentanglement scores, if the factors of the images are known
+            (shapes). They use `images` images, by default 5,000 of one split.
+        seed: Random seed of all draws.
         verbose: Whether to show progress.
 
     Raises:
-        ValueError: If an argument is not what it should be.
+        ValueError: If an argument is invalid.
     """
     if split not in ("train", "validation", "test"):
         raise ValueError(f"`split` must be train, validation or test. Received: split={split!r}")
@@ -182,7 +181,7 @@ def evaluate(
 
 
 def resized_to(dataset: Dataset, image_shape: tuple[int, int, int]) -> Dataset:
-    """The data set with images of the model's size."""
+    """Resizes the images of a data set to those of the model."""
     return dataclasses.replace(
         dataset,
         train=fitted(dataset.train, image_shape),
@@ -194,13 +193,13 @@ def resized_to(dataset: Dataset, image_shape: tuple[int, int, int]) -> Dataset:
 def bound_figures(
     vae: VAE, images: np.ndarray, seed: int = 0, classes: np.ndarray | None = None
 ) -> dict[str, Any]:
-    """The bound, its two terms, and how they were measured: what a model's card keeps.
+    """Computes the bound, its two terms and their protocol, as a model's card keeps them.
 
     Args:
         vae: The model.
         images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
-        seed: Of the pixels and of z, one draw of each for an image.
-        classes: Of a conditional model, the class of each image, or its numbers.
+        seed: Random seed of the pixels and of z, with one draw of each per image.
+        classes: For a conditional model, the class of each image, or its numbers.
     """
     observed, found = hashlib.sha256(), []
     for of in posteriors(vae, images, seed, classes):
@@ -215,7 +214,7 @@ def bound_figures(
 
 
 def of_terms(vae: VAE, parts: Terms) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The figures of the bound, and what they are the means of."""
+    """The figures of the bound, and the values per image behind them."""
     per_image = {"elbo": parts.elbo, "reconstruction": parts.reconstruction, "kl": parts.kl}
     found = {name: mean_and_error(values) for name, values in per_image.items()}
     figures: dict[str, Any] = {name: value["mean"] for name, value in found.items()}
@@ -227,7 +226,7 @@ def of_terms(vae: VAE, parts: Terms) -> tuple[dict[str, Any], dict[str, np.ndarr
 
 
 def mean_and_error(values: np.ndarray) -> dict[str, float | None]:
-    """The mean over images, and its standard error; of one image there is none."""
+    """The mean over images, and its standard error; None for one image."""
     error = np.std(values, ddof=1) / math.sqrt(len(values)) if len(values) > 1 else None
     return {
         "mean": round(float(np.mean(values)), 4),
@@ -236,16 +235,16 @@ def mean_and_error(values: np.ndarray) -> dict[str, float | None]:
 
 
 def latent_figures(vae: VAE, of: Posterior, kl: float, seed: int) -> dict[str, Any]:
-    """What the latents hold, and how far their aggregate is from the prior.
+    """Computes the information in the latents, and their distance from the prior.
 
-    What one image cannot show is None, and so is the least gap where there are too few images, and
-    what takes q(z|x) to be a Gaussian where latents come in groups.
+    Figures that need more images are None. So are figures that need a Gaussian q(z|x), if latents
+    come in groups.
 
     Args:
         vae: The model.
-        of: What `posterior` returned.
-        kl: The mean KL, nats.
-        seed: Of the draws of z.
+        of: The result of `posterior`.
+        kl: Mean KL, in nats.
+        seed: Random seed of the draws of z.
     """
     posterior = ops.convert_to_tensor(of.mean), ops.convert_to_tensor(of.log_variance)
     several = len(of.mean) > 1
@@ -281,9 +280,9 @@ def latent_figures(vae: VAE, of: Posterior, kl: float, seed: int) -> dict[str, A
 def representation(
     mean: np.ndarray, labels: np.ndarray, test_mean: np.ndarray, test_labels: np.ndarray
 ) -> dict[str, Any]:
-    """What classifiers on the latent means of training images make of those of other images.
+    """Computes how well classifiers on the latent means of training images classify others.
 
-    The means are those that `VAE.encode` gives: nothing is drawn.
+    The means are those of `VAE.encode`, without sampling.
     """
     found = {
         "nearest_neighbours": neighbour_accuracy(
@@ -305,7 +304,7 @@ def representation(
 
 
 def classification(vae: VAE, images: np.ndarray, labels: Any, seed: int) -> dict[str, Any]:
-    """How often the class that a conditional model finds the most likely is the right one."""
+    """Computes how often the likeliest class of a conditional model is the right one."""
     found = vae.classify(images, DRAWS_TO_CLASSIFY, seed)
     share = float((found == np.asarray(labels)).mean())
     error = math.sqrt(share * (1 - share) / len(images)) if len(images) > 1 else None
@@ -317,14 +316,14 @@ def classification(vae: VAE, images: np.ndarray, labels: Any, seed: int) -> dict
 
 
 def factor_figures(vae: VAE, dataset: Dataset, split: str, count: int, seed: int) -> dict:
-    """How latents and factors go together, of images that are drawn for it."""
+    """Computes disentanglement scores, on images with known factors."""
     images, rows, names = known_factors(dataset, split, count)
     images = fitted(images, vae.image_shape, vae.fitting)
     return score_factors(vae, images, rows, names, seed=seed).as_dict()
 
 
 def described(vae: VAE, images: np.ndarray, seed: int, observed_hash: str) -> dict[str, Any]:
-    """What figures of these images depend on, besides the model."""
+    """The conditions on which figures of these images depend, besides the model."""
     return {
         "images": len(images),
         "image_shape": list(vae.image_shape),
@@ -349,18 +348,18 @@ def described(vae: VAE, images: np.ndarray, seed: int, observed_hash: str) -> di
 
 
 def given(vae: VAE) -> str:
-    """What a conditional model is told of each image, in words."""
+    """The condition of a conditional model, in words."""
     classes = vae.condition and vae.condition.classes
     return "given the class" if classes else "given the numbers of each image"
 
 
 def precision(model: keras.Model) -> str:
-    """The dtype policies of its layers: a file does not keep that of a Functional model."""
+    """The dtype policies of the layers; a file does not keep that of a Functional model."""
     return "/".join(sorted({layer.dtype_policy.name for layer in model.layers if layer.weights}))
 
 
 def backend_version() -> str:
-    """The version of the backend, as it was installed."""
+    """The installed version of the backend."""
     try:
         return importlib.metadata.version(keras.backend.backend())
     except importlib.metadata.PackageNotFoundError:

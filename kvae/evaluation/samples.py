@@ -1,4 +1,4 @@
-"""Samples: how near generated images come to real ones, in the features of a classifier."""
+"""Compares generated images with real ones, in the features of a classifier."""
 
 from typing import Any
 
@@ -26,38 +26,39 @@ def sample_quality(
     classifier: Classifier | None = None,
     split: str = "test",
 ) -> dict[str, Any]:
-    """Figures of generated images in the features of kvae's classifier, beside a floor.
+    """Compares generated with test images, in the features of kvae's classifier.
 
-    Generated images are expected images, grey values in [0, 1], as `vae.generate` gives them; they
-    are compared with test images as these are stored. Expected images are smoother than data, all
-    the more so where the model observes pixels that are drawn black or white; that counts against
-    them here. The floor is the same figures of as many training images in their place.
+    Generated images are expected images, grey values in [0, 1], as from `vae.generate`. They are
+    compared with test images as stored. Expected images are smoother than data, especially if the
+    model observes binarised pixels; this counts against them here. The floor is the same figures
+    for as many training images.
 
     The Fréchet distance, precision, recall and coverage depend on the number of images, and all
-    figures on the classifier: compare them only with the floor, and with figures of the same
-    protocol. They are no Inception figures, and cannot be compared with those.
+    figures depend on the classifier. Compare them only with the floor, and with figures of the same
+    protocol. They are not comparable with Inception figures.
 
     Args:
         vae: A trained model.
-        dataset: With images of the model's shape.
-        count: Images of each kind, at most; fewer where there are not so many test or training
+        dataset: A data set with images of the model's shape.
+        count: Number of images of each kind, or fewer if there are not enough test or training
             images.
-        seed: Of the generated images, of the training images that are picked, and of a classifier
-            that is trained on the spot.
-        classifier: Another than `classifier_for` gives.
-        split: "test", or "validation", whose images then stand where test images are spoken of.
+        seed: Random seed of the generated images, of the choice of training images, and of a
+            classifier that is trained for this.
+        classifier: A classifier. Defaults to that of `classifier_for`.
+        split: "test", or "validation" to use those images instead of test images.
 
     Returns:
-        `classifier_frechet_distance`, `classifier_kernel_distance`, `precision`, `recall`,
-        `density`, `coverage` and `class_histogram` (the share of each class) of the generated
-        images, and of a model of classes `asked_class`, the share in which the classifier finds the
-        class that was asked for, which is each as often as in training; `floor`, the same of
-        training images, and class histogram and share of test images;
-        `memorisation`, see there; `images` of each kind; `classifier`, what is known of it;
-        `protocol`, in words. Where there is no classifier, `left_out` says why.
+        A dict. For the generated images: `classifier_frechet_distance`,
+        `classifier_kernel_distance`, `precision`, `recall`, `density`, `coverage` and
+        `class_histogram` (the share of each class). For a model of classes, also `asked_class`, the
+        share of images in which the classifier finds the requested class; each class is requested
+        as often as in training. `floor` has the same figures for training images, and the class
+        histogram and share of test images. Further entries are `memorisation` (see the function of
+        that name), `images` (the number of each kind), `classifier` (facts about it) and `protocol`
+        (in words). Without a classifier, `left_out` says why.
 
     Raises:
-        ValueError: If the images have not the model's shape.
+        ValueError: If the images do not have the model's shape.
     """
     if dataset.image_shape != vae.image_shape:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Text: the figures of a report as a table, and its protocol in a line."""
+"""Formats the figures of a report as a table, and its protocol as one line."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from kvae.evaluation.factors import TITLES
 
 __all__ = ["lines_of", "protocol_row", "rows_of", "with_error"]
 
-Row = tuple[str, str]  # a title and what is said of it
+Row = tuple[str, str]  # a title and its text
 UNKNOWN = "needs more than one image"
 
 
@@ -20,7 +20,7 @@ def lines_of(rows: Sequence[Row]) -> list[str]:
 
 
 def rows_of(figures: dict[str, Any]) -> list[Row]:
-    """The figures as rows of a table; where a title ends in a colon, a sentence follows."""
+    """The figures as rows of a table; a title that ends in a colon precedes a sentence."""
     bound, errors = figures["bound"], figures["bound"]["standard_error"]
     rows: list[Row] = [
         ("−ELBO", f"{with_error(-bound['elbo'], errors['elbo'])} nats per image"),
@@ -63,7 +63,7 @@ def rows_of(figures: dict[str, Any]) -> list[Row]:
 
 
 def information_rows(latents: dict[str, Any]) -> list[Row]:
-    """What latents hold, and how far they are from the prior; none where that is not known."""
+    """Rows for information and prior gap; none if these are not known."""
     if latents["mutual_information"] is None:
         return []
     least, most = latents["prior_gap_at_least"], f"{latents['prior_gap_at_most']:.2f} nats"
@@ -79,7 +79,7 @@ def information_rows(latents: dict[str, Any]) -> list[Row]:
 
 
 def sample_rows(samples: dict[str, Any]) -> list[Row]:
-    """The figures of samples as rows of a table, each beside that of training images."""
+    """Rows for the figures of samples, each beside that of training images."""
     rows: list[Row] = []
     if "floor" in samples:
         floor = samples["floor"]
@@ -118,7 +118,7 @@ def sample_rows(samples: dict[str, Any]) -> list[Row]:
 
 
 def factor_rows(factors: dict[str, Any]) -> list[Row]:
-    """How latents and factors go together, as rows of a table; the best latent of each factor."""
+    """Rows for the disentanglement scores, with the best latent of each factor."""
     if not factors:
         return []
     rows: list[Row] = [
@@ -134,7 +134,7 @@ def factor_rows(factors: dict[str, Any]) -> list[Row]:
 
 
 def with_error(value: float, error: float | None, factor: int = 1) -> str:
-    """A figure and its standard error, if there is one; both times a factor."""
+    """A figure with its standard error, if it has one; both multiplied by a factor."""
     text = f"{factor * value:.2f}"
     return text if error is None else f"{text} ± {factor * error:.2f}"
 

@@ -1,4 +1,4 @@
-"""The figures that training ends with, for a model's card."""
+"""The figures at the end of training, for a model's card."""
 
 import math
 from typing import Any
@@ -16,9 +16,9 @@ __all__ = ["test_figures", "train_figures"]
 def test_figures(
     vae: VAE, images: np.ndarray, seed: int, classes: np.ndarray | None = None
 ) -> dict[str, Any]:
-    """The terms of the bound on these images, in nats, with their protocol.
+    """Computes the terms of the bound on these images, in nats, with their protocol.
 
-    A model trained with `mean_of_draws` has its own, looser estimate beside the bound.
+    For a model trained with `mean_of_draws`, the result also has that looser estimate.
     """
     figures = bound_figures(vae, images, seed, classes)
     figures |= squared_error(vae, figures)
@@ -33,7 +33,7 @@ def test_figures(
 
 
 def train_figures(vae: VAE, history: dict[str, list[float]]) -> dict[str, Any]:
-    """The terms of the bound in the last epoch of a history, as they were while it trained."""
+    """The terms of the bound in the last epoch of a history, measured during training."""
     terms = ("elbo", "reconstruction", "kl")
     figures: dict[str, Any] = {name: round(float(history[name][-1]), 4) for name in terms}
     draws = vae.objective.mean_of_draws
@@ -46,7 +46,7 @@ def train_figures(vae: VAE, history: dict[str, list[float]]) -> dict[str, Any]:
 
 
 def evaluated(vae: VAE, images: np.ndarray, seed: int, classes: Any = None) -> dict[str, float]:
-    """What `vae.evaluate` says, with draws that start from `seed`; its own stream stays."""
+    """The result of `vae.evaluate` with draws from `seed`; the model's own seeds stay."""
     stream = keras.ops.convert_to_numpy(vae.seed_generator.state)
     vae.seed_generator.state.assign([seed, 0])
     figures = vae.evaluate(images, classes, batch_size=500, verbose=0, return_dict=True)
@@ -55,7 +55,7 @@ def evaluated(vae: VAE, images: np.ndarray, seed: int, classes: Any = None) -> d
 
 
 def squared_error(vae: VAE, figures: dict) -> dict[str, float]:
-    """The mean squared error that a Gaussian of one scale has measured in nats.
+    """The mean squared error behind the nats of a Gaussian with one scale.
 
     Returns:
         Empty for other likelihoods. `mean_squared_error`, per value in [0, 1]; and, to compare with

@@ -18,17 +18,17 @@ __all__ = ["Explorer", "explore"]
 
 LARGEST = 5_000_000  # bytes of a page
 MOST_IMAGES = 10_000
-FEW_IMAGES = 20  # for more than these weights are rather int8 than int16
+FEW_IMAGES = 20  # to show more images than this, weights become int8
 FEWEST_IMAGES = 3
-IN_NOTEBOOK = 860  # pixels, the height of the frame
+IN_NOTEBOOK = 860  # height of the frame in pixels
 
 
 class Explorer:
-    """A page that shows a model: `save` writes it, and a notebook shows it.
+    """A page that shows a model. `save` writes it; a notebook shows it.
 
     Args:
         page: The HTML.
-        notes: What the page says of itself: its weights, and what it cannot run.
+        notes: Remarks on the page: its weights, and what it cannot run.
 
     Example:
         >>> import pathlib, tempfile
@@ -46,7 +46,7 @@ class Explorer:
 
     @property
     def size(self) -> int:
-        """Bytes of the file."""
+        """Size of the file in bytes."""
         return len(self.page.encode())
 
     def save(self, path: str | os.PathLike) -> None:
@@ -55,7 +55,7 @@ class Explorer:
             partial.write_text(self.page, encoding="utf-8")
 
     def _repr_html_(self) -> str:
-        """The page in a frame of its own, which can reach neither the notebook nor the network."""
+        """The page in a sandboxed frame, without access to the notebook or the network."""
         style = f"width: 100%; height: {IN_NOTEBOOK}px; border: 0"
         return (
             f'<iframe sandbox="allow-scripts" style="{style}" title="kvae explorer" '
@@ -72,26 +72,26 @@ def explore(
     weights: str | None = None,
     seed: int = 0,
 ) -> Explorer:
-    """A page in which a model decodes and encodes, in any browser and without a network.
+    """Makes a page in which a model decodes and encodes, in any browser, without a network.
 
-    What a page cannot run, such as a layer of your own, is computed beforehand, or left out; the
-    page says so.
+    Parts that a page cannot run, such as a layer of your own, are computed beforehand or left out;
+    the page says so.
 
     Args:
         vae: A trained model.
         data: A data set; its test images are the points of the map.
-        count: The number of test images, drawn at random; 3 to 10,000, and fewer where the page
-            would be larger than 5 MB.
-        history: What `model.fit` returns, or its `history`: figures by name and epoch.
-        title: The title of the page. None: the data set's name.
-        weights: Precision of the weights in the page: "int16", with a scale for each channel,
-            or "int8", which takes half the bytes and may move pixels by some hundredths. None:
-            int16, or int8 where the page would be larger than 5 MB.
-        seed: Of the choice of images, and of t-SNE.
+        count: Number of test images, 3 to 10,000, drawn at random; fewer if the page would exceed 5
+            MB.
+        history: The result of `model.fit`, or its `history`: figures by name and epoch.
+        title: Title of the page. None: the name of the data set.
+        weights: Precision of the weights in the page: "int16", with a scale for each channel, or
+            "int8", which takes half the bytes and may move pixels by some hundredths. None: int16,
+            or int8 if the page would exceed 5 MB.
+        seed: Random seed of the choice of images, and of t-SNE.
 
     Raises:
-        ValueError: If there are too few images, an argument is not what it should be, or no page
-            of 5 MB has room for the weights asked for, or for three images.
+        ValueError: If there are too few images, an argument is invalid, or a page of 5 MB has no
+            room for the weights asked for, or for three images.
 
     Example:
         >>> import numpy as np
@@ -119,10 +119,10 @@ class Maker:
     """Makes the page of a scene, with as many images as it has room for.
 
     Args:
-        scene: What is shown beside the model.
+        scene: The test images and figures that are shown beside the model.
         title: The title.
         history: Figures by name and epoch, or None.
-        weights: The kind of weights; None: what fits.
+        weights: Kind of weights. None: whatever fits.
     """
 
     def __init__(
@@ -138,9 +138,10 @@ class Maker:
         self.models: dict[str | None, tuple[dict[str, Any], list[str]]] = {}
 
     def made(self) -> Explorer:
-        """The page.
+        """Makes the page.
 
-        Rather with int8 weights than with hardly any images, and rather so than without the model.
+        If room is short, it prefers int8 weights to very few images, and very few images to leaving
+        out the model.
         """
         kinds = [self.weights] if self.weights else list(KINDS)
         few = min(FEW_IMAGES, len(self.scene.images))
@@ -158,14 +159,14 @@ class Maker:
         raise ValueError(f"A page of {most} has no room for three images of this size.")
 
     def most(self, kind: str | None, least: int) -> int:
-        """How many images there is room for, of which so many are known to fit."""
+        """The largest number of images that fits; `least` are known to fit."""
         count = len(self.scene.images)
         while count > least and (size := self.size(kind, count)) > LARGEST:
             count = max(least, min(count - 1, int(count * 0.97 * LARGEST / size)))
         return count
 
     def size(self, kind: str | None, count: int) -> int:
-        """Bytes of the page of so many images, at most; of weights alone, where these are more."""
+        """Upper bound on the size in bytes of the page with this many images."""
         weights = len(self.model(kind)[0]["weights"])
         if weights > LARGEST:
             return weights
@@ -173,11 +174,11 @@ class Maker:
         return explorer.size + self.scene.bytes_of_planes(count)
 
     def page(self, kind: str | None, count: int) -> Explorer:
-        """The page of so many images."""
+        """The page with this many images."""
         return self.filled(kind, count, self.scene.planes(count))
 
     def filled(self, kind: str | None, count: int, planes: list[dict[str, Any]]) -> Explorer:
-        """The page of so many images, with what is known of their places."""
+        """The page with this many images and their places in the planes."""
         model, notes = self.model(kind)
         described = {**self.scene.described(count), "planes": planes}
         if "decoder" not in model["model"]["graphs"]:
@@ -186,7 +187,7 @@ class Maker:
         return Explorer(page_of(content, self.fixed["title"]), notes)
 
     def model(self, kind: str | None) -> tuple[dict[str, Any], list[str]]:
-        """The model and its weights of a kind, packed once, and the notes; of None, no model."""
+        """The model with weights of this kind, packed once, and notes; no model for None."""
         if kind not in self.models:
             tensors = Tensors(kind or KINDS[0])
             model, notes = runnable(self.scene.vae, tensors)

@@ -1,13 +1,13 @@
-"""Graphs: Keras models as plain values, which a reader of a few lines can run anywhere.
+"""Graphs: Keras models as plain values, which a small reader can run anywhere.
 
-A graph is `{"inputs": [shape, …], "nodes": [node, …], "outputs": [number, …]}`. Shapes are without
-the batch: a reader runs one image at a time. Values are numbered, the inputs first and then what
-each node makes, and all are float32 with channels last. A node is
+A graph is `{"inputs": [shape, …], "nodes": [node, …], "outputs": [number, …]}`. Shapes leave out
+the batch: a reader runs one image at a time. Values are numbered: first the inputs, then the output
+of each node. All values are float32 with channels last. A node is
 
     {"op": "conv", "layer": "up_1_conv", "from": [3], "shape": [28, 28, 32], "tensors": [7, 8], …}
 
-with the numbers of what it takes, the shape of what it makes and the numbers of its weights (see
-`Tensors`). The operations:
+`from` has the numbers of its inputs, `shape` the shape of its output, and `tensors` the numbers of
+its weights (see `Tensors`). The operations are:
 
     add, multiply                of values of one shape
     concatenate                  along the last axis
@@ -37,18 +37,18 @@ from kvae.explorer.tensors import Tensors
 
 __all__ = ["graph_of"]
 
-Value = tuple[int, list[int]]  # its number and its shape
+Value = tuple[int, list[int]]  # number and shape
 
 
 def graph_of(model: keras.Model, tensors: Tensors) -> dict[str, Any]:
-    """The graph of a Functional or Sequential model; models within it become part of it.
+    """Makes the graph of a Functional or Sequential model, with nested models flattened.
 
     Args:
-        model: Of layers that kvae's networks are made of, each called with tensors alone.
-        tensors: To which the weights are added.
+        model: A model of layers that kvae's networks use, each called with tensors only.
+        tensors: The `Tensors` to which the weights are added.
 
     Raises:
-        Unrunnable: If there is another layer, or the model is neither.
+        Unrunnable: If the model has another layer, or is of another kind.
 
     Example:
         >>> import kvae
@@ -72,7 +72,7 @@ def graph_of(model: keras.Model, tensors: Tensors) -> dict[str, Any]:
 
 
 def check_kind(model: keras.Model) -> None:
-    """Raises unless what a model does is what its layers do, one after the other."""
+    """Checks that a model only calls its layers one after the other."""
     calls = (kind for kind in type(model).__mro__ if "call" in vars(kind))
     keras_own = next(calls).__module__.split(".")[0] == "keras"
     if not keras_own or not model.built or not getattr(model, "outputs", None):
@@ -88,11 +88,11 @@ def shape_of(tensor: keras.KerasTensor) -> list[int]:
 
 
 class Writer:
-    """Writes nodes in the order in which they can be run.
+    """Writes nodes in an order in which they can be run.
 
     Args:
         tensors: To which weights are added.
-        inputs: How many values there are before the first node.
+        inputs: Number of values before the first node.
     """
 
     def __init__(self, tensors: Tensors, inputs: int) -> None:
@@ -101,9 +101,9 @@ class Writer:
         self.nodes: list[dict[str, Any]] = []
 
     def write(self, model: keras.Model, given: Sequence[Value]) -> list[Value]:
-        """What a model makes of these values."""
+        """Adds the nodes of a model applied to these values; returns its outputs."""
         check_kind(model)
-        # By the call that makes a tensor: a layer that is called twice makes two.
+        # Keyed by the call that makes a tensor: a layer that is called twice makes two.
         made = {history(tensor): one for tensor, one in zip(model.inputs, given, strict=True)}
 
         def value(tensor: keras.KerasTensor) -> Value:
@@ -120,7 +120,7 @@ class Writer:
         return [value(tensor) for tensor in model.outputs]
 
     def apply(self, layer: Any, taken: list[Value], shape: list[int]) -> list[Value]:
-        """What a layer makes of these values, the first of this shape."""
+        """Adds the nodes of a layer applied to these values, the first of which has this shape."""
         if isinstance(layer, keras.Model):
             return self.write(layer, taken)
         if type(layer) not in OPERATIONS:
@@ -136,16 +136,17 @@ class Writer:
 
 
 def history(tensor: keras.KerasTensor) -> tuple[Any, int, int]:
-    """Which layer made a tensor, in which of its calls, and as which of its outputs.
+    """Returns the layer that made a tensor, the number of its call, and of its output.
 
-    Keras tells it under no public name; a model's config does, but not of every kind of model.
+    Keras has no public name for this. A model's config contains it, but not for every kind of
+    model.
     """
     layer, call, place = tensor._keras_history
     return layer, call, place
 
 
 def taken_by(node: Any) -> list[keras.KerasTensor]:
-    """The tensors that a layer was called with; raises where it was called with more."""
+    """The tensors that a layer was called with; raises an error if it had other arguments."""
     arguments = tree.flatten(node.arguments.args)
     rest = {k: v for k, v in node.arguments.kwargs.items() if k not in ("training", "mask")}
     other = [one for one in (*arguments, *tree.flatten(rest)) if one is not None]

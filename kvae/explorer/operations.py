@@ -1,4 +1,4 @@
-"""Operations: what each layer that kvae's networks are made of does, as nodes of a graph."""
+"""Operations: each layer of kvae's networks as nodes of a graph."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,7 +22,7 @@ FUNCTIONS = (
     "softmax",
     "exponential",
 )
-Shapes = Sequence[list[int]]  # of what a layer takes, without the batch
+Shapes = Sequence[list[int]]  # of the inputs of a layer, without the batch
 Maker = Callable[[Any, Tensors, Shapes], list[dict[str, Any]]]
 
 
@@ -31,7 +31,7 @@ class Unrunnable(ValueError):
 
 
 def activation(function: Any, name: str) -> list[dict[str, Any]]:
-    """The node of an activation function; of the identity, no node."""
+    """The node of an activation function; no node for the identity."""
     called = getattr(function, "__name__", "")
     if function is keras.activations.linear:
         return []
@@ -55,7 +55,7 @@ def dense(layer: Any, tensors: Tensors, shapes: Shapes) -> list[dict[str, Any]]:
 
 
 def conv(layer: Any, tensors: Tensors, shapes: Shapes) -> list[dict[str, Any]]:
-    """The node of a convolution; its padding as Keras splits it."""
+    """The node of a convolution, with its padding as Keras splits it."""
     if layer.groups != 1 or {*layer.dilation_rate} != {1} or layer.data_format != "channels_last":
         raise Unrunnable(f"{layer.name} has groups, dilation or channels first")
     padding = [[0, 0], [0, 0]]
@@ -76,7 +76,7 @@ def conv(layer: Any, tensors: Tensors, shapes: Shapes) -> list[dict[str, Any]]:
 
 
 def rescaling(layer: Any, tensors: Tensors, shapes: Shapes) -> list[dict[str, Any]]:
-    """The node of a layer that multiplies and adds what it was told."""
+    """The node of a rescaling layer."""
     parts = [np.ravel(np.asarray(part, "float32")) for part in (layer.scale, layer.offset)]
     if any(len(part) not in (1, shapes[0][-1]) for part in parts):
         raise Unrunnable(f"{layer.name} does not work along the last axis")
@@ -84,7 +84,7 @@ def rescaling(layer: Any, tensors: Tensors, shapes: Shapes) -> list[dict[str, An
 
 
 def batch_norm(layer: Any, tensors: Tensors, shapes: Shapes) -> list[dict[str, Any]]:
-    """The node of a batch normalisation, once it is trained."""
+    """The node of a trained batch normalisation."""
     if layer.axis not in (-1, len(shapes[0])):
         raise Unrunnable(f"{layer.name} does not work along the last axis")
     names = ("gamma", "beta", "moving_mean", "moving_variance")
@@ -132,14 +132,14 @@ def mean(layer: Any, tensors: Tensors, shapes: Shapes) -> list[dict[str, Any]]:
 
 
 def concatenate(layer: Any, tensors: Tensors, shapes: Shapes) -> list[dict[str, Any]]:
-    """The node of values behind each other."""
+    """The node of a concatenation."""
     if layer.axis not in (-1, len(shapes[0])):
         raise Unrunnable(f"{layer.name} does not work along the last axis")
     return [{"op": "concatenate"}]
 
 
 def merged(op: str) -> Maker:
-    """What makes a node of values of one shape."""
+    """A function that makes the node of values of one shape."""
 
     def make(layer: Any, tensors: Tensors, shapes: Shapes) -> list[dict[str, Any]]:
         if any(shape != shapes[0] for shape in shapes):
@@ -155,27 +155,27 @@ def leaky(layer: Any, tensors: Tensors, shapes: Shapes) -> list[dict[str, Any]]:
 
 
 def reshape(layer: Any, tensors: Tensors, shapes: Shapes) -> list[dict[str, Any]]:
-    """The node of another shape."""
+    """The node of a reshape."""
     return [{"op": "reshape"}]
 
 
 def no_nodes(layer: Any, tensors: Tensors, shapes: Shapes) -> list[dict[str, Any]]:
-    """No node, of what changes nothing once a model is trained."""
+    """No node, for layers that do nothing in a trained model."""
     return []
 
 
 def permute(layer: Any, tensors: Tensors, shapes: Shapes) -> list[dict[str, Any]]:
-    """The node of axes in another order."""
+    """The node of a permutation of axes."""
     return [{"op": "permute", "axes": [axis - 1 for axis in layer.dims]}]
 
 
 def repeat(layer: Any, tensors: Tensors, shapes: Shapes) -> list[dict[str, Any]]:
-    """The node of a row that is repeated."""
+    """The node of a repeated row."""
     return [{"op": "repeat", "count": layer.n}]
 
 
 OPERATIONS: dict[type, Maker] = {
-    keras.layers.Activation: no_nodes,  # its function follows
+    keras.layers.Activation: no_nodes,  # the node of its function follows
     keras.layers.Add: merged("add"),
     keras.layers.AveragePooling2D: pool,
     keras.layers.BatchNormalization: batch_norm,

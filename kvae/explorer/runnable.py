@@ -1,4 +1,4 @@
-"""Runnable: what of a model a page can run, and in words what it cannot."""
+"""Runnable: the parts of a model that a page can run, and words about the others."""
 
 from typing import Any
 
@@ -23,17 +23,17 @@ __all__ = ["runnable"]
 
 
 def runnable(vae: VAE, tensors: Tensors) -> tuple[dict[str, Any], list[str]]:
-    """The parts of a model as a reader of graphs runs them.
+    """Collects the parts of a model for a reader of graphs.
 
     Args:
         vae: The model.
-        tensors: To which the weights are added.
+        tensors: The `Tensors` to which the weights are added.
 
     Returns:
-        `image_shape`, `latent_dim`, `context_dim`, `groups`, `likelihood`, `prior` (of each block
-        of latents the size, and the names of its graphs: the `couplings` of a flow, from z to
-        noise, or one that gives the logits, means and log-variances of a `mixture`) and `graphs`,
-        in which what cannot be run is missing; and a sentence for each of those.
+        A dict with `image_shape`, `latent_dim`, `context_dim`, `groups`, `likelihood`, `prior` (for
+        each block of latents its size and the names of its graphs: the `couplings` of a flow, from
+        z to noise, or the `mixture`, which returns logits, means and log-variances) and `graphs`,
+        without parts that cannot be run; and a sentence for each of those.
     """
     parts: dict[str, Any] = {"likelihood": mean_of(vae.likelihood), "graphs": {}, "prior": []}
     makers = {
@@ -60,7 +60,7 @@ def runnable(vae: VAE, tensors: Tensors) -> tuple[dict[str, Any], list[str]]:
 
 
 def check_told(vae: VAE) -> None:
-    """Raises where a page could not say what the parts are told of an image."""
+    """Raises an error if a page could not provide the condition of an image."""
     if vae.condition is not None and vae.condition.classes is None:
         raise Unrunnable("the model is conditional on numbers, for which there are no sliders")
 
@@ -72,8 +72,8 @@ def add_decoder(vae: VAE, parts: dict[str, Any], tensors: Tensors) -> None:
 
 
 def add_encoder(vae: VAE, parts: dict[str, Any], tensors: Tensors) -> None:
-    """Adds the encoder's graph; of a ladder `bottom_up`, and `posterior_1`, `stage_1` and so on."""
-    check_likelihood(vae)  # of one's own it may do to an image whatever it likes
+    """Adds the encoder's graph; for a ladder `bottom_up`, `posterior_1`, `stage_1` and so on."""
+    check_likelihood(vae)  # an unknown one may observe images in any way
     if vae.hierarchy:
         ladder = vae.hierarchy
         models = [ladder.bottom_up, *ladder.posteriors, *ladder.stages]
@@ -83,7 +83,7 @@ def add_encoder(vae: VAE, parts: dict[str, Any], tensors: Tensors) -> None:
 
 
 def add_prior(vae: VAE, parts: dict[str, Any], tensors: Tensors) -> None:
-    """Adds the blocks of the prior, and their graphs, where there is a decoder."""
+    """Adds the blocks of the prior and their graphs, if there is a decoder."""
     if "decoder" not in parts["graphs"]:
         return
     blocks: list[dict[str, Any]] = []
@@ -104,13 +104,13 @@ def add_prior(vae: VAE, parts: dict[str, Any], tensors: Tensors) -> None:
 
 
 def check_likelihood(vae: VAE) -> None:
-    """Raises where a page does not know what the decoder's parameters mean."""
+    """Raises an error if a page does not know this likelihood."""
     if mean_of(vae.likelihood) is None:
         raise Unrunnable(f"the likelihood is a {type(vae.likelihood).__name__}")
 
 
 def mean_of(likelihood: Likelihood) -> dict[str, Any] | None:
-    """What the expected image needs beside the decoder's parameters; None of one's own."""
+    """The data that the expected image needs beside the parameters; None if unknown."""
     if type(likelihood) is Bernoulli:
         return {"kind": "bernoulli", "threshold": likelihood.binarize != "none"}
     if type(likelihood) is ContinuousBernoulli:
@@ -131,7 +131,7 @@ def mean_of(likelihood: Likelihood) -> dict[str, Any] | None:
 
 
 def flow_of(prior: Prior, name: str, tensors: Tensors) -> dict[str, Any]:
-    """The graphs of a flow, by names that begin with this one; none of N(0, I)."""
+    """The graphs of a flow, with names that begin with `name`; none for N(0, I)."""
     if type(prior) is StandardNormal:
         return {}
     if type(prior) is not RealNVP:
@@ -140,9 +140,9 @@ def flow_of(prior: Prior, name: str, tensors: Tensors) -> dict[str, Any]:
 
 
 def least_scale(likelihood: LogisticMixture) -> float:
-    """The floor of the scales of a mixture, in levels; 0 where there is none.
+    """The floor of the scales of a mixture, in levels; 0 without a floor.
 
-    It is read from what the likelihood makes of very small scales.
+    It is read from the result for very small scales.
     """
     if not likelihood.floor:
         return 0.0

@@ -1,4 +1,4 @@
-"""Scene: what an explorer shows beside the model: test images, where they lie, and figures."""
+"""Scene: the test images of an explorer, their places on maps, and figures."""
 
 import base64
 import io
@@ -18,20 +18,20 @@ from kvae.model import VAE
 
 __all__ = ["Scene", "plain", "sheet"]
 
-BYTES_OF_A_PLACE = 60  # in the page, at most: an image's places in two planes
+BYTES_OF_A_PLACE = 60  # upper bound: the places of an image in two planes
 
 
 class Scene:
-    """Test images of a data set, as a model sees them.
+    """Test images of a data set, encoded by a model.
 
     Args:
         vae: A trained model.
-        dataset: Whose test images are shown.
-        count: How many, drawn at random; all if there are fewer.
-        seed: Of what is drawn.
+        dataset: A data set, whose test images are shown.
+        count: Number of images, drawn at random; all if there are fewer.
+        seed: Random seed of the choice of images.
 
     Raises:
-        ValueError: If there are fewer than three.
+        ValueError: If there are fewer than three images.
     """
 
     def __init__(self, vae: VAE, dataset: Dataset, count: int, seed: int) -> None:
@@ -53,7 +53,7 @@ class Scene:
         self.labels = labels.tolist() if whole else [-1] * len(chosen)  # type: ignore[union-attr]
 
     def scored(self, classes: np.ndarray | None) -> tuple[np.ndarray | None, np.ndarray]:
-        """The classes, or the likeliest where they are not known, and −ELBO given these."""
+        """The classes, or the likeliest if unknown, and −ELBO given these."""
         condition = self.vae.condition
         if classes is None and condition is not None and condition.classes:
             each = self.vae.score_of_each(self.images, 1, self.seed)
@@ -63,12 +63,12 @@ class Scene:
 
     @property
     def of_class(self) -> bool:
-        """Whether the model is told the class of an image."""
+        """Whether the model is conditional on classes."""
         return self.vae.condition is not None and self.vae.condition.classes is not None
 
     @property
     def model_classes(self) -> list[str]:
-        """The names of the model's classes, which may be others than those of the data set."""
+        """The names of the model's classes, which may differ from those of the data set."""
         if not self.of_class:
             return []
         count: int = self.vae.condition.classes  # type: ignore[union-attr, assignment]
@@ -77,7 +77,7 @@ class Scene:
         return names if len(names) == count else [str(number) for number in range(count)]
 
     def described(self, count: int) -> dict[str, Any]:
-        """The first images, as plain values, but for `planes`."""
+        """The first images as plain values, without `planes`."""
         return {
             "images": sheet(self.images[:count]),
             "columns": columns(count),
@@ -94,7 +94,7 @@ class Scene:
         }
 
     def planes(self, count: int) -> list[dict[str, Any]]:
-        """Where the first images lie in each plane that the page cannot make by itself."""
+        """The places of the first images in each plane that the page cannot compute."""
         if self.vae.latent_dim < 3:
             return []
         found: list[dict[str, Any]] = []
@@ -120,31 +120,31 @@ class Scene:
         ]
 
     def bytes_of_planes(self, count: int) -> int:
-        """How much of a page `planes` takes at most."""
+        """The largest size of `planes` in a page, in bytes."""
         return BYTES_OF_A_PLACE * count + 60 * self.vae.latent_dim + 2000
 
     def reconstructions(self, count: int) -> str:
-        """The first images as the model makes them, for a page that cannot decode."""
+        """The reconstructions of the first images, for a page that cannot decode."""
         rows = None if self.rows is None else self.rows[:count]
         return sheet(self.vae.decode_told(self.means[:count], rows))
 
 
 def rounded(values: np.ndarray, digits: int = 3) -> list:
-    """Numbers that are short in a page."""
+    """Rounds numbers, so that they are short in a page."""
     return np.round(np.asarray(values, "float64"), digits).tolist()
 
 
 def columns(count: int) -> int:
-    """How many images a row of a sheet has."""
+    """The number of images in a row of a sheet."""
     return math.ceil(math.sqrt(count))
 
 
 def sheet(images: np.ndarray) -> str:
-    """Images in rows without a gap, as a PNG in base64.
+    """Arranges images in rows without gaps, as a PNG in base64.
 
     Args:
-        images: (count, height, width, channels), integers in 0…255 or floats in [0, 1]; of channels
-            that are no colours the first is shown, or the first three.
+        images: (count, height, width, channels), integers in 0…255 or floats in [0, 1]. If the
+            channels are not colours, the first or the first three are shown.
     """
     pictures = levels(images)
     kind = {1: 1, 2: 1, 4: 4}.get(pictures.shape[3], 3)
@@ -163,7 +163,7 @@ def sheet(images: np.ndarray) -> str:
 
 
 def background(images: np.ndarray) -> str:
-    """What most of the images have at their edges, as a browser calls a colour."""
+    """The most common colour at the edges of the images, as CSS."""
     whole = levels(images)
     edges = np.concatenate([whole[:, [0, -1]], whole[:, :, [0, -1]].swapaxes(1, 2)], axis=2)
     color = np.median(edges, axis=(0, 1, 2)).astype(int)
@@ -172,11 +172,11 @@ def background(images: np.ndarray) -> str:
 
 
 def plain(value: Any, unknown: Callable[[float], Any] = lambda number: None) -> Any:
-    """A value as JSON knows it: what is no number, such as NaN, becomes what `unknown` makes of it.
+    """Converts a value to JSON types; NaN and infinities become the result of `unknown`.
 
     Args:
-        value: Anything; what JSON does not know becomes its text.
-        unknown: Takes NaN or an infinity.
+        value: Any value; unknown types become text.
+        unknown: A function of NaN or an infinity.
     """
     if isinstance(value, Mapping):
         return {str(name): plain(one, unknown) for name, one in value.items()}

@@ -1,4 +1,4 @@
-"""Template: content, scripts and style as one file that asks for nothing else."""
+"""Template: content, scripts and style as one self-contained HTML file."""
 
 import base64
 import hashlib
@@ -11,7 +11,7 @@ from typing import Any
 __all__ = ["ENGINE", "PAGE", "page_of", "script_of"]
 
 HERE = pathlib.Path(__file__).parent / "page"
-# What runs a model, in the page or in a Worker; and the page around it.
+# The scripts that run a model, in the page or in a Worker; and those of the page.
 ENGINE = ("tensors.js", "products.js", "operations.js", "means.js", "model.js", "runner.js")
 PAGE = (
     "pictures.js",
@@ -26,23 +26,23 @@ PAGE = (
 
 
 def script_of(names: tuple[str, ...]) -> str:
-    """The text of these scripts, one after the other."""
+    """The text of these scripts, one after another."""
     return "\n".join((HERE / name).read_text(encoding="utf-8") for name in names)
 
 
 def page_of(content: Mapping[str, Any], title: str) -> str:
-    """The page, whose policy lets its own scripts and style pass and nothing else.
+    """Makes the page, with a policy that allows only its own scripts and style.
 
     Args:
-        content: What JSON knows.
-        title: The title, any text.
+        content: JSON types.
+        title: Title, any text.
     """
     style = (HERE / "style.css").read_text(encoding="utf-8")
     engine, script = script_of(ENGINE), script_of(PAGE)
     policy = "; ".join(
         [
             "default-src 'none'",
-            # WebAssembly is not compiled without the second; of JavaScript it allows nothing.
+            # WebAssembly needs the second source; it allows nothing for JavaScript.
             f"script-src {digest(engine)} {digest(script)} 'wasm-unsafe-eval'",
             "worker-src blob:",
             f"style-src {digest(style)}",
@@ -51,7 +51,7 @@ def page_of(content: Mapping[str, Any], title: str) -> str:
             "form-action 'none'",
         ]
     )
-    # Within a script only "<" could end it, and so JSON has none here.
+    # Within a script only "<" could end it, so the JSON has none here.
     text = json.dumps(content, allow_nan=False, separators=(",", ":"))
     parts = {
         "policy": policy,
@@ -70,5 +70,5 @@ def page_of(content: Mapping[str, Any], title: str) -> str:
 
 
 def digest(text: str) -> str:
-    """What a content security policy calls a script or style."""
+    """The hash of a script or style for a content security policy."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -1,4 +1,4 @@
-"""Tensors: weights as bytes, each by its number: int16 or int8, and float32 where small."""
+"""Tensors: numbered weights as bytes, in int16 or int8, or in float32 if small."""
 
 import base64
 import contextlib
@@ -10,20 +10,20 @@ from keras import ops
 
 __all__ = ["KINDS", "Tensors"]
 
-# Of 16 bits int16 with a scale for each channel moves pixels a seventh as far as float16 does.
+# With 16 bits, int16 with a scale for each channel moves pixels a seventh as far as float16.
 KINDS = ("int16", "int8")
 SMALL = 512  # values; so many cost little as float32, and biases and scales are seen most
 
 
 class Tensors:
-    """A list of arrays, packed one after the other into bytes.
+    """A list of arrays, packed into bytes one after another.
 
-    An entry of the list is `[dtype, offset, shape]`, with the offset in bytes, a multiple of 4. Of
-    integers there is a fourth, the number of the tensor of scales: one for each entry of the last
-    axis, by which the integers are multiplied.
+    An entry of the list is `[dtype, offset, shape]`, with the offset in bytes, a multiple of 4.
+    Entries of integers have a fourth item, the number of the tensor of scales. It has one scale for
+    each index of the last axis, by which the integers are multiplied.
 
     Args:
-        kind: What arrays of more than one axis become: "int16" or "int8".
+        kind: Type of arrays with more than one axis: "int16" or "int8".
     """
 
     def __init__(self, kind: str = KINDS[0]) -> None:
@@ -35,7 +35,7 @@ class Tensors:
         self.numbers: dict[int, tuple[Any, int]] = {}
 
     def add(self, array: Any) -> int:
-        """Packs an array of numbers, and gives its number."""
+        """Packs an array of numbers, and returns its number."""
         array = np.asarray(array, "float32")
         if array.ndim < 2 or array.size <= SMALL or not np.isfinite(array).all():
             return self.packed(array)
@@ -44,9 +44,9 @@ class Tensors:
         return self.packed(np.rint(array / scales).astype(self.kind), self.packed(scales))
 
     def add_variable(self, variable: Any) -> int:
-        """Packs a weight of a model, once, and gives its number.
+        """Packs a weight of a model, once, and returns its number.
 
-        It is kept, since another that is made once this one is gone may have the same `id`.
+        The weight is kept alive, because a later one could have the same `id`.
         """
         if id(variable) not in self.numbers:
             self.numbers[id(variable)] = variable, self.add(ops.convert_to_numpy(variable))
@@ -54,7 +54,7 @@ class Tensors:
 
     @contextlib.contextmanager
     def undone(self) -> Iterator[None]:
-        """Takes back what is added within, where that ends in an error."""
+        """A context that removes what was added within it if it ends in an error."""
         entries, size, numbers = len(self.entries), len(self.bytes), dict(self.numbers)
         try:
             yield
@@ -64,14 +64,14 @@ class Tensors:
             raise
 
     def packed(self, array: np.ndarray, *scales: int) -> int:
-        """Appends the bytes of an array as it is."""
+        """Appends the bytes of an array unchanged."""
         self.bytes += bytes(-len(self.bytes) % 4)
         self.entries.append([array.dtype.name, len(self.bytes), list(array.shape), *scales])
         self.bytes += array.astype(array.dtype.newbyteorder("<")).tobytes()
         return len(self.entries) - 1
 
     def array(self, number: int) -> np.ndarray:
-        """What a reader makes of a tensor, float32."""
+        """The tensor as a reader restores it, float32."""
         dtype, offset, shape, *scales = self.entries[number]
         count = int(np.prod(shape))
         stored = np.frombuffer(bytes(self.bytes), np.dtype(dtype).newbyteorder("<"), count, offset)

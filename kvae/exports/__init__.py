@@ -1,4 +1,4 @@
-"""Exports: a part of a model as a file that runs without kvae, checked there."""
+"""Exports: writes a part of a model as a file that runs without kvae, and checks it."""
 
 from kvae.exports.export import Exported, export
 from kvae.exports.formats import FORMATS, WEIGHTS

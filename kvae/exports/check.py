@@ -1,4 +1,4 @@
-"""Check: what an export gives in its own runtime, beside what the model itself gives."""
+"""Compares the outputs of an export in its own runtime with those of the model."""
 
 import pathlib
 from typing import Any
@@ -12,14 +12,14 @@ from kvae.priors import given
 
 __all__ = ["check_close", "differences", "example", "expected"]
 
-COUNT = 5  # images; a batch of them, and one of the first alone
+COUNT = 5  # images: compared as one batch, and the first one alone
 SEED = 0
-# How far an output may be from the model's.
+# Largest allowed difference of an output from the model's.
 LARGEST = {"float32": 1e-4, "float16": 0.05, "int8": 0.25}
 
 
 def example(vae: VAE, count: int = COUNT) -> dict[str, Any]:
-    """Inputs by name, as use would have them: new images, noise; and classes, or None."""
+    """Makes typical inputs by name: new images, noise, and classes or None."""
     random = np.random.default_rng(SEED)
     noise = random.standard_normal((count, vae.latent_dim), "float32")
     classes: Any = None
@@ -38,7 +38,7 @@ def example(vae: VAE, count: int = COUNT) -> dict[str, Any]:
 
 
 def expected(vae: VAE, part: str, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
-    """What the verbs of the model give for such inputs: by name, float32."""
+    """The outputs of the model's own methods for these inputs: by name, float32."""
     classes = inputs["classes"]
     if part == "encoder":
         encoded = vae.encode(inputs["images"], classes=classes)
@@ -60,18 +60,18 @@ def expected(vae: VAE, part: str, inputs: dict[str, Any]) -> dict[str, np.ndarra
 def differences(
     name: str, path: pathlib.Path, inputs: dict[str, np.ndarray], wanted: dict[str, np.ndarray]
 ) -> dict[str, float]:
-    """The largest difference of each output, of the whole batch and of the first row alone.
+    """The largest difference of each output, for the whole batch and the first row alone.
 
-    Of values above 1 it is that of their ratio to 1; infinity where an output is not finite.
+    For values above 1 it is the relative difference. It is infinity if an output is not finite.
 
     Args:
-        name: Of the format.
-        path: Of the file or folder.
-        inputs: By name.
-        wanted: What the outputs should be, by name.
+        name: Name of the format.
+        path: Path of the file or folder.
+        inputs: Inputs by name.
+        wanted: Expected outputs by name.
 
     Raises:
-        ValueError: If its outputs have other names or shapes.
+        ValueError: If the outputs have other names or shapes.
     """
     run = FORMATS[name].load().run
     largest = dict.fromkeys(wanted, 0.0)
@@ -89,10 +89,10 @@ def differences(
 
 
 def check_close(apart: dict[str, float], weights: str) -> None:
-    """Raises a ValueError unless each output is as near to the model's as it must be.
+    """Raises a ValueError unless each output is close enough to the model's.
 
     Args:
-        apart: What `differences` gives.
+        apart: The result of `differences`.
         weights: "float32", "float16" or "int8".
     """
     for output, largest in apart.items():

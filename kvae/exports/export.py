@@ -1,4 +1,4 @@
-"""Export: checks what is asked for, lets a process of its own do it, and puts it in its place."""
+"""Export: checks the request, runs a process that exports, and moves the file in place."""
 
 import dataclasses
 import json
@@ -18,30 +18,30 @@ from kvae.printable import printable
 
 __all__ = ["Exported", "export"]
 
-LONGEST = 300  # characters of what a converter says
-NOT_THEIRS = ("keras", "kvae", "builtins")  # packages whose classes every process has
-OUT_OF_MEMORY = -9  # how Linux ends what takes too much
+LONGEST = 300  # characters of a converter's message
+NOT_THEIRS = ("keras", "kvae", "builtins")  # packages that every process can import
+OUT_OF_MEMORY = -9  # exit code of a process that Linux kills for memory
 ERRORS: dict[str, type[Exception]] = {"OSError": OSError, "ImportError": ImportError}
 
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    """What was exported, and how near it is to the model.
+    """The result of `export`: the file, and how close it is to the model.
 
     Attributes:
-        path: Of the file or folder.
+        path: Path of the file or folder.
         format: Its format.
         part: The part of the model.
         weights: "float32", "float16" or "int8".
-        inputs: Shapes by name, None for the batch, and the dtype where that is not float32.
+        inputs: Shapes by name, with None for the batch, and the dtype if it is not float32.
         outputs: Shapes by name.
-        difference: Of each output, the largest from the model's, as run in the format's runtime;
-            of values above 1 that of their ratio to 1.
-        bytes: Its size.
-        bytes_of_float32: Its size with float32 weights.
-        nats: What smaller weights cost, nats per image: −ELBO of 64 images of the model's own with
-            the weights of the part so rounded, less that without. None with float32 weights, and
-            for int8 in LiteRT, which rounds more than weights.
+        difference: Largest difference of each output from the model's, in the runtime of the
+            format; for values above 1, the relative difference.
+        bytes: Size in bytes.
+        bytes_of_float32: Size in bytes with float32 weights.
+        nats: Cost of smaller weights in nats per image: the difference in −ELBO of 64 images that
+            the model generates, with and without rounding the weights of the part. None with
+            float32 weights, and for int8 in LiteRT, which rounds more than weights.
 
     Example:
         >>> import kvae
@@ -94,36 +94,36 @@ def export(
     weights: str = "float32",
     custom_objects: dict[str, Any] | None = None,
 ) -> Exported:
-    """Writes a part of a model as a file that runs without kvae, and checks it there.
+    """Exports a part of a model to a file that runs without kvae, and checks the file.
 
-    A process of its own opens the model on the backend that can export it, runs the export in its
-    own runtime, and compares it with what the model gives. With float32 weights it must be the same
-    to 1e-4, with float16 to 0.05 and with int8 to 0.25: otherwise nothing is written. A model of
-    mixed precision is exported, and compared, in float32. Inputs and outputs have names, and a
-    batch any size: see `kvae.model.Graph`. The model's card goes along as metadata.
+    A separate process opens the model on the backend that can export it, runs the export in its own
+    runtime, and compares its outputs with the model's. With float32 weights they must agree to
+    1e-4, with float16 to 0.05 and with int8 to 0.25; otherwise nothing is written. A model of mixed
+    precision is exported, and compared, in float32. Inputs and outputs have names, and batches any
+    size: see `kvae.model.Graph`. The file contains the model's card as metadata.
 
     Args:
-        vae: A model, of whatever backend; or the path of its file, or the name of one that comes
-            with kvae.
-        path: The file to write; for "saved-model" a folder. An export of kvae's that is there is
-            replaced; anything else is not.
+        vae: A model of any backend, the path of its file, or the name of a model that comes with
+            kvae.
+        path: The file to write; for "saved-model" a folder. A former export of kvae is replaced,
+            but no other file.
         format: "onnx", "saved-model", "litert", "openvino", "torch", or "keras": a .keras file of
             Keras's own layers.
         part: "encoder", "decoder", "generator" or "vae".
-        weights: "float32"; "float16" or "int8" make a smaller file whose outputs differ, by as much
-            as what is returned says. They are float32 again before they are used, but for int8 in
-            LiteRT: it also rounds what the weights are multiplied with.
+        weights: "float32", or "float16" or "int8" for a smaller file whose outputs differ, as the
+            result says. The weights become float32 again before they are used, except for int8 in
+            LiteRT, which also rounds the values that they are multiplied with.
         custom_objects: Classes and functions of your own by name, as for `kvae.load`, in a module
-            that can be imported. Those of a model that is given itself are found where they are
-            classes, or registered with Keras.
+            that can be imported. If `vae` is a model, its classes, and functions registered with
+            Keras, are found without this.
 
     Returns:
-        What was written: inputs, outputs, largest differences, bytes.
+        An `Exported` with inputs, outputs, largest differences and sizes.
 
     Raises:
         ValueError: If there is no such format or part, or the model cannot be exported to it.
         OSError: If the file cannot be written, or there is no such model.
-        ImportError: If what writes or runs the format is not installed.
+        ImportError: If a package that writes or runs the format is not installed.
 
     Example:
         >>> import pathlib, tempfile
@@ -160,7 +160,7 @@ def export(
             "part": part,
             "weights": weights,
             "objects": objects,
-            "safe_mode": not isinstance(vae, VAE),  # else its code is at work here already
+            "safe_mode": not isinstance(vae, VAE),  # otherwise its code is loaded here already
         }
         result = run_worker(kind, folder, task)
         if "error" in result:
@@ -173,12 +173,12 @@ def export(
 
 
 def described(name: str, shape: list[Any]) -> str:
-    """An input or output in words: None is the batch, and a dtype comes last."""
+    """Describes an input or output: None is the batch, and a dtype comes last."""
     return f"{name} ({', '.join('batch' if size is None else str(size) for size in shape)})"
 
 
 def save(vae: VAE, path: pathlib.Path, custom_objects: dict[str, Any]) -> None:
-    """Saves a model, without its optimizer where it can be copied: a Lambda layer cannot."""
+    """Saves a model, without its optimizer if it can be copied; a Lambda layer cannot."""
     try:
         with keras.saving.custom_object_scope(custom_objects):
             copy = vae.uncompiled()
@@ -188,14 +188,14 @@ def save(vae: VAE, path: pathlib.Path, custom_objects: dict[str, Any]) -> None:
 
 
 def places_of(vae: Any, custom_objects: dict[str, Any]) -> dict[str, list[str]]:
-    """The module of each class and function of the user's, and its name there: for a process.
+    """The module and name of each custom class and function, for another process.
 
     Args:
-        vae: A model, whose own are looked for, or a path.
-        custom_objects: Others by name.
+        vae: A model, whose custom classes are collected, or a path.
+        custom_objects: Further objects by name.
 
     Raises:
-        ValueError: If another process could not import one.
+        ValueError: If another process could not import one of them.
     """
     things = dict(custom_objects)
     if isinstance(vae, VAE):
@@ -220,7 +220,7 @@ def places_of(vae: Any, custom_objects: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def registered(config: Any) -> dict[str, Any]:
-    """The classes and functions that a configuration names and that are registered with Keras."""
+    """The registered classes and functions that a configuration names."""
     if isinstance(config, (list, tuple)):
         return {name: thing for part in config for name, thing in registered(part).items()}
     if not isinstance(config, dict):
@@ -235,24 +235,24 @@ def registered(config: Any) -> dict[str, Any]:
 
 
 def run_worker(kind: Format, folder: pathlib.Path, task: dict[str, Any]) -> dict[str, Any]:
-    """What the process says that does the work, on the backend of the format.
+    """Runs the process that exports, on the backend of the format; returns its result.
 
     Args:
         kind: The format.
-        folder: Where the process works.
-        task: What to do.
+        folder: Working folder of the process.
+        task: Description of the task.
     """
     settings = {
         **os.environ,
         **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder)),
         "KERAS_BACKEND": kind.backend,
         "KERAS_TORCH_DEVICE": "cpu",
-        "CUDA_VISIBLE_DEVICES": "-1",  # where products are exact to 1e-4
+        "CUDA_VISIBLE_DEVICES": "-1",  # on a CPU, products are exact to 1e-4
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
     }
     (folder / "task.json").write_text(json.dumps(task))
-    # -P: nothing of the folder at hand is imported, which may hold a stranger's json.py.
+    # -P: do not import from the current folder, which may contain a stranger's json.py.
     command = [sys.executable, "-P", "-W", "ignore", "-m", "kvae.exports.worker", str(folder)]
     with (folder / "output.txt").open("wb") as output:
         process = subprocess.Popen(
@@ -263,7 +263,7 @@ def run_worker(kind: Format, folder: pathlib.Path, task: dict[str, Any]) -> dict
         finally:
             process.kill()
             process.wait()
-            if process.stdin is not None:  # open until here: the worker ends where it closes
+            if process.stdin is not None:  # the worker ends when its stdin closes
                 process.stdin.close()
     result = folder / "result.json"
     if not code and result.is_file():

@@ -1,9 +1,9 @@
-"""Formats: what each is called, who writes and runs it, what it needs, which weights it can have.
+"""Formats: the file formats of exports, with their requirements and weights.
 
-A format has a file of its own here, with two functions:
+Each format has a module here, with two functions:
 
-- `write(graph, path, metadata, weights)` writes a `kvae.model.Graph`, with a text that goes along;
-- `run(path, inputs)` gives the outputs by name as its users get them, without kvae.
+- `write(graph, path, metadata, weights)` writes a `kvae.model.Graph` with a text of metadata;
+- `run(path, inputs)` returns the outputs by name, as users get them, without kvae.
 """
 
 import dataclasses
@@ -18,17 +18,17 @@ WEIGHTS = ("float32", "float16", "int8")
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """A format of files that models are exported to.
+    """A file format to which models are exported.
 
     Attributes:
-        name: Its name.
-        suffix: What the name of a file ends in; empty where the export is a folder.
-        backend: The backend of Keras that writes it.
-        modules: What must be installed, as Python imports it.
-        file: The file of `kvae.exports` that writes and runs it.
-        extra: The extra of kvae that installs it.
-        weights: The kinds of weights that it can have.
-        beside: The suffixes of files that it writes beside the one that is named.
+        name: Name of the format.
+        suffix: Suffix of the file; empty if the export is a folder.
+        backend: Keras backend that writes the format.
+        modules: Modules that must be installed, by their import names.
+        file: Module of `kvae.exports` that writes and runs the format.
+        extra: Extra of kvae that installs the modules.
+        weights: Kinds of weights that the format supports.
+        beside: Suffixes of further files that it writes beside the named one.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Format:
             )
 
     def load(self) -> Any:
-        """Its file, which imports what writes it: in a process of that backend alone."""
+        """Imports the module of the format, in a process of its backend only."""
         return importlib.import_module(f"kvae.exports.{self.file}")
 
 
@@ -80,10 +80,10 @@ FORMATS = {
 
 
 def format_of(name: str, weights: str = "float32") -> Format:
-    """The format of this name.
+    """Returns the format of this name.
 
     Raises:
-        ValueError: If there is none, or it cannot have such weights.
+        ValueError: If there is no such format, or it does not support such weights.
     """
     if name not in FORMATS:
         raise ValueError(f"`format` must be one of {', '.join(FORMATS)}. Received: format={name!r}")

@@ -12,7 +12,7 @@ from kvae.model import Graph
 
 __all__ = ["run", "write"]
 
-THEIRS = ("keras", "builtins")  # packages whose classes everybody has who has Keras
+THEIRS = ("keras", "builtins")  # packages that come with Keras
 CONFIG, METADATA = "config.json", "metadata.json"  # as Keras calls them
 
 
@@ -48,7 +48,7 @@ def foreign_to_keras(config: Any) -> set[str]:
     if "class_name" in config and "config" in config:
         name = config.get("registered_name") or config["class_name"]
         package = name.partition(">")[0] if ">" in name else config.get("module") or "keras"
-        if config["class_name"] == "function":  # Keras's own have a name alone
+        if config["class_name"] == "function":  # Keras's own functions have only a name
             names.add(str(config["config"]))
         elif package.partition(".")[0] not in THEIRS:
             names.add(name)

@@ -33,7 +33,7 @@ def arrange(path: pathlib.Path, inputs: Any, outputs: Any, metadata: str) -> Non
         ImportError: If this TensorFlow has not what reads such files.
         ValueError: If it has operations that are TensorFlow's, which LiteRT alone does not run.
     """
-    try:  # nothing public reads and writes such files
+    try:  # no public API reads and writes such files
         from tensorflow.lite.python import schema_py_generated as schema
         from tensorflow.lite.tools import flatbuffer_utils
     except ImportError as error:

@@ -73,7 +73,7 @@ def shrink(path: pathlib.Path, weights: str) -> None:
             continue
         small, name = f"{tensor.name}_{weights}", tensor.name
         if weights == "float16":
-            with np.errstate(over="ignore"):  # what is too large is found where it is run
+            with np.errstate(over="ignore"):  # overflow is detected when the file is run
                 kept.append(numpy_helper.from_array(values.astype(np.float16), small))
             added.append(helper.make_node("Cast", [small], [name], to=onnx.TensorProto.FLOAT))
             continue

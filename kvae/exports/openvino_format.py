@@ -30,6 +30,6 @@ def run(path: pathlib.Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarr
 
     core = openvino.Core()
     model = core.read_model(path)
-    names = [output.any_name for output in model.outputs]  # compiled, they have others beside
+    names = [output.any_name for output in model.outputs]  # compiled outputs have further names
     outputs = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(inputs)
     return {name: outputs[number] for number, name in enumerate(names)}

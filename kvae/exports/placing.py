@@ -1,4 +1,4 @@
-"""Placing: a finished export is moved to where it was asked for, and nothing there is lost."""
+"""Moves a finished export to its place without losing anything there."""
 
 import contextlib
 import mmap
@@ -16,8 +16,8 @@ from kvae.files import on_disk, partial_name, sweep, whole
 __all__ = ["check_place", "place", "staged"]
 
 MARK = b"exported_by"  # in the metadata of every export
-PATTERN = "*?["  # TensorFlow takes the path of a SavedModel for a pattern
-# All that is in a SavedModel of kvae's.
+PATTERN = "*?["  # TensorFlow reads the path of a SavedModel as a pattern
+# All files of a SavedModel that kvae writes.
 OWN = re.compile(
     r"saved_model\.pb|fingerprint\.pb|variables(/variables\.(index|data-\d+-of-\d+))?|assets"
     r"|assets\.extra(/kvae\.json)?"
@@ -26,9 +26,9 @@ OWN = re.compile(
 
 @contextlib.contextmanager
 def staged() -> Iterator[pathlib.Path]:
-    """A folder among the temporary ones to work in; it is gone afterwards.
+    """Makes a temporary working folder, which is removed afterwards.
 
-    Where this process is killed, its worker removes it, or else the next export does.
+    If this process is killed, its worker or the next export removes the folder.
     """
     there = pathlib.Path(tempfile.gettempdir()).absolute()
     sweep(there)
@@ -41,13 +41,14 @@ def staged() -> Iterator[pathlib.Path]:
 
 
 def check_place(kind: Format, target: pathlib.Path) -> None:
-    """Raises unless an export of a format may be put there.
+    """Checks that an export of a format may be written to this place.
 
-    What is there already must be an export of kvae's, or empty: nothing else is replaced.
+    A file or folder that exists there must be an export of kvae, or empty: nothing else is
+    replaced.
 
     Raises:
-        ValueError: If the name is not one of the format's, or what is there is something else.
-        OSError: If nothing can be written there.
+        ValueError: If the name does not fit the format, or something else is in this place.
+        OSError: If the place cannot be written.
     """
     if kind.suffix and target.suffix != kind.suffix:
         raise ValueError(f"A file of the format {kind.name} ends in {kind.suffix}: {target}")
@@ -79,13 +80,13 @@ def check_place(kind: Format, target: pathlib.Path) -> None:
 
 
 def is_replaceable(path: pathlib.Path) -> bool:
-    """Whether nothing that is not kvae's would be lost."""
+    """Whether this path can be replaced without losing anything that is not kvae's."""
     if path.is_dir():
         inside = [one.relative_to(path).as_posix() for one in path.rglob("*")]
         ours = "assets.extra/kvae.json" in inside and all(map(OWN.fullmatch, inside))
         return not inside or ours
     if not path.is_file() or not path.stat().st_size:
-        return True  # nothing, or a device or a pipe, which is written through
+        return True  # does not exist, or a device or pipe, which is written through
     with path.open("rb") as file:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             return content.find(MARK) >= 0
@@ -108,16 +109,16 @@ def check_writable(target: pathlib.Path) -> None:
 
 
 def place(kind: Format, made: pathlib.Path, target: pathlib.Path) -> None:
-    """Puts what lies in a folder in its place; what was exported there before is replaced.
+    """Moves an export to its place; replaces a former export there.
 
     Args:
         kind: The format.
-        made: The folder, which holds the export under its final name, and what lies beside it.
-        target: Where to put it.
+        made: Folder that contains the export under its final name, and its further files.
+        target: Path of the export.
 
     Raises:
-        ValueError: If something else has come there meanwhile.
-        OSError: If it cannot be written; then what was there before is there still.
+        ValueError: If something else has appeared there meanwhile.
+        OSError: If it cannot be written; the former export then stays.
     """
     check_place(kind, target)
     if kind.suffix and not kind.beside:
@@ -133,11 +134,12 @@ def place(kind: Format, made: pathlib.Path, target: pathlib.Path) -> None:
 
 
 def replace_all(made: pathlib.Path, target: pathlib.Path) -> None:
-    """Replaces a folder, or files that belong together, all or none of them.
+    """Replaces a folder, or files that belong together: all or none of them.
 
-    Two names cannot change in one step, nor can a folder that is full. So the former export is
-    renamed first, and removed at the end: if this process is killed in between, it lies beside
-    under a name with `.former` in it, and never half an export under the name itself.
+    Two names cannot change in one step, and neither can a non-empty folder. So the former export is
+    renamed first and removed at the end. If this process is killed in between, the former export is
+    beside its place, with `.former` in its name, and there is never half an export in the place
+    itself.
     """
     folder = target.with_name(partial_name())
     names = sorted((one.name for one in made.iterdir()), key=lambda name: name != target.name)
@@ -164,7 +166,7 @@ def replace_all(made: pathlib.Path, target: pathlib.Path) -> None:
             aside.rename(there)
         raise
     else:
-        with contextlib.suppress(OSError):  # then it stays beside
+        with contextlib.suppress(OSError):  # otherwise it stays beside its place
             for aside, there in former:
                 aside.rename(folder / there.name)
     finally:

@@ -1,4 +1,4 @@
-"""Rounding: what smaller weights become, and what that costs the model in nats."""
+"""Rounding of weights, and its cost in nats."""
 
 from typing import Any
 
@@ -9,23 +9,23 @@ from kvae.model import VAE
 
 __all__ = ["as_int8", "cost_in_nats", "is_rounded", "rounded"]
 
-LEAST = 256  # values of a weight that is worth rounding
-DRAWS = 10  # of z for each image
+LEAST = 256  # smallest number of values for which rounding pays
+DRAWS = 10  # draws of z per image
 SEED = 0
 
 
 def is_rounded(values: np.ndarray, weights: str) -> bool:
-    """Whether a weight is stored as `weights`: a vector in int8 would have a scale a value."""
+    """Whether a weight is stored as `weights`; int8 vectors would need a scale per value."""
     large = values.dtype == np.float32 and values.size >= LEAST
     return large and not (weights == "int8" and values.ndim < 2)
 
 
 def as_int8(values: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """A weight as int8, and a scale for each place along an axis, (places,), float32.
+    """Rounds a weight to int8, with one scale for each index along an axis, float32.
 
     Args:
         values: float32.
-        axis: That of what a layer gives: 0 or the last.
+        axis: Axis of the outputs of the layer: 0 or the last.
     """
     others = tuple(one for one in range(values.ndim) if one != axis)
     scales = np.abs(values).max(axis=others, keepdims=True) / 127
@@ -34,10 +34,10 @@ def as_int8(values: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def rounded(values: np.ndarray, weights: str) -> np.ndarray:
-    """A weight of Keras as it is used once it was stored as `weights`, float32.
+    """Rounds a Keras weight to `weights`, and converts it back to float32.
 
     Args:
-        values: float32; along the last axis is what a layer gives.
+        values: float32, with the outputs of the layer along the last axis.
         weights: "float16" or "int8".
     """
     if not is_rounded(values, weights):
@@ -49,16 +49,16 @@ def rounded(values: np.ndarray, weights: str) -> np.ndarray:
 
 
 def cost_in_nats(vae: VAE, layers: Any, weights: str, images: np.ndarray, classes: Any) -> float:
-    """What rounded weights cost: −ELBO with them less that without, nats per image.
+    """The cost of rounded weights: the difference in −ELBO, nats per image.
 
-    With the same images and the same noise. The model stays as it was.
+    Both use the same images and the same noise. The model does not change.
 
     Args:
         vae: The model.
-        layers: Of the model: those whose weights are rounded.
+        layers: Layers of the model whose weights are rounded.
         weights: "float16" or "int8".
         images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
-        classes: Of a conditional model, of each image.
+        classes: For a conditional model, the class of each image.
     """
     variables = [variable for layer in layers for variable in layer.weights]
     before = [np.array(ops.convert_to_numpy(variable)) for variable in variables]

@@ -41,7 +41,7 @@ def with_arguments(graph: Graph, names: list[str]) -> torch.nn.Module:
     class Module(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.part: Any = graph  # with Keras on PyTorch a module itself; `graph` is taken
+            self.part: Any = graph  # with Keras on PyTorch a module; the name `graph` is taken
 
         def forward(self, **inputs: Any) -> Any:
             return self.part(inputs, training=False)

@@ -1,7 +1,7 @@
-"""Worker: a process of its own, on the backend that can, that writes an export and checks it.
+"""Worker: a separate process that writes an export, on the right backend, and checks it.
 
-Its argument is a folder, where `task.json` says what to do; what came of it is `result.json` there.
-It ends when the process that started it does, and removes the folder.
+Its argument is a folder with the task in `task.json`; it writes the result to `result.json` there.
+It ends when the process that started it ends, and then removes the folder.
 """
 
 import importlib
@@ -24,8 +24,8 @@ from kvae.version import __version__
 
 __all__ = ["convert", "write_and_check"]
 
-IMAGES = 64  # of the model's own, for what rounding costs
-KINDS = (OSError, ImportError)  # of errors, told apart from what is wrong with the model
+IMAGES = 64  # images that the model generates, to measure rounding
+KINDS = (OSError, ImportError)  # errors that are not about the model
 
 
 def convert(
@@ -37,20 +37,20 @@ def convert(
     objects: dict[str, list[str]] | None = None,
     safe_mode: bool = True,
 ) -> dict[str, Any]:
-    """Writes a part of a model, runs it in its own runtime, and says how far it is from the model.
+    """Exports a part of a model, runs it in its own runtime, and compares it with the model.
 
     Args:
         model: The path of a `.keras` file.
-        path: Where to write, in a folder of its own.
-        name: Of the format.
-        part: Of the model.
+        path: Path of the export, in a folder of its own.
+        name: Name of the format.
+        part: Part of the model.
         weights: "float32", "float16" or "int8".
-        objects: The model's own classes and functions by name: the module of each, and its name
+        objects: Custom classes and functions of the model by name: the module of each, and its name
             there.
-        safe_mode: As `kvae.load` has it.
+        safe_mode: As for `kvae.load`.
 
     Returns:
-        All that `kvae.Exported` says of it but where it is and what was asked for.
+        The attributes of `kvae.Exported`, except the place and the request.
 
     Raises:
         ValueError: If the export differs from the model.
@@ -65,7 +65,7 @@ def convert(
 def write_and_check(
     vae: VAE, path: pathlib.Path, name: str, part: str, weights: str
 ) -> dict[str, Any]:
-    """As `convert`, of a model that is at hand; its arguments are those of `convert`."""
+    """Like `convert`, for a model object; the other arguments are those of `convert`."""
     graph = Graph(vae, part)
     everything = example(vae)
     wanted = expected(vae, part, everything)
@@ -87,7 +87,7 @@ def write_and_check(
         write(graph, path, text, weights)
         apart = differences(name, path, inputs, wanted)
         check_close(apart, weights)
-        if not (name == "litert" and weights == "int8"):  # which rounds more than weights
+        if not (name == "litert" and weights == "int8"):  # rounds more than weights
             some = example(vae, IMAGES)
             nats = cost_in_nats(vae, graph.sources, weights, some["images"], some["classes"])
     return {
@@ -101,7 +101,7 @@ def write_and_check(
 
 
 def located(module: str, name: str) -> Any:
-    """What has this name, which may have dots, in a module."""
+    """The object of this name, which may have dots, in a module."""
     found: Any = importlib.import_module(module)
     for one in name.split("."):
         found = getattr(found, one)
@@ -109,12 +109,12 @@ def located(module: str, name: str) -> Any:
 
 
 def described(spec: Any) -> list[Any]:
-    """A shape, with its dtype where that is not float32."""
+    """A shape, and its dtype if that is not float32."""
     return [*spec.shape, *([] if spec.dtype == "float32" else [spec.dtype])]
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it: None for what is no finite number, and a text for what it lacks."""
+    """Converts a value to JSON types: None for NaN and infinity, text for unknown types."""
     if isinstance(value, dict):
         return {str(name): plain(one) for name, one in value.items()}
     if isinstance(value, (list, tuple)):
@@ -132,17 +132,17 @@ def size_of(folder: pathlib.Path) -> int:
 
 
 def end_with_parent(folder: pathlib.Path) -> None:
-    """Waits until the process that started this one is gone; then removes the folder and ends."""
-    os.read(0, 1)  # stdin is a pipe that nobody writes to
+    """Waits until the parent process has ended; then removes the folder and ends."""
+    os.read(0, 1)  # stdin is a pipe without a writer; this returns when it closes
     shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
 
 
 def result_of(task: dict[str, Any]) -> dict[str, Any]:
-    """What came of a task, or why nothing did, in a line."""
+    """Carries out a task; returns its result, or the reason of a failure in one line."""
     try:
         return convert(**task)
-    except Exception as error:  # whatever a converter or a runtime meets
+    except Exception as error:  # converters and runtimes raise many kinds of errors
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         kinds = [kind.__name__ for kind in KINDS if isinstance(error, kind)]
         reason = lines[0] if lines else type(error).__name__

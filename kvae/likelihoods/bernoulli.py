@@ -1,4 +1,4 @@
-"""Bernoulli: pixels that are black or white."""
+"""Bernoulli: a likelihood of black-and-white pixels."""
 
 import math
 from typing import Any
@@ -13,22 +13,22 @@ from kvae.noise import uniform
 __all__ = ["Bernoulli"]
 
 BINARIZATIONS = ("dynamic", "threshold", "none")
-FACTORS = 16  # of one product: each is at most 2, so it stays far below float32's limit
+FACTORS = 16  # factors per product; each is at most 2, so it cannot overflow float32
 
 
 @keras.saving.register_keras_serializable(package="kvae")
 class Bernoulli(Likelihood):
-    r"""Independent Bernoulli pixels, for images that are black and white or are made so.
+    r"""Independent Bernoulli pixels, for black-and-white images and images that are binarised.
 
     $$\log p(x|z) = \sum_j x_j \log p_j + (1 - x_j) \log(1 - p_j), \quad p_j = \sigma(l_j)$$
 
-    The decoder gives the logits l, one a value. The sum is over height, width and channels.
+    The decoder outputs the logits l, one per value. The sum is over height, width and channels.
 
     Args:
-        binarize: How grey values in [0, 1] become observations. "dynamic" draws each pixel anew at
-            every step, white with the grey value as probability; "threshold" is white from one half
-            on; "none" keeps the grey values as soft targets, which is common but is no likelihood
-            of any data set: compare such figures only with each other.
+        binarize: How grey values in [0, 1] are binarised. "dynamic" draws each pixel anew at every
+            step, white with the grey value as its probability. "threshold" makes values of at least
+            one half white. "none" keeps grey values as soft targets. That is common, but is not a
+            likelihood of any data: compare such figures only with each other.
 
     References:
         Salakhutdinov and Murray (2008), "On the quantitative analysis of deep belief networks"
@@ -53,21 +53,21 @@ class Bernoulli(Likelihood):
 
     @property
     def measure(self) -> str:
-        """What `log_prob` is the logarithm of: with soft targets of nothing."""
+        """The kind of quantity whose logarithm `log_prob` is; "neither" with soft targets."""
         return "neither" if self.binarize == "none" else "probability"
 
     @property
     def protocol(self) -> str:
-        """How grey values become observations."""
+        """How grey values are binarised, in words."""
         return f"binarize {self.binarize}"
 
     def observe(self, images: Any, seed: Any = None) -> Any:
-        """What the model sees and is scored on.
+        """Converts images to what the model sees and is scored on.
 
         Args:
             images: (batch, height, width, channels), uint8 in 0…255 or float in [0, 1].
-            seed: An integer or a `keras.random.SeedGenerator`, for dynamic binarisation. Without
-                one, "dynamic" thresholds at one half, so that the answer is always the same.
+            seed: An integer or a `keras.random.SeedGenerator`, for dynamic binarisation. Without a
+                seed, "dynamic" thresholds at one half, so that the result is deterministic.
 
         Returns:
             (batch, height, width, channels), float32 in [0, 1]; 0 or 1 unless `binarize` is "none".
@@ -80,27 +80,27 @@ class Bernoulli(Likelihood):
         return ops.cast(uniform(ops.shape(images), seed) < images, "float32")
 
     def observe_once(self, images: Any, generator: np.random.Generator) -> np.ndarray:
-        """As `observe`; what is drawn comes from NumPy, so that each backend sees the same."""
+        """Like `observe`, with random numbers from NumPy, which are the same on every backend."""
         if self.binarize != "dynamic":
             return super().observe_once(images, generator)
         grey = ops.convert_to_numpy(scaled(images))
         return (generator.random(grey.shape, dtype="float32") < grey).astype("float32")
 
     def log_prob_of_draws(self, observed: Any, parameters: Any, draws: int) -> Any:
-        """`log_prob` of each image under each of its draws of z; for evaluation, not for training.
+        """Computes `log_prob` of each image under each of its draws of z, for evaluation only.
 
-        The sum of softplus(l) = max(l, 0) + log(1 + exp(-|l|)) is taken in groups, as the logarithm
-        of a product, which saves most of the logarithms; its gradient would be slow.
+        The sum of softplus(l) = max(l, 0) + log(1 + exp(-|l|)) is computed in groups, as the
+        logarithm of a product. This saves most of the logarithms, but its gradient would be slow.
 
         Args:
             observed: (batch, height, width, channels), float in [0, 1].
             parameters: (batch · draws, height, width, channels), logits.
-            draws: How many draws an image has.
+            draws: Number of draws per image.
 
         Returns:
             (batch, draws), float32, nats.
         """
-        if type(self).log_prob is not Bernoulli.log_prob:  # of a class derived from this one
+        if type(self).log_prob is not Bernoulli.log_prob:  # in a derived class
             return super().log_prob_of_draws(observed, parameters, draws)
         values = math.prod(observed.shape[1:])
         group = max(size for size in range(1, FACTORS + 1) if values % size == 0)
@@ -113,7 +113,7 @@ class Bernoulli(Likelihood):
         return ops.sum(linear - ops.log(products), axis=2)
 
     def log_prob(self, observed: Any, parameters: Any) -> Any:
-        """Log-probability of each image.
+        """Computes the log-probability of each image.
 
         Args:
             observed: (batch, height, width, channels), float in [0, 1].

@@ -10,20 +10,21 @@ from kvae.likelihoods.likelihood import Likelihood, flat, uniform_like
 
 __all__ = ["ContinuousBernoulli"]
 
-NEAR_ZERO = 0.4  # logits below it: series, which keep the digits that differences lose
+NEAR_ZERO = 0.4  # smaller logits use series, which avoid cancellation
 
 
 @keras.saving.register_keras_serializable(package="kvae")
 class ContinuousBernoulli(Likelihood):
-    r"""Independent continuous Bernoulli values: a density over [0, 1], for grey values as they are.
+    r"""Independent continuous Bernoulli values: a density over [0, 1], for grey values.
 
     $$\log p(x|z) = \sum_j x_j \log p_j + (1 - x_j) \log(1 - p_j) + \log C(l_j), \quad
     p_j = \sigma(l_j), \quad C(l) = \frac{l}{\tanh(l / 2)}$$
 
-    It is the Bernoulli loss on soft targets made a likelihood: C is what makes it integrate to one.
-    The decoder gives the logits l, one a value; the mean is not p but lies nearer to one half.
-    A density may exceed one, so the nats may have either sign, and are not comparable with those
-    of a probability, such as `Bernoulli` or `DiscretizedLogistic` gives.
+    It turns the Bernoulli loss on soft targets into a likelihood: C is the constant that makes the
+    density integrate to one. The decoder outputs the logits l, one per value. The mean is not p,
+    but lies closer to one half. A density may exceed one, so the nats may have either sign. They
+    are not comparable with those of a probability, such as `Bernoulli` or `DiscretizedLogistic`
+    gives.
 
     References:
         Loaiza-Ganem and Cunningham (2019), "The continuous Bernoulli: fixing a pervasive error in
@@ -46,7 +47,7 @@ class ContinuousBernoulli(Likelihood):
 
     @property
     def measure(self) -> str:
-        """What `log_prob` is the logarithm of."""
+        """The kind of quantity whose logarithm `log_prob` is."""
         return "density"
 
     def log_prob(self, observed: Any, parameters: Any) -> Any:
@@ -70,6 +71,6 @@ class ContinuousBernoulli(Likelihood):
     def sample(self, parameters: Any, seed: Any = None) -> Any:
         """One draw of each image, (batch, height, width, channels), float32 in [0, 1]."""
         logits = ops.cast(parameters, "float32")
-        size = ops.maximum(ops.abs(logits), 1e-6)  # where it is uniform in all digits
+        size = ops.maximum(ops.abs(logits), 1e-6)  # at which it is uniform to all digits
         darker = -ops.log1p(uniform_like(logits, seed) * ops.expm1(-size)) / size
         return ops.clip(ops.where(logits > 0, 1 - darker, darker), 0.0, 1.0)

@@ -1,4 +1,4 @@
-"""Discretised logistic: probabilities of the 256 levels of 8-bit images."""
+"""Discretised logistic: a likelihood of 8-bit images, with probabilities of 256 levels."""
 
 from typing import Any
 
@@ -23,26 +23,27 @@ __all__ = ["DiscretizedLogistic"]
 
 @keras.saving.register_keras_serializable(package="kvae")
 class DiscretizedLogistic(Likelihood):
-    r"""Independent logistic values in 256 bins: probabilities of 8-bit images, grey or in colour.
+    r"""Independent discretised logistic values: probabilities of 8-bit grey or colour images.
 
     $$p(x = k/255) = \sigma(b_k) - \sigma(a_k), \quad
     a_k = \frac{(k - \tfrac12) / 255 - \mu}{s}, \quad b_k = \frac{(k + \tfrac12) / 255 - \mu}{s}$$
 
-    with a = −∞ for black and b = +∞ for white, so that the levels' probabilities sum to one. The
-    decoder gives two parameters a value: μ = ½ + the first, s = softplus(the second − 1) +
-    `min_scale`. Only multiples of 1/255 have a probability; see `bits_per_dimension` for its unit.
+    with a = −∞ for black and b = +∞ for white, so that the probabilities of the levels sum to one.
+    The decoder outputs two parameters per value: μ = ½ + the first, s = softplus(the second − 1) +
+    `min_scale`. Only multiples of 1/255 have a probability. For bits per value, see
+    `bits_per_dimension`.
 
-    Where values are known to a level, such as those of a plain background, log p rises and falls
-    with their location 100 times as steeply as elsewhere, and training would hear of nothing else:
-    a colour that is to be learned is drowned out by backgrounds off by half a level. So gradients
-    of locations are scaled down, value by value, where the scale is small. The probabilities are
-    what they were.
+    Some values are predicted to within a level, such as those of a plain background. There, log p
+    is 100 times as steep along the location as elsewhere, and would dominate training: backgrounds
+    that are off by half a level would drown out a colour that is still to be learned. Therefore
+    gradients of locations are scaled down, value by value, where the scale is small. The
+    probabilities do not change.
 
     Args:
-        min_scale: s stays above it; with the default, an eighth of a bin, the likeliest level can
+        min_scale: Lower bound of s. With the default, an eighth of a bin, the likeliest level can
             have a probability of up to 0.96 (black and white: of 1).
-        max_slope: The steepest that log p is along a location for training, in nats per level;
-            None: gradients as they are.
+        max_slope: Largest slope of log p along a location in training, in nats per level. None:
+            gradients are not scaled.
 
     References:
         Kingma et al. (2016), "Improving variational inference with inverse autoregressive flow",
@@ -81,11 +82,11 @@ class DiscretizedLogistic(Likelihood):
 
     @property
     def measure(self) -> str:
-        """What `log_prob` is the logarithm of."""
+        """The kind of quantity whose logarithm `log_prob` is."""
         return "probability"
 
     def check(self, images: Any, image_shape: tuple[int, int, int]) -> np.ndarray:
-        """As for every likelihood; floats between the 256 levels are refused too."""
+        """Like `Likelihood.check`; also refuses floats between the 256 levels."""
         array = super().check(images, image_shape)
         if array.dtype.kind == "f":
             for piece in pieces(array, PIECE):
@@ -98,7 +99,7 @@ class DiscretizedLogistic(Likelihood):
         return array
 
     def location_and_scale(self, parameters: Any) -> Any:
-        """μ and s, both (batch, height, width, channels), float32, in levels: times 255."""
+        """μ and s, both (batch, height, width, channels), float32, in levels (times 255)."""
         location, raw_scale = ops.split(ops.cast(parameters, "float32"), 2, axis=-1)
         return 127.5 + 255 * location, 255 * bounded_scale(raw_scale, self.min_scale)
 
@@ -106,14 +107,14 @@ class DiscretizedLogistic(Likelihood):
         """Log-probability of each image: (batch,), float32, nats."""
         location, scale = map(flat, self.location_and_scale(parameters))
         location = less_steep(location, scale, self.max_slope)
-        level = ops.round(255 * flat(observed))  # whole, so differences keep digits
+        level = ops.round(255 * flat(observed))  # integers, so differences are exact
         return ops.sum(log_prob_of_level(level, location, scale), axis=1)
 
     def mean(self, parameters: Any) -> Any:
         """The expected image, (batch, height, width, channels), float32 in [0, 1].
 
-        It is that of the logistic cut to [0, 1] before it is rounded to levels, in closed form;
-        rounding moves it by half a level at the most, by nothing visible from s of one level on.
+        This is the mean of the logistic clipped to [0, 1] before rounding, in closed form. Rounding
+        moves it by at most half a level, and by nothing visible once s is one level or more.
         """
         return mean_of_cut(*self.location_and_scale(parameters))
 
@@ -131,7 +132,7 @@ class DiscretizedLogistic(Likelihood):
 
 
 def less_steep(location: Any, scale: Any, max_slope: float | None) -> Any:
-    """Locations as they are, with gradients scaled down to `max_slope` where scales are small.
+    """Returns locations unchanged, with gradients limited to `max_slope` for small scales.
 
     The slope of log p is at most 1 / scale, all in levels.
     """
@@ -141,9 +142,9 @@ def less_steep(location: Any, scale: Any, max_slope: float | None) -> Any:
 
 
 def log_prob_of_level(level: Any, location: Any, scale: Any) -> Any:
-    """Log-probability of levels 0…255 under discretised logistics, all in levels, float32."""
+    """Log-probability of levels 0…255 under discretised logistics; all in levels, float32."""
     above, below = (level - location + 0.5) / scale, (level - location - 0.5) / scale
-    # σ(b) - σ(a) = σ(b) σ(-a) (1 - exp(a - b)): a product, of which no factor cancels.
+    # σ(b) - σ(a) = σ(b) σ(-a) (1 - exp(a - b)): a product without cancellation.
     under_upper_edge = ops.where(level < 255, -ops.softplus(-above), 0.0)
     over_lower_edge = ops.where(level > 0, -ops.softplus(below), 0.0)
     inside = ops.logical_and(level > 0, level < 255)
@@ -152,10 +153,10 @@ def log_prob_of_level(level: Any, location: Any, scale: Any) -> Any:
 
 
 def mean_of_cut(location: Any, scale: Any) -> Any:
-    """Means of logistics cut to 0…255, given in levels, as float32 in [0, 1]."""
+    """Means of logistics clipped to 0…255, given in levels, as float32 in [0, 1]."""
     offset = location - 127.5
     far, near = 127.5 + ops.abs(offset), 127.5 - ops.abs(offset)
-    # Softplus of what is not above 0: LiteRT's is log(1 + exp(x)), which overflows.
+    # Softplus of non-positive values only: LiteRT computes log(1 + exp(x)), which overflows.
     near = near / scale
     softplus = ops.maximum(near, 0.0) + ops.softplus(-ops.abs(near))
     gap = scale * (softplus - ops.softplus(-far / scale))

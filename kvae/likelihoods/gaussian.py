@@ -1,4 +1,4 @@
-"""Gaussian: a density of values, with a scale that is fixed, shared or one for each value."""
+"""Gaussian: a density with a fixed scale, a shared scale, or a scale for each value."""
 
 import math
 from typing import Any
@@ -24,17 +24,18 @@ class Gaussian(Likelihood):
     $$\log p(x|z) = -\sum_j \frac{(x_j - \mu_j)^2}{2 \sigma_j^2} + \log \sigma_j
     + \tfrac12 \log 2 \pi$$
 
-    The decoder's locations are μ as they stand, not squashed, so that black and white can be met
-    exactly. A learned scale is σ = softplus(raw − 1) + `min_scale`, about 0.3 at first. Images lie
-    in [0, 1], the density everywhere: `sample` may leave [0, 1], `mean` is cut to it for pictures.
-    A density may exceed one, so the nats may have either sign; where pixels never change it is
-    `min_scale` that sets them. They are not comparable with those of a probability.
+    The locations μ are the outputs of the decoder without squashing, so that black and white can be
+    met exactly. A learned scale is σ = softplus(raw − 1) + `min_scale`, about 0.3 at first. Images
+    lie in [0, 1], but the density covers the whole line: `sample` may leave [0, 1], and `mean` is
+    clipped to it for pictures. A density may exceed one, so the nats may have either sign. If
+    pixels never change, the nats are determined by `min_scale`. They are not comparable with those
+    of a probability.
 
     Args:
-        scale: "pixel" learns σ for each value of each image (two parameters a value); "shared"
-            learns one σ for all, a variable of this layer; a number fixes σ, and the loss is the
-            squared error over 2σ², and a constant.
-        min_scale: A learned σ stays above it; the default is about one step of 8-bit images.
+        scale: "pixel" learns σ for each value of each image (two parameters per value). "shared"
+            learns one σ for all values, a variable of this layer. A number fixes σ; the loss is
+            then the squared error over 2σ², plus a constant.
+        min_scale: Lower bound of a learned σ. The default is about one step of 8-bit images.
 
     References:
         Rybkin et al. (2021), "Simple and effective VAE training with calibrated decoders",
@@ -73,7 +74,7 @@ class Gaussian(Likelihood):
 
     @property
     def measure(self) -> str:
-        """What `log_prob` is the logarithm of."""
+        """The kind of quantity whose logarithm `log_prob` is."""
         return "density"
 
     def location_and_scale(self, parameters: Any) -> Any:
@@ -94,11 +95,11 @@ class Gaussian(Likelihood):
         return -ops.sum(0.5 * ops.square(error) + ops.log(scale) + constant, axis=1)
 
     def mean(self, parameters: Any) -> Any:
-        """The locations cut to [0, 1]: (batch, height, width, channels), float32."""
+        """The locations clipped to [0, 1]: (batch, height, width, channels), float32."""
         return ops.clip(self.location_and_scale(parameters)[0], 0.0, 1.0)
 
     def sample(self, parameters: Any, seed: Any = None) -> Any:
-        """One draw of each image, (batch, height, width, channels), float32, of any size."""
+        """One draw of each image, (batch, height, width, channels), float32, unbounded."""
         location, scale = self.location_and_scale(parameters)
         noise = keras.random.normal(ops.shape(location), seed=seed, dtype="float32")
         return location + scale * noise

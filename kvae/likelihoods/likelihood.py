@@ -1,4 +1,4 @@
-"""Likelihood: what every p(x|z) shares; how images are observed and scored, in nats per image."""
+"""Likelihood: the base class of all p(x|z); nats per image."""
 
 import math
 import numbers
@@ -24,21 +24,22 @@ __all__ = [
 
 
 class Likelihood(Part):
-    """What all likelihoods share; one of your own defines `log_prob`, `mean` and `sample`.
+    """Base class of likelihoods p(x|z). A subclass defines `log_prob`, `mean` and `sample`.
 
-    And `observe` and `observe_once`, if it draws what it observes, and `measure`. Register it with
-    `keras.saving.register_keras_serializable`, so that files can hold it.
+    If it draws random numbers to observe images, it also defines `observe` and `observe_once`. It
+    should define `measure`. Register the class with `keras.saving.register_keras_serializable`, so
+    that files can hold it.
 
     Attributes:
-        parameters_per_value: How many raw parameters the decoder gives for each value. They lie
-            along the last axis: first the `channels` locations (or logits), then the scales.
-        locations: How many of them are locations (or logits): 1, of a mixture more.
-        first_raw_scale: The raw parameter of the scales of a decoder that begins at the mean.
-        support: The images that `check` lets pass, in words.
-        protocol: How images are observed and scored, in words, for a model's card.
-        measure: What `log_prob` is the logarithm of: "probability", "density", "neither", or, if a
-            likelihood of your own does not define it, "unstated". Only figures of the same are
-            comparable, and of the last two none.
+        parameters_per_value: Number of raw parameters that the decoder outputs for each value. They
+            lie along the last axis: first the `channels` locations (or logits), then the scales.
+        locations: Number of these that are locations (or logits): 1, or more for a mixture.
+        first_raw_scale: Raw parameter of the scales of a decoder that begins at the mean.
+        support: The images that `check` accepts, in words.
+        protocol: How images are observed and scored, in words, for the card of a model.
+        measure: The kind of quantity whose logarithm `log_prob` is: "probability", "density",
+            "neither", or "unstated" if a likelihood of your own does not define it. Figures are
+            comparable only if their measure is the same, and is a probability or a density.
 
     Example:
         >>> import keras, numpy as np
@@ -71,19 +72,19 @@ class Likelihood(Part):
 
     @property
     def measure(self) -> str:
-        """What `log_prob` is the logarithm of."""
+        """The kind of quantity whose logarithm `log_prob` is."""
         return "unstated"
 
     def check(self, images: Any, image_shape: tuple[int, int, int]) -> np.ndarray:
-        """Images as an array, or a ValueError that says what they should be.
+        """Returns images as an array, or raises a ValueError that says what is expected.
 
-        NumPy arrays are not copied, and of uint8 and bool no value is read.
+        NumPy arrays are not copied, and values of uint8 and bool arrays are not read.
 
         Args:
             images: (count, height, width, channels), integers in 0…255 or floats in [0, 1]; grey
-                ones may be (count, height, width). An array, a tensor of any framework, or a list
+                images may be (count, height, width). An array, a tensor of any framework, or a list
                 of images.
-            image_shape: (height, width, channels) that the model expects.
+            image_shape: The (height, width, channels) that the model expects.
 
         Returns:
             (count, height, width, channels), of the same dtype.
@@ -106,7 +107,7 @@ class Likelihood(Part):
         if array.dtype in (np.uint8, np.bool_):
             return array
         low, high = extremes(array)
-        if not (low >= 0 and high <= (1 if array.dtype.kind == "f" else 255)):  # NaN neither
+        if not (low >= 0 and high <= (1 if array.dtype.kind == "f" else 255)):  # refuses NaN too
             raise ValueError(
                 f"Images must be {self.support}. Received: {array.dtype} from {low:g} to {high:g}. "
                 + range_cure(array.dtype.kind, low, high)
@@ -114,11 +115,11 @@ class Likelihood(Part):
         return array
 
     def observe(self, images: Any, seed: Any = None) -> Any:
-        """What the model sees and is scored on: here the grey values as they are.
+        """Converts images to what the model sees and is scored on: here unchanged grey values.
 
         Args:
             images: (batch, height, width, channels), uint8 in 0…255 or float in [0, 1].
-            seed: For likelihoods that draw what they observe.
+            seed: Random seed, for likelihoods that draw random numbers to observe images.
 
         Returns:
             (batch, height, width, channels), float32 in [0, 1].
@@ -126,34 +127,34 @@ class Likelihood(Part):
         return scaled(images)
 
     def observe_once(self, images: Any, generator: np.random.Generator) -> np.ndarray:
-        """As `observe`; what is drawn comes from NumPy, so that each backend sees the same.
+        """Like `observe`, with random numbers from NumPy, which are the same on every backend.
 
         Args:
             images: (batch, height, width, channels), uint8 in 0…255 or float in [0, 1].
-            generator: NumPy's random numbers.
+            generator: NumPy's random number generator.
         """
         return ops.convert_to_numpy(self.observe(images))
 
     def log_prob_of_draws(self, observed: Any, parameters: Any, draws: int) -> Any:
-        """`log_prob` of each image under each of its draws of z; for evaluation, not for training.
+        """Computes `log_prob` of each image under each of its draws of z, for evaluation only.
 
         Args:
             observed: (batch, height, width, channels), float in [0, 1].
             parameters: (batch · draws, height, width, channels · parameters_per_value); an image's
                 draws follow each other.
-            draws: How many draws an image has.
+            draws: Number of draws per image.
 
         Returns:
             (batch, draws), float32, nats.
         """
-        # Broadcast, not repeated: compilers then need no copy for each draw.
+        # Broadcast instead of repeated, so that compilers need no copy for each draw.
         size = (-1, draws, *observed.shape[1:])
         same = ops.broadcast_to(observed[:, None], (ops.shape(observed)[0], *size[1:]))
         same = ops.reshape(same, (-1, *observed.shape[1:]))
         return ops.reshape(self.log_prob(same, parameters), (-1, draws))
 
     def log_prob(self, observed: Any, parameters: Any) -> Any:
-        """Log-probability, or log-density, of each image, with all constants.
+        """Computes the log-probability or log-density of each image, with all constants.
 
         Args:
             observed: (batch, height, width, channels), float in [0, 1].
@@ -173,10 +174,10 @@ class Likelihood(Part):
         raise NotImplementedError
 
     def parameters_of(self, mean: np.ndarray) -> np.ndarray:
-        """Raw parameters whose `mean` is this, for a decoder to begin with.
+        """Finds raw parameters with this `mean`, with which a decoder can begin.
 
-        By bisection of each location in ±8, with the scales at `first_raw_scale`; grey values are
-        cut to 0.001…0.999, and to what such locations can give.
+        It bisects each location in ±8, with the scales at `first_raw_scale`. Grey values are
+        clipped to 0.001…0.999, and to the range of such locations.
 
         Args:
             mean: (batch, height, width, channels), float in [0, 1].
@@ -199,13 +200,14 @@ class Likelihood(Part):
 
 
 def bits_per_dimension(nats: Any, image_shape: tuple[int, int, int]) -> Any:
-    """Nats per image as bits per value: nats / (height · width · channels · ln 2).
+    """Converts nats per image to bits per value: nats / (height · width · channels · ln 2).
 
-    It is comparable between models where the nats are of a probability of 8-bit levels, as
-    `DiscretizedLogistic` gives: 8 bits are then what a uniform guess costs. Of a density it is not.
+    Bits per value are comparable between models if the nats are those of a probability of 8-bit
+    levels, such as `DiscretizedLogistic` gives; a uniform guess then costs 8 bits. For a density
+    they are not comparable.
 
     Args:
-        nats: −log p of an image, a number or an array of them.
+        nats: −log p of images, a number or an array.
         image_shape: (height, width, channels).
 
     Example:
@@ -218,21 +220,21 @@ def bits_per_dimension(nats: Any, image_shape: tuple[int, int, int]) -> Any:
 
 
 def flat(values: Any) -> Any:
-    """(batch, …) as (batch, values), float32; a scalar as it is.
+    """Flattens (batch, …) to (batch, values), float32; a scalar stays a scalar.
 
-    XLA sums a row several times as fast as three axes, if it is one before anything is done to it.
+    XLA sums one axis several times as fast as three, if the values are flattened first.
     """
     values = ops.cast(values, "float32")
     return ops.reshape(values, (ops.shape(values)[0], -1)) if len(values.shape) else values
 
 
 def scaled(images: Any) -> Any:
-    """Images as float32 in [0, 1]; integers are divided by 255."""
+    """Converts images to float32 in [0, 1]; integers are divided by 255."""
     if isinstance(images, np.ndarray):
         if images.dtype.kind in "iu":
-            images = images.astype("float32") / np.float32(255)  # XLA's quotients are a bit off
+            images = images.astype("float32") / np.float32(255)  # XLA's quotients are slightly off
         elif not images.flags.writeable:
-            images = images.copy()  # torch warns of what it cannot write to
+            images = images.copy()  # PyTorch warns about read-only arrays
     images = ops.convert_to_tensor(images)
     if "int" in keras.backend.standardize_dtype(images.dtype):
         return ops.cast(images, "float32") / 255.0
@@ -240,19 +242,19 @@ def scaled(images: Any) -> Any:
 
 
 def less_heard(value: Any, share: Any) -> Any:
-    """The value as it is, of whose gradient only this share goes on."""
+    """Returns the value unchanged, but passes on only this share of its gradient."""
     held = ops.stop_gradient(value)
     return held + share * (value - held)
 
 
 def uniform_like(values: Any, seed: Any = None) -> Any:
-    """Uniform noise of that shape, float32, strictly between 0 and 1: its logit is finite."""
+    """Draws uniform noise of that shape, float32, strictly between 0 and 1: finite logits."""
     noise = keras.random.uniform(ops.shape(values), seed=seed, dtype="float32")
     return ops.clip(noise, 1e-7, 1 - 1e-7)
 
 
 def bounded_scale(raw_scale: Any, min_scale: float) -> Any:
-    """Scales of a density, above `min_scale`; about 0.3, the spread of grey values, at raw 0."""
+    """Maps raw parameters to scales above `min_scale`; raw 0 gives about 0.3."""
     return ops.softplus(raw_scale - 1) + min_scale
 
 

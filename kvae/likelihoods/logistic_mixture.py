@@ -1,4 +1,4 @@
-"""Logistic mixture: probabilities of 8-bit colours that may be one thing or another."""
+"""Logistic mixture: a likelihood of 8-bit colours with several modes."""
 
 from typing import Any
 
@@ -19,32 +19,33 @@ from kvae.parts import checked_integer, checked_truth
 __all__ = ["LogisticMixture"]
 
 FIRST_FLOOR = 0.05  # of the scales; 13 grey levels
-PACE = 4.0  # of its logarithm, in steps of the learning rate
+PACE = 4.0  # speed of its logarithm, in steps of the learning rate
 
 
 @keras.saving.register_keras_serializable(package="kvae")
 class LogisticMixture(DiscretizedLogistic):
-    r"""A mixture of discretised logistics for each pixel: sharper where one bell is not enough.
+    r"""A mixture of discretised logistics for each pixel: probabilities of 8-bit colours.
 
     $$p(x) = \sum_k \pi_k \prod_c \sigma(b_{kc}) - \sigma(a_{kc})$$
 
-    with a and b as for `DiscretizedLogistic`. A pixel's channels c share the component k, so that a
-    pixel is likely to be white or blue, and not some of each: where it is unclear which, one
-    logistic would have to be as wide as from one to the other. And within a component, what one
-    channel is beyond its location moves the next, to $\mu_{kc} + t_{kc} (x_{c-1} - \mu_{k,c-1})$:
-    a pixel that is brighter than expected is so in all its channels.
+    with a and b as for `DiscretizedLogistic`. The channels c of a pixel share the component k. So a
+    pixel that is either white or blue gets a component for each; a single logistic would have to
+    span both. Within a component, the deviation of one channel from its location moves the location
+    of the next to $\mu_{kc} + t_{kc} (x_{c-1} - \mu_{k,c-1})$: if a pixel is brighter than
+    expected, it is so in all its channels.
 
-    The decoder gives 4 · `components` parameters a value (3 where channels are not coupled): first
-    the locations, μ = ½ + the parameter + a spread, by which components begin apart; then the
-    scales; then the logits of π, which are summed over the channels; then the couplings t, of which
-    the first channel has no use.
+    The decoder outputs 4 · `components` parameters per value (3 if channels are not coupled). First
+    come the locations, μ = ½ + the parameter + a spread, which separates the components at the
+    start. Then come the scales, then the logits of π, which are summed over the channels, then the
+    couplings t, which the first channel does not use.
 
     Args:
-        components: How many logistics a pixel has.
-        coupled: Whether channels move each other. Of one channel nothing is to be coupled.
-        floor: Whether all scales lie above one that is learned for all. It begins at 0.05 and falls
-            as the images come out better: no part of them, such as a plain background, becomes
-            certain before the others are learned.
+        components: Number of logistics per pixel.
+        coupled: Whether each channel depends on the one before it. With one channel there is
+            nothing to couple.
+        floor: Whether all scales have a common, learned lower bound. It begins at 0.05 and falls as
+            the images improve. So no part of an image, such as a plain background, becomes certain
+            before the others are learned.
         min_scale: As for `DiscretizedLogistic`.
         max_slope: As for `DiscretizedLogistic`.
 
@@ -63,7 +64,7 @@ class LogisticMixture(DiscretizedLogistic):
         1.0
     """
 
-    # Scales of 0.05, or 13 levels: a decoder that begins wider takes for noise what it could learn.
+    # Scales of 0.05, or 13 levels: a decoder with wider scales treats as noise what it could learn.
     first_raw_scale = -2.0
 
     def __init__(
@@ -85,7 +86,7 @@ class LogisticMixture(DiscretizedLogistic):
             self.raw_floor = self.add_weight(
                 name="raw_floor", shape=(), initializer="zeros", dtype="float32", autocast=False
             )
-        # Of the components' locations around the mean of them, in grey values.
+        # Spread of the components' locations around their mean, in grey values.
         places = np.arange(self.components) - (self.components - 1) / 2
         self.spread = (0.5 * places / max(1, self.components - 1)).astype("float32")
 
@@ -96,26 +97,27 @@ class LogisticMixture(DiscretizedLogistic):
         return f"8-bit values, mixture of {self.components} discretised logistics{coupled}"
 
     def split(self, parameters: Any) -> tuple[Any, Any, Any, Any]:
-        """Locations and scales, in levels, couplings, and the logarithms of π.
+        """Splits parameters into locations and scales, in levels, couplings, and log π.
 
-        Pixels come last, since compilers are many times as fast along a long last axis.
+        Pixels come last, because compilers are many times as fast along a long last axis.
 
         Returns:
-            (batch, component, channel, pixel) three times, the couplings None where there are none,
-            and (batch, component, pixel), float32.
+            Three of (batch, component, channel, pixel), where the couplings are None if there are
+            none, and (batch, component, pixel). All are float32.
         """
         parameters = pixels_last(parameters)
         _, values, pixels = parameters.shape
         channels = values // self.parameters_per_value
         size = (-1, self.components, channels, pixels)
-        # Split, not unstacked: XLA's gradient of it is one array, not a sum of four padded ones.
+        # Split instead of unstacked: XLA's gradient is then one array, not a sum of four padded
+        # ones.
         parts = ops.split(parameters, 4 if self.coupled else 3, axis=1)
         location, raw_scale, logits, *rest = (ops.reshape(part, size) for part in parts)
         logits = ops.sum(logits, axis=2)
         weights = logits - ops.logsumexp(logits, axis=1, keepdims=True)
         scale = 255 * bounded_scale(raw_scale, self.min_scale)
         if self.floor:
-            # The mean over values: as a sum it would take up the bound of all gradients together.
+            # The mean over values: a sum would use up the norm to which all gradients are clipped.
             raw_floor = less_heard(self.raw_floor, 1 / (channels * pixels))
             scale = ops.maximum(scale, 255 * FIRST_FLOOR * ops.exp(PACE * raw_floor))
         spread = ops.convert_to_tensor(self.spread[:, None, None])
@@ -137,20 +139,20 @@ class LogisticMixture(DiscretizedLogistic):
     def mean(self, parameters: Any) -> Any:
         """The expected image, (batch, height, width, channels), float32 in [0, 1].
 
-        Of coupled channels each is taken for a logistic with the mean and the variance that it has
-        before it is cut to 0…255: exact where nothing is cut.
+        A coupled channel is treated as a logistic with the mean and variance that it has before it
+        is clipped to 0…255. This is exact if nothing is clipped.
         """
         location, scale, couplings, weights = self.split(parameters)
         if couplings is not None:
             location, scale = alone(location, scale, couplings)
         means = ops.exp(weights)[:, :, None] * mean_of_cut(location, scale)
-        # Weights add up to 1 but for rounding.
+        # Weights add up to 1 except for rounding.
         return as_images(ops.clip(ops.sum(means, axis=1), 0.0, 1.0), parameters)
 
     def sample(self, parameters: Any, seed: Any = None) -> Any:
         """One draw of each image, (batch, height, width, channels), float32, multiples of 1/255."""
         location, scale, couplings, weights = self.split(parameters)
-        # One draw for both, since a seed that is a number would give the same twice.
+        # One draw for both, because a seed that is a number would give the same noise twice.
         noise = uniform_like(ops.concatenate([weights, location[:, 0]], axis=1), seed)
         which, noise = noise[:, : self.components], noise[:, self.components :]
         chosen = ops.argmax(weights - ops.log(-ops.log(which)), axis=1)
@@ -169,7 +171,7 @@ class LogisticMixture(DiscretizedLogistic):
 
     @classmethod
     def from_config(cls, config: dict) -> "LogisticMixture":
-        """Of a file that knew no couplings, and no floor, without."""
+        """Builds the likelihood; earlier files, without couplings and floor, stay without."""
         return cls(**{"coupled": False, "floor": False, **config})
 
     def get_config(self) -> dict:
@@ -179,7 +181,7 @@ class LogisticMixture(DiscretizedLogistic):
 
 
 def alone(location: Any, scale: Any, couplings: Any) -> tuple[Any, Any]:
-    """Locations and scales of coupled channels, each by itself; (…, channel, pixel), in levels."""
+    """Marginal locations and scales of coupled channels; (…, channel, pixel), in levels."""
     locations, scales = [location[:, :, 0]], [scale[:, :, 0]]
     for c in range(1, location.shape[2]):
         beyond = 255 * mean_of_cut(locations[-1], scales[-1]) - location[:, :, c - 1]

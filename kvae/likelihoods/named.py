@@ -22,7 +22,7 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
 
 
 def get(name: str, **arguments: Any) -> Likelihood:
-    """The likelihood of this name, a key of `LIKELIHOODS`.
+    """Makes the likelihood of this name, a key of `LIKELIHOODS`.
 
     Raises:
         ValueError: If there is none of this name, or it has no such argument.

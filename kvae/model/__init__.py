@@ -1,4 +1,4 @@
-"""The model: a VAE that joins the parts, its file, and its stock generator."""
+"""The model: a VAE made of parts, its file, and its stock generator."""
 
 from kvae.model.batches import in_batches
 from kvae.model.file import found, load

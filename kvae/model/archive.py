@@ -1,8 +1,8 @@
-"""Archive: a look at a model's file before Keras reads any of it, so that none can do harm.
+"""Archive: checks a model's file before Keras reads it, so that no file can do harm.
 
-A file from a stranger may be made to use up memory or time. So sizes are looked at first: those
-that the archive declares, those of the configuration's tree, and those that HDF5 declares. Then
-Keras may build the model, which must not have more weights than the file holds.
+A file from a stranger may be made to use up memory or time. Therefore sizes are checked first:
+those declared by the archive, those of the configuration's tree, and those declared by HDF5. Then
+Keras may build the model, which must not have more weights than the file.
 """
 
 import contextlib
@@ -29,22 +29,22 @@ MOST_BYTES = {METADATA: 2**20, CONFIG: 2**24}
 MOST_OF_DIRECTORY = 2**20  # bytes that the archive's list of members may have
 PACKED = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 ENCRYPTED = 0x1  # a flag of a member
-SMALL = 2**28  # bytes that may be packed as tightly as they like
-TIGHTEST = 20  # how many times larger what is not small may become: weights hardly pack at all
+SMALL = 2**28  # smaller members may be packed at any ratio
+TIGHTEST = 20  # largest ratio of other members; weights hardly compress
 DEEPEST = 100  # levels of the configuration; those of kvae have up to 16
 MOST_OBJECTS = 5_000  # layers and other objects in it; the largest preset has 1,500
 MOST_DATASETS = 50_000
-TURN = threading.RLock()  # of the thread that loads a model
+TURN = threading.RLock()  # held by the thread that loads a model
 
 
 class Archive:
-    """The file of a model, or the folder that `save(..., zipped=False)` makes.
+    """The file of a model, or the folder that `save(..., zipped=False)` writes.
 
     Args:
         path: A regular file or a folder.
 
     Raises:
-        ValueError: If it is not what Keras writes.
+        ValueError: If Keras did not write it.
         OSError: If it cannot be read.
     """
 
@@ -55,14 +55,14 @@ class Archive:
         self.config: dict[str, Any] = {}
 
     def __enter__(self) -> "Archive":
-        """Opens it and reads the configuration."""
+        """Opens the archive and reads the configuration."""
         try:
             with self.named_errors():
                 if not self.path.is_dir():
                     file = self.held.enter_context(self.path.open("rb"))
                     reader = Sparing(file, MOST_OF_DIRECTORY)
                     self.archive = zipfile.ZipFile(reader)  # type: ignore[arg-type]
-                    reader.most = math.inf  # of members it is looked at below
+                    reader.most = math.inf  # members are checked below
                 self.config = checked_config(self.read(CONFIG))
         except BaseException:
             self.held.close()
@@ -70,25 +70,25 @@ class Archive:
         return self
 
     def __exit__(self, *_: Any) -> None:
-        """Closes it."""
+        """Closes the archive."""
         self.held.close()
 
     @contextlib.contextmanager
     def named_errors(self) -> Iterator[None]:
-        """Makes one line of whatever a damaged archive sets off."""
+        """Turns any error of a damaged archive into one line."""
         try:
             yield
         except Refused as error:
             raise ValueError(f"{shown(self.path)} cannot be loaded: {error}.") from None
         except OSError as error:
-            if error.strerror and error.errno != errno.EINVAL:  # a seek to nowhere
+            if error.strerror and error.errno != errno.EINVAL:  # from a seek to an invalid place
                 raise OSError(f"{shown(self.path)} cannot be read: {error.strerror}.") from error
             raise ValueError(f"{shown(self.path)} is not a .keras file, or is damaged.") from None
-        except Exception:  # whatever a damaged archive sets off in zipfile, json and h5py
+        except Exception:  # a damaged archive may raise any error
             raise ValueError(f"{shown(self.path)} is not a .keras file, or is damaged.") from None
 
     def read(self, name: str) -> bytes:
-        """A member of bounded size, whole."""
+        """Reads a whole member of bounded size."""
         if self.size(name) > MOST_BYTES[name]:
             raise Refused(f"its {name} has {described(self.size(name))}")
         if self.archive is None:
@@ -96,7 +96,7 @@ class Archive:
         return self.archive.read(self.member(name))
 
     def size(self, name: str) -> int:
-        """What a member has when it is unpacked, in bytes."""
+        """The unpacked size of a member in bytes."""
         if self.archive is None:
             path = self.path / name
             if not path.is_file():
@@ -105,7 +105,7 @@ class Archive:
         return self.member(name).file_size
 
     def member(self, name: str) -> zipfile.ZipInfo:
-        """A member of the archive, which must be packed as Keras packs it."""
+        """Returns a member of the archive, which must be packed as Keras packs it."""
         assert self.archive is not None
         found = [member for member in self.archive.infolist() if member.filename == name]
         if len(found) != 1:
@@ -123,11 +123,11 @@ class Archive:
         return member
 
     def weights(self) -> tuple[int, int]:
-        """Looks at the weights; returns how many values they are, and in how many arrays.
+        """Checks the weights; returns the number of their values and of arrays.
 
         Raises:
-            ValueError: If they are damaged, too many for the memory, or refer to other files.
-            OSError: If they cannot be read.
+            ValueError: If the weights are damaged, do not fit in memory, or refer to other files.
+            OSError: If the weights cannot be read.
         """
         with self.named_errors():
             self.check_members()
@@ -142,7 +142,7 @@ class Archive:
             return declared(io.BytesIO(self.archive.read(self.member(WEIGHTS))))
 
     def check_members(self) -> None:
-        """Raises where an archive has other members than Keras writes for a model of kvae."""
+        """Raises an error if the archive has members that Keras does not write for kvae."""
         self.read(METADATA)
         if self.archive is not None:
             names = {member.filename for member in self.archive.infolist()}
@@ -151,11 +151,11 @@ class Archive:
 
 
 class Refused(Exception):
-    """Why a file is not opened, as a part of a sentence."""
+    """The reason why a file is not opened, as a part of a sentence."""
 
 
 def checked_config(content: bytes) -> dict[str, Any]:
-    """The configuration, whose tree must be of bounded depth and size."""
+    """Returns the configuration, if its tree has a bounded depth and size."""
     config = json.loads(content)
     if not isinstance(config, dict):
         raise Refused(f"its {CONFIG} holds no configuration")
@@ -175,7 +175,7 @@ def checked_config(content: bytes) -> dict[str, Any]:
 
 
 def declared(file: pathlib.Path | BinaryIO) -> tuple[int, int]:
-    """What an HDF5 file declares: values, arrays. All must be there, as plain numbers."""
+    """The numbers of values and arrays that an HDF5 file declares, all stored plainly."""
     values = arrays = 0
     with h5py.File(file, "r") as store:
         groups = [(store, 0)]
@@ -198,7 +198,7 @@ def declared(file: pathlib.Path | BinaryIO) -> tuple[int, int]:
 
 
 def checked_dataset(dataset: Any) -> int:
-    """The number of values of an array that is there as a whole, and is read as it is."""
+    """The number of values of an array that is stored completely and plainly."""
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiub":
         raise Refused("its weights are not all numbers")
     plist = dataset.id.get_create_plist()
@@ -212,17 +212,17 @@ def checked_dataset(dataset: Any) -> int:
 
 @contextlib.contextmanager
 def no_more_weights_than(values: int, arrays: int) -> Iterator[None]:
-    """Lets the layers that this thread makes have so many weights, and no more.
+    """Limits the number of weights that this thread's layers can make.
 
-    Before a configuration is built nobody can say how large its layers become, and Keras makes
-    weights through one method alone.
+    Before a configuration is built, nobody knows how large its layers become. Keras makes weights
+    through a single method.
 
     Args:
-        values: In all weights together.
-        arrays: The number of weights.
+        values: Largest number of values in all weights together.
+        arrays: Largest number of weights.
 
     Raises:
-        ValueError: Where a layer would have more.
+        ValueError: If a layer would have more.
     """
     owner, left = threading.get_ident(), {"values": values, "arrays": arrays}
     with TURN:

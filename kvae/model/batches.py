@@ -1,4 +1,4 @@
-"""Batches: a function of arrays applied piece by piece, so that memory stays bounded."""
+"""Applies functions to arrays in batches, so that memory stays bounded."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,17 +18,17 @@ def in_batches(
     """Applies a function batch by batch, the last one padded, so that one shape is compiled.
 
     Args:
-        function: Of a batch of `array`, and of those of `beside`.
+        function: A function of a batch of `array` and of those of `beside`.
         array: (count, …).
-        batch_size: Rows in a batch.
-        *beside: (count, …) each, or None, which is handed on.
+        batch_size: Number of rows in a batch.
+        *beside: Further arrays, (count, …), or None, which is passed on.
     """
     size = min(checked_integer("batch_size", batch_size), len(array))
 
     def batch_of(whole: np.ndarray | None, start: int) -> np.ndarray | None:
         if whole is None:
             return None
-        # Of a file it may be read only, or in another machine's order of bytes.
+        # An array of a file may be read-only, or in another byte order.
         batch = np.require(whole[start : start + size], whole.dtype.newbyteorder("="), "W")
         if len(batch) < size:
             batch = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
@@ -38,7 +38,7 @@ def in_batches(
     for start in range(0, len(array), size):
         count = min(size, len(array) - start)
         parts = function(*(batch_of(whole, start) for whole in (array, *beside)))
-        if results is None:  # one array from the start, so that nothing is held twice
+        if results is None:  # one array from the start, to avoid a second copy
             results = tree.map_structure(
                 lambda part: np.empty((len(array), *part.shape[1:]), part.dtype), parts
             )

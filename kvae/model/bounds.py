@@ -34,24 +34,23 @@ __all__ = [
     "terms",
 ]
 
-VALUES_AT_A_TIME = 2**21  # on a CPU: its caches hold what one layer gives
+VALUES_AT_A_TIME = 2**21  # on a CPU, whose caches then hold the outputs of a layer
 VALUES_AT_A_TIME_GPU = 2**27
 IMAGES_AT_A_TIME = 500
-OBSERVED_AT_A_TIME = 2**24  # values, where not all are to be held
+OBSERVED_AT_A_TIME = 2**24  # values at a time, to bound memory
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Posterior:
-    """What the encoder says of images, each observed once.
+    """The posteriors of images, each observed once.
 
     Attributes:
         observed: (count, height, width, channels), float32 in [0, 1].
         mean: (count, latent), float32.
         log_variance: (count, latent), float32, the natural log of a variance.
-        seed: Of the observation, and of the draws of z that are to come.
-        keys: The words that, with the seed, the draws of each image come from; its place where they
-            are None.
-        rows: (count, context), float32, of a conditional model; see `VAE.rows`.
+        seed: Random seed of the observation, and of later draws of z.
+        keys: Words that, with the seed, determine the draws of each image. None: its index.
+        rows: (count, context), float32, for a conditional model; see `VAE.rows`.
     """
 
     observed: np.ndarray
@@ -63,22 +62,22 @@ class Posterior:
 
     @functools.cached_property
     def observed_hash(self) -> str:
-        """SHA-256 of `observed`; two figures with the same one were scored on the same pixels."""
+        """The SHA-256 of `observed`; figures with the same hash were scored on the same pixels."""
         return digest(self.observed)
 
     def noise(self, start: int, stop: int, draws: int) -> np.ndarray:
-        """Standard normal noise for the draws of images `start` to `stop`.
+        """Draws standard normal noise for images `start` to `stop`.
 
-        That of an image depends on its key and the seed alone, and the first 10 of its 5,000
-        draws are the 10 that it has where there are 10: figures are the same for all backends,
-        batch sizes and numbers of images.
+        The noise of an image depends only on its key and the seed. The first 10 of 5,000 draws are
+        the same as with 10 draws. So figures are the same for all backends, batch sizes and numbers
+        of images.
 
         Returns:
             (stop − start, draws, latent), float32.
         """
         shape = (draws, self.mean.shape[1])
         keys = self.keys[start:stop] if self.keys else [(index,) for index in range(start, stop)]
-        # 1: not the stream of the pixels.
+        # 1: another stream than that of the pixels.
         streams = (np.random.SFC64([self.seed, 1, *key]) for key in keys)
         noise = [np.random.Generator(s).standard_normal(shape, dtype="float32") for s in streams]
         return np.stack(noise)
@@ -105,8 +104,8 @@ def posterior(
     Args:
         vae: The model.
         images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
-        seed: Of the one draw of pixels, where the likelihood draws them.
-        classes: Of a conditional model, the class of each image, or its numbers.
+        seed: Random seed of the observation, with one draw of pixels.
+        classes: For a conditional model, the class of each image, or its numbers.
     """
     (whole,) = posteriors(vae, images, seed, classes, sys.maxsize)
     return whole
@@ -119,14 +118,14 @@ def posteriors(
     classes: np.ndarray | None = None,
     count: int | None = None,
 ) -> Iterator[Posterior]:
-    """As `posterior`, of some images after the others, so that memory stays bounded.
+    """Yields the results of `posterior` for some images at a time, to bound memory.
 
     Args:
         vae: The model.
         images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
-        seed: Of the one draw of pixels, where the likelihood draws them.
-        classes: Of a conditional model, the class of each image, or its numbers.
-        count: How many are in one posterior; as many as have some 17 million values.
+        seed: Random seed of the observation, with one draw of pixels.
+        classes: For a conditional model, the class of each image, or its numbers.
+        count: Number of images in each posterior. Defaults to about 17 million values.
     """
     images = vae.taken(images)
     rows = vae.rows(classes, len(images))
@@ -155,15 +154,15 @@ def digest(array: np.ndarray) -> str:
 
 
 def terms(vae: Verbs, of: Posterior, verbose: bool = False, part_of: int | None = None) -> Terms:
-    r"""The terms of the bound, with one draw of z for each image.
+    r"""Computes the terms of the bound, with one draw of z per image.
 
     $$\log p(x) \ge \mathbb{E}_{q(z|x)} \log p(x|z) - D_{KL}(q(z|x) \,\|\, p(z))$$
 
     Args:
         vae: The model.
-        of: What `posterior` returned.
+        of: The result of `posterior`.
         verbose: Whether to show progress.
-        part_of: How many images there are in all, where these are some of them.
+        part_of: Number of all images, if these are a part of them.
 
     References:
         Kingma and Welling (2014), "Auto-encoding variational Bayes", arXiv:1312.6114, equation 3.
@@ -187,21 +186,21 @@ def terms(vae: Verbs, of: Posterior, verbose: bool = False, part_of: int | None 
 def importance_weighted(
     vae: Verbs, of: Posterior, samples: Sequence[int] = (1, 10, 100), verbose: bool = False
 ) -> dict[int, np.ndarray]:
-    r"""The importance-weighted estimate of −log p(x) for each image.
+    r"""Computes the importance-weighted estimate of −log p(x) for each image.
 
     $$-\log \frac1k \sum_{i=1}^k \frac{p(x, z_i)}{q(z_i|x)}, \quad z_i \sim q(z|x)$$
 
-    Its mean is never below −log p(x), and falls towards it as k grows. The draws for a small k are
-    the first of those for a large one.
+    Its expectation is never below −log p(x), and falls towards it as k grows. The draws for a small
+    k are the first ones of a larger k.
 
     Args:
         vae: The model.
-        of: What `posterior` returned.
-        samples: The numbers of draws k.
+        of: The result of `posterior`.
+        samples: Numbers of draws k.
         verbose: Whether to show progress.
 
     Returns:
-        For each k, in rising order, (count,), float64, nats.
+        An array (count,), float64, nats, for each k in rising order.
 
     References:
         Burda, Grosse and Salakhutdinov (2016), "Importance weighted autoencoders",
@@ -220,32 +219,32 @@ def importance_weighted(
 
 
 def check_draws(vae: Verbs, draws: int) -> None:
-    """Raises a ValueError if so many draws of z for one image do not fit into memory."""
+    """Raises a ValueError if this many draws of z for one image do not fit in memory."""
     check_memory(
-        draws * (8 * vae.latent_dim + 24),  # noise, put in order, and three log-densities
+        draws * (8 * vae.latent_dim + 24),  # noise, sorted, and three log-densities
         f"{draws:,} draws of z for an image",
         "Take fewer: 5,000 are what most papers take.",
     )
 
 
 def log_weights(parts: dict[str, np.ndarray]) -> np.ndarray:
-    """The log of each draw's importance weight, p(x, z) / q(z|x): (count, draws)."""
+    """Computes the log of each draw's importance weight, p(x, z) / q(z|x): (count, draws)."""
     return parts["log_likelihood"] + parts["log_prior"] - parts["log_posterior"]
 
 
 def log_mean_exp(values: np.ndarray) -> np.ndarray:
-    """The logarithm of each row's mean exponential: (count, draws) to (count,), float64."""
+    """Computes the log of the mean exponential of each row: (count, draws) to (count,)."""
     values = values.astype("float64")
     highest = values.max(axis=1)
     return highest + np.log(np.exp(values - highest[:, None]).mean(axis=1))
 
 
 class Draws(keras.Model):
-    """Log-densities of draws of z, compiled by Keras as every model's `predict`.
+    """Computes log-densities of draws of z, compiled by Keras like `predict`.
 
     Args:
         vae: The model.
-        draws: How many an image has in one call.
+        draws: Number of draws per image in one call.
     """
 
     def __init__(self, vae: Verbs, draws: int) -> None:
@@ -265,8 +264,8 @@ class Draws(keras.Model):
                 context); float32.
 
         Returns:
-            A dict of (batch, draws), float32, nats: `log_likelihood`, log p(x|z); `log_prior`,
-            log p(z); `log_posterior`, log q(z|x); and `kl`, where latents come in groups.
+            A dict of (batch, draws), float32, nats: `log_likelihood`, log p(x|z); `log_prior`, log
+            p(z); `log_posterior`, log q(z|x); and `kl`, if latents come in groups.
         """
         observed, mean, log_variance, noise, *rows = inputs
         context = repeated(rows[0], self.draws) if rows else None
@@ -298,16 +297,16 @@ class Draws(keras.Model):
 def drawn(
     vae: Verbs, of: Posterior, draws: int, verbose: bool = False, part_of: int | None = None
 ) -> Iterator[tuple[int, int, np.ndarray, dict[str, np.ndarray]]]:
-    """Goes through the images: start, stop, noise (stop − start, draws, latent), and log-densities.
+    """Yields start, stop, noise, (stop − start, draws, latent), and log-densities of images.
 
-    So many images, or so many draws of one, are decoded at a time that memory stays bounded.
+    The number of images, or of draws of one image, is such that memory stays bounded.
 
     Args:
         vae: The model.
-        of: What `posterior` returned.
-        draws: For each image.
+        of: The result of `posterior`.
+        draws: Number of draws per image.
         verbose: Whether to show progress.
-        part_of: How many images there are in all, where these are some of them.
+        part_of: Number of all images, if these are a part of them.
     """
     count = len(of.mean)
     images, at_a_time = cut(vae, part_of or count, draws)
@@ -339,7 +338,7 @@ def drawn(
 
 
 def cut(vae: Verbs, count: int, draws: int) -> tuple[int, int]:
-    """How many images, and how many draws of each, are decoded in one call."""
+    """The number of images, and of draws of each, that are decoded in one call."""
     rows = max(1, values_at_a_time() // widest(vae.decoder))
     calls = math.ceil(draws / rows)  # for one image
     at_a_time = math.ceil(draws / calls)
@@ -347,7 +346,7 @@ def cut(vae: Verbs, count: int, draws: int) -> tuple[int, int]:
 
 
 def compiled(vae: Verbs, draws: int) -> Draws:
-    """The model of so many draws; the one of the last call if it is that, compiled already."""
+    """Returns the compiled model for this many draws, from the last call if possible."""
     model = getattr(vae.kept, "draws", None)
     if model is None or model.draws != draws:
         model = vae.kept.draws = Draws(vae, draws)
@@ -355,20 +354,20 @@ def compiled(vae: Verbs, draws: int) -> Draws:
 
 
 def padded(array: np.ndarray, length: int) -> np.ndarray:
-    """The array with its last row repeated up to this length, so that one shape is compiled."""
+    """Pads an array to this length with its last row, so that one shape is compiled."""
     missing = length - len(array)
     return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing else array
 
 
 def values_at_a_time() -> int:
-    """How many values a layer may give in one call, on the device that Keras uses."""
+    """The number of values that a layer may output in one call, on the current device."""
     return VALUES_AT_A_TIME if device() == "cpu" else VALUES_AT_A_TIME_GPU
 
 
 def device() -> str:
-    """Where Keras puts variables: "cpu", "gpu", or what the backend calls it."""
+    """The device of Keras's variables: "cpu", "gpu", or the backend's name for it."""
     value = keras.Variable(0.0).value
-    # JAX calls several devices by how an array lies on them.
+    # With several devices, JAX names the sharding of an array instead.
     every = value.devices() if callable(getattr(value, "devices", None)) else [value.device]
     name = str(next(iter(every))).lower()
     for word, kind in (("gpu", "gpu"), ("cuda", "gpu"), ("cpu", "cpu")):
@@ -378,7 +377,7 @@ def device() -> str:
 
 
 def widest(decoder: keras.Model) -> int:
-    """The most values that one layer of the decoder gives for one row of latents."""
+    """The largest number of values that a layer of the decoder outputs per row of latents."""
     sizes = [
         math.prod(size for size in output.shape[1:] if size)
         for layer in decoder._flatten_layers(include_self=False)

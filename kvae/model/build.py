@@ -1,4 +1,4 @@
-"""Build: from a recipe to the parts of a model."""
+"""Builds the parts of a model from a recipe."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from kvae.recipe import Recipe
 
 __all__ = ["from_recipe"]
 
-LATENTS = 40  # where neither a recipe nor its groups say how many
+LATENTS = 40  # default, if neither a recipe nor its groups have a number
 TRAINED = 16  # bytes of a weight in training: itself, its gradient and Adam's two averages
 COUPLING = 64  # units of a hidden layer of a flow's coupling
 
@@ -30,10 +30,10 @@ def from_recipe(
     context_dim: int | None = None,
     **arguments: Any,
 ) -> dict[str, Any]:
-    """The arguments of `VAE`, each part as the recipe has it where none is given.
+    """Makes the arguments of `VAE`; parts that are not given are those of the recipe.
 
-    A model of classes has a context of as many numbers; any other one of `context_dim`, if that is
-    given.
+    For a model of classes, the size of the context is the number of classes; otherwise it is
+    `context_dim`, if given.
     """
     recipe = presets.get(preset)
     for name, value in (("classes", classes), ("context_dim", context_dim)):
@@ -68,21 +68,21 @@ def from_recipe(
 
 
 def latents_of(recipe: Recipe, shape: tuple[int, int, int]) -> int:
-    """The number of latents of a recipe; where nobody asked for one, what its groups have."""
+    """The number of latents of a recipe, or of its groups if it does not say."""
     return recipe.latent_dim or sum(groups_of(recipe, shape)) or LATENTS
 
 
 def groups_of(recipe: Recipe, shape: tuple[int, int, int]) -> tuple[int, ...]:
-    """The number of latents in each group of a recipe's network; empty where there are none."""
+    """The number of latents in each group of a recipe's network; empty without groups."""
     return NETWORKS[recipe.network].groups(shape, **recipe.network_arguments)
 
 
 def prior_of(
     recipe: Recipe, shape: tuple[int, int, int], latent_dim: int, context_dim: int | None = None
 ) -> Prior:
-    """The prior of a recipe; where latents come in groups, a learned one is that of the first.
+    """Makes the prior of a recipe; with groups, a learned prior is for the first group.
 
-    The others depend on those before them by the decoder.
+    The other groups depend on those before them through the decoder.
     """
     arguments = dict(recipe.prior_arguments)
     if context_dim is not None and recipe.prior != "standard-normal":
@@ -95,9 +95,9 @@ def prior_of(
 
 
 def kind_of(recipe: Recipe, shape: tuple[int, int, int]) -> str:
-    """The name of the likelihood; where the recipe leaves it to the images, by their channels.
+    """The name of the likelihood; if the recipe leaves it open, chosen by the channels.
 
-    `kvae.train`, which has the images, looks at their pixels.
+    `kvae.train` has the images, and chooses by their pixels.
     """
     if recipe.likelihood != "auto":
         return recipe.likelihood

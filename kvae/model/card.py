@@ -1,4 +1,4 @@
-"""Cards: what a file says of its model, in plain values of the kinds that kvae writes."""
+"""Cards: facts about a model in its file, as plain values."""
 
 import math
 from collections.abc import Mapping
@@ -9,9 +9,9 @@ from kvae.printable import printable
 
 __all__ = ["Card", "checked_card"]
 
-LONGEST = 2_000  # characters of a text
-DEEPEST = 20  # levels of values in values
-# What kvae itself writes and reads, and what each may be. All else is the user's.
+LONGEST = 2_000  # largest number of characters of a text
+DEEPEST = 20  # largest depth of nested values
+# The entries that kvae itself writes and reads, with their types. Others are the user's.
 KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     **dict.fromkeys(
         ("dataset", "origin", "source", "preset", "backend", "device", "python"),
@@ -28,7 +28,7 @@ KINDS: dict[str, tuple[tuple[type, ...], str]] = {
 
 
 class Card(dict[str, Any]):
-    """What is known of a model: a dict, which a notebook shows as a table.
+    """Facts about a model: a dict, which a notebook shows as a table.
 
     Example:
         >>> Card(dataset="photos")
@@ -40,13 +40,13 @@ class Card(dict[str, Any]):
 
 
 def checked_card(card: Any) -> dict[str, Any]:
-    r"""The same card, its texts fit to be shown; None has nothing to say.
+    r"""Checks a card, and makes its texts printable; None becomes an empty card.
 
     Args:
-        card: A dict of names to plain values, as JSON has them. It may come from a stranger.
+        card: A dict of names to plain values, as JSON types. It may come from a stranger.
 
     Raises:
-        ValueError: If it is no dict, or what kvae writes is of another kind than it writes.
+        ValueError: If it is not a dict, or an entry of kvae is of another kind.
 
     Example:
         >>> checked_card({"dataset": "photos", "by": ["me\n"]})
@@ -74,7 +74,7 @@ def checked_card(card: Any) -> dict[str, Any]:
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """A value with all its texts made printable; what it holds too deep is left out."""
+    """Makes all texts in a value printable, and drops values that are nested too deep."""
     if depth > DEEPEST:
         return None
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Condition: what a conditional model knows of an image beside its pixels: a class, or numbers."""
+"""Condition: the class or the numbers that a conditional model is given with an image."""
 
 from typing import Any
 
@@ -15,14 +15,14 @@ __all__ = ["Condition", "condition_of", "context_dim_of"]
 
 
 class Condition:
-    """What encoder, decoder and prior are told of each image: p(x|z, c), q(z|x, c), p(z|c).
+    """The context of a conditional model: q(z|x, c), p(x|z, c), p(z|c).
 
-    Of a class it is one of `size` numbers, 1, and the others 0; else a row of `size` numbers.
+    A class is one-hot, a row of `size` numbers; otherwise the context is any row of `size` numbers.
 
     Args:
-        size: Numbers in a row.
-        classes: The number of classes; None where an image has numbers of its own.
-        partly_labelled: Whether a class may be −1, not known.
+        size: Number of values in a row.
+        classes: Number of classes. None: images have numbers of their own.
+        partly_labelled: Whether a class may be −1, unknown.
     """
 
     def __init__(self, size: int, classes: int | None, partly_labelled: bool = False) -> None:
@@ -32,7 +32,7 @@ class Condition:
 
     @property
     def what(self) -> str:
-        """What an image should have, in words."""
+        """The expected context of an image, in words."""
         if self.classes is None:
             return f"rows of {self.size} finite numbers, of shape (count, {self.size})"
         unknown = ", or −1 where it is not known" * self.partly_labelled
@@ -85,14 +85,14 @@ class Condition:
         return values.astype("int32")
 
     def refusal(self, given: np.ndarray) -> str:
-        """What is said of what is not what it should be."""
+        """The message about a context that is not as expected."""
         came = f"shape {given.shape} of {given.dtype}"
         if given.ndim == 1 and given.size and given.dtype.kind in "uif" and self.classes:
             came = f"{len(given)} values from {given.min():g} to {given.max():g}"
         return f"The model is conditional, on {self.what}. Received: {came}"
 
     def rows(self, given: Any, count: int) -> np.ndarray:
-        """What the parts are told of each image: (count, size), float32.
+        """Returns the context of each image: (count, size), float32.
 
         Args:
             given: As for `checked`.
@@ -106,7 +106,7 @@ class Condition:
         return np.eye(self.size, dtype="float32")[values]
 
     def arranged(self, given: Any) -> Any:
-        """What `checked` makes of tensors, once they are: (batch,), int32, or float32 rows."""
+        """Converts checked tensors: to (batch,), int32, or to rows, float32."""
         rank = len(given.shape)
         if self.classes is None:
             return ops.cast(given if rank == 2 else given[:, None], "float32")
@@ -115,16 +115,16 @@ class Condition:
         return ops.cast(given, "int32")
 
     def context(self, checked: Any) -> Any:
-        """The same within a step: (batch,) or (batch, size) to (batch, size), float32."""
+        """Returns the context within a step: (batch,) or (batch, size) to (batch, size)."""
         if self.classes is None:
             return ops.cast(checked, "float32")
         return ops.one_hot(ops.cast(checked, "int32"), self.size, dtype="float32")
 
     def spread(self, given: Any, count: int) -> np.ndarray:
-        """`rows` for so many images; fewer than that are taken in turn, and None gives each class.
+        """`rows` for `count` images: few are repeated in turn, and None gives each class in turn.
 
         Raises:
-            ValueError: If they are not what they should be, or more than the images.
+            ValueError: If the values do not fit the model, or there are more than images.
         """
         if given is None and self.classes is not None:
             return np.resize(np.eye(self.classes, dtype="float32"), (count, self.size))
@@ -138,7 +138,7 @@ class Condition:
 
 
 def as_values(given: Any) -> np.ndarray:
-    """What is given, as NumPy has it; an array of objects of what is no array of numbers."""
+    """The values as a NumPy array; an array of objects if they are not numbers."""
     try:
         values = np.asarray(as_array(given))
     except (ValueError, TypeError):
@@ -147,7 +147,7 @@ def as_values(given: Any) -> np.ndarray:
 
 
 def context_dim_of(model: keras.Model) -> int | None:
-    """The numbers that a model takes as its context: the input of that name, where it has one."""
+    """The size of the input `context` of a model; None if it has no such input."""
     for given in model.inputs:
         if given.name.split(":")[0] == "context":
             return given.shape[-1]
@@ -162,10 +162,10 @@ def condition_of(
     classes: int | None,
     partly_labelled: bool,
 ) -> Condition | None:
-    """What the parts of a model are told of each image; None where that is nothing.
+    """The condition of a model made of these parts; None if they have no context.
 
     Raises:
-        ValueError: If they do not agree.
+        ValueError: If the parts do not agree.
     """
     if partly_labelled and not (classes and is_plain(objective)):
         raise ValueError(
@@ -192,6 +192,6 @@ def condition_of(
 
 
 def is_plain(objective: Objective) -> bool:
-    """Whether the loss is −ELBO of one draw, with all of its KL."""
+    """Whether the loss is −ELBO with one draw and the whole KL."""
     plain = type(objective) is ELBO and objective.samples == objective.mean_of_draws == 1
     return plain and not (objective.free_bits or objective.weighs_groups)

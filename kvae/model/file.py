@@ -1,4 +1,4 @@
-"""File: a model of kvae loaded, or one line on why it cannot be."""
+"""Loads a model file of kvae, or says in one line why it cannot."""
 
 import inspect
 import numbers
@@ -18,15 +18,15 @@ from kvae.shipped import SHIPPED, path_of
 
 __all__ = ["found", "load"]
 
-# What Keras says, however deep inside, of a class or a function of the user's.
+# Keras's message about a class or function of the user, at any depth.
 FAILED = re.compile(r"message for object (.+?):\s*\n+(.+?)\s*(?:\n\n|$)", re.DOTALL)
 BROKEN = re.compile(r"<class '[\w.]*?(\w+)'> could not be deserialized")
 DEEPEST = re.compile(
     r"^(?:Exception encountered|Error when deserializing .*?): *(.*)$", re.MULTILINE
 )
-LONGEST = 300  # characters of what Keras says
+LONGEST = 300  # characters of Keras's message
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-SPARE = 1_000  # weights, and values in them, that a file may do without: such as settings
+SPARE = 1_000  # weights and values that a file may lack, such as settings
 UNKNOWN = re.compile(r"Could not locate (class|function) '([^']+)'")
 
 
@@ -36,21 +36,21 @@ def load(
     custom_objects: dict[str, Any] | None = None,
     safe_mode: bool = True,
 ) -> VAE:
-    """Loads a model that kvae saved: `keras.saving.load_model`, with one clear line where it fails.
+    """Loads a model that kvae saved, like `keras.saving.load_model`, with one-line errors.
 
     Args:
         path: A `.keras` file; the name of a model that comes with kvae, "mnist", "mnist-ladder",
-            "mnist-conditional" or "shapes", where there is no file of that name; or the address of
-            a model on the Hugging Face Hub, such as "hf://user/digits", which is downloaded once.
-        compile: Whether to load the optimizer too, to train further.
-        custom_objects: Classes and functions of your own by name, where they are not registered
-            with Keras.
-        safe_mode: Whether to refuse what runs code of the file, such as a Lambda layer.
+            "mnist-conditional" or "shapes" (a file of that name takes precedence); or the address
+            of a model on the Hugging Face Hub, "hf://user/digits".
+        compile: Whether to load the optimizer too, to train the model further.
+        custom_objects: Classes and functions of your own by name, if they are not registered with
+            Keras.
+        safe_mode: Whether to refuse files that contain code, such as a Lambda layer.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no model of kvae, or is damaged, or holds classes that are not known;
-            or if it cannot be downloaded.
+        ValueError: If the file is not a model of kvae, is damaged, contains unknown classes, or
+            cannot be downloaded.
 
     Example:
         >>> import kvae
@@ -75,7 +75,7 @@ def load(
             model = keras.saving.load_model(
                 path, custom_objects=custom_objects, compile=compile, safe_mode=safe_mode
             )
-    except Exception as error:  # whatever a damaged archive sets off inside Keras
+    except Exception as error:  # a damaged archive may raise any error in Keras
         raise ValueError(f"{path} cannot be loaded: {reason_of(error)}") from error
     if not isinstance(model, VAE):
         raise ValueError(not_ours(path, kind))
@@ -85,7 +85,7 @@ def load(
 
 
 def found(path: str | os.PathLike) -> pathlib.Path:
-    """The file of a model; of a name that comes with kvae where no file of that name is there.
+    """The file of a model, or that of a name that comes with kvae if no such file exists.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -134,10 +134,10 @@ def is_there(path: pathlib.Path) -> bool:
 
 
 def check_finite(model: VAE, path: pathlib.Path) -> None:
-    """Raises unless all that is learned is a number.
+    """Checks that all weights are finite.
 
     Raises:
-        ValueError: If it is not.
+        ValueError: If a weight is NaN or infinite.
     """
     for variable in model.variables:
         value = ops.convert_to_numpy(variable).astype("float32")
@@ -149,10 +149,10 @@ def check_finite(model: VAE, path: pathlib.Path) -> None:
 
 
 def check_numbers(model: VAE, path: pathlib.Path) -> None:
-    """Raises unless what should be a fraction is one, in layers of Keras's: it takes anything.
+    """Checks that Keras layers have numbers where they need them; Keras takes anything.
 
     Raises:
-        ValueError: If it is not.
+        ValueError: If a setting is not a number.
     """
     layers = model._flatten_layers(include_self=False)
     for layer in (one for one in layers if type(one).__module__.startswith("keras.")):
@@ -177,13 +177,13 @@ def is_kerass(kind: str) -> bool:
 
 
 def not_ours(path: pathlib.Path, kind: str) -> str:
-    """What is said of another model."""
+    """The message about a file of another model."""
     named = "another Keras model" if is_kerass(kind) else kind
     return f"{path} is not a model of kvae, but {named}; keras.saving.load_model may open it."
 
 
 def reason_of(error: Exception) -> str:
-    """Why Keras failed, in a line."""
+    """The reason why Keras failed, in one line."""
     text = " ".join(str(error).split())
     unknown = UNKNOWN.search(text)
     if unknown:

@@ -1,8 +1,8 @@
-"""Format: the number that a file carries, and how files of earlier formats are read.
+"""Format: the number of a file's format, and how files of earlier formats are read.
 
-What is promised: a file that a released version of kvae wrote opens in all later ones, on every
-backend. A change of what stands in a file gets a new number and a way up from the one before;
-`tests/files/` holds small files of each format, which are loaded for ever.
+Every later version opens the files of a released version of kvae, on every backend. Each change of
+a file's content gets a new format number and an upgrade from the one before. `tests/files/` holds
+small files of each format, which must load forever.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ FORMAT = 1
 
 
 def upgraded(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration of a model, of whatever format, as this version has it.
+    """Converts the configuration of a model from any format to the current one.
 
     Raises:
         ValueError: If a later version wrote it, or it is damaged.
@@ -33,7 +33,7 @@ def upgraded(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def from_0(config: dict[str, Any]) -> dict[str, Any]:
-    """Format 0, before 0.1.0 was released: what the objective has stood in the model."""
+    """Upgrades format 0, from before 0.1.0: settings of the objective were in the model."""
     taken = ["beta", "warmup_steps", "samples"]
     name = config.pop("objective", "elbo")
     kind = {"elbo": "ELBO", "iwae": "ImportanceWeighted"}.get(name)

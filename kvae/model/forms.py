@@ -1,6 +1,6 @@
-"""Forms: what people have, as images, labels and sample weights; batch by batch, if it is a stream.
+"""Forms: images, labels and sample weights as users pass them, or as a stream of batches.
 
-A stream is whatever gives batches: a data set, a loader, a generator.
+A stream is any iterable of batches: a data set, a loader, a generator.
 """
 
 import dataclasses
@@ -23,14 +23,14 @@ Triple = tuple[Any, Any, Any]  # images, labels, sample weights
 
 
 def refusal(name: str, expected: str, received: Any) -> str:
-    """What is said of an argument that is not what it should be."""
+    """The message about an invalid argument."""
     text = " ".join(repr(received).split())
     text = text if len(text) < 60 else type(received).__name__
     return f"`{name}` must be {expected}. Received: {name}={text}"
 
 
 def parts_of(batch: Any) -> Triple:
-    """Images, labels and sample weights of a batch, or None; nothing is done to them."""
+    """Splits a batch into images, labels and sample weights, or None, without changing them."""
     if isinstance(batch, Mapping):
         found = [name for name in IMAGES if name in batch]
         if not found:
@@ -53,7 +53,7 @@ def parts_of(batch: Any) -> Triple:
 
 
 def array_like(value: Any) -> bool:
-    """Whether it is an array, a list of images or a list of numbers of at least three axes."""
+    """Whether it is an array, a list of images, or a nested list of at least three axes."""
     if hasattr(value, "shape"):
         return True
     if not isinstance(value, (list, tuple)) or not value:
@@ -65,9 +65,9 @@ def array_like(value: Any) -> bool:
 
 
 def trailing(images: Any, labels: Any, weights: Any) -> tuple:
-    """A batch without None, which TensorFlow does not take.
+    """Removes None from a batch, which TensorFlow does not accept.
 
-    Keras drops weights where there are no labels: so weights stand in for them.
+    Keras drops weights if there are no labels, so the weights also take the place of the labels.
     """
     labels = weights if labels is None else labels
     parts = (images, labels, weights)
@@ -76,15 +76,16 @@ def trailing(images: Any, labels: Any, weights: Any) -> tuple:
 
 @dataclasses.dataclass(frozen=True)
 class Border:
-    """What a model lets in.
+    """The inputs that a model accepts.
 
     Attributes:
-        check: Images as an array, or a ValueError that says what they should be.
+        check: A function that returns images as an array, or raises a ValueError that says what is
+            expected.
         image_shape: (height, width, channels).
-        takes_labels: Whether labels are handed on; else they are dropped, whatever they are.
-        reads_bytes: Whether `check` may refuse an image for the values of its bytes.
-        unit_floats: Whether `check` takes all floats in [0, 1], and no others.
-        condition: What a conditional model is told of each image, as labels; else None.
+        takes_labels: Whether labels are passed on; otherwise they are dropped.
+        reads_bytes: Whether `check` may refuse an image of bytes for its values.
+        unit_floats: Whether `check` accepts all floats in [0, 1], and no others.
+        condition: The condition of a conditional model, which is given as labels; else None.
     """
 
     check: Callable[[Any], np.ndarray]
@@ -95,7 +96,7 @@ class Border:
     condition: Condition | None = None
 
     def unwrapped(self, x: Any) -> Any:
-        """A list of one batch as that batch, as Keras unwraps the inputs of a model with one."""
+        """Unwraps a list of one batch, as Keras unwraps the inputs of a model with one input."""
         if isinstance(x, (list, tuple)) and len(x) == 1:
             shape = tuple(getattr(x[0], "shape", ()))
             if len(shape) == 4 or (len(shape) == 3 and (*shape[1:], 1) == self.image_shape):
@@ -103,9 +104,9 @@ class Border:
         return x
 
     def let_in(self, x: Any, y: Any, sample_weight: Any, class_weight: Any) -> Triple:
-        """An array of images, its labels and its sample weights, or a ValueError.
+        """Returns images, labels and sample weights as arrays, or raises a ValueError.
 
-        Arrays of NumPy and of the backend stay what they are; others become NumPy's.
+        Arrays of NumPy and of the backend stay as they are; others become NumPy arrays.
         """
         x = self.unwrapped(x)
         if not array_like(x):
@@ -124,11 +125,11 @@ class Border:
 
 
 class Look:
-    """Makes of each batch of a stream what Keras takes, or raises a ValueError that names it.
+    """Converts each batch of a stream for Keras, or raises a ValueError that names it.
 
     Args:
-        border: What the model lets in.
-        name: What the stream is called: `x` or `validation_data`.
+        border: The inputs that the model accepts.
+        name: Name of the stream: `x` or `validation_data`.
         class_weight: Weights by class, or None.
     """
 
@@ -137,15 +138,15 @@ class Look:
         self.name = name
         self.class_weight = class_weight
         self.drops_labels = class_weight is None and not border.takes_labels
-        self.gives_lists = False  # of images, as its first batch was one
+        self.gives_lists = False  # of images: its first batch was a list
         self.kind = ""
 
     def __call__(self, number: int, batch: Any) -> tuple:
-        """A batch as (images,), (images, labels) or (images, labels, weights).
+        """Returns a batch as (images,), (images, labels) or (images, labels, weights).
 
         Args:
-            number: Which it is, from 1.
-            batch: What the stream gave.
+            number: Number of the batch, from 1.
+            batch: The batch of the stream.
         """
         try:
             return trailing(*self.looked_at(batch))
@@ -153,7 +154,7 @@ class Look:
             raise ValueError(f"Batch {number:,} of `{self.name}`: {error}") from None
 
     def looked_at(self, batch: Any) -> Triple:
-        """Images, labels and weights of a batch, checked."""
+        """Splits and checks a batch: images, labels and weights."""
         images, labels, weights = self.apart(batch)
         if self.drops_labels:
             labels = None
@@ -170,7 +171,7 @@ class Look:
         return native(images), tree.map_structure(native, labels), native(weights)
 
     def apart(self, batch: Any) -> Triple:
-        """Images, labels and weights of a batch of images, not of one image."""
+        """Splits a batch into images, labels and weights; refuses a single image."""
         batch = self.border.unwrapped(batch)
         listed = isinstance(batch, list) and array_like(batch)
         if listed and (self.gives_lists or len(batch) > 3 or all(map(is_picture, batch))):
@@ -186,20 +187,20 @@ class Look:
             )
         return images, labels, weights
 
-    # Of data sets that TensorFlow looks at without their values ----------------------------------
+    # For data sets that TensorFlow checks without their values
 
     def fits(self, spec: Any) -> bool:
-        """Whether batches of such shapes and dtypes are let in, unless for values of images.
+        """Whether batches with these shapes and dtypes are accepted, except for image values.
 
         Args:
-            spec: A batch, in which arrays may be mere shapes and dtypes.
+            spec: A batch, in which shapes and dtypes may stand for arrays.
         """
         try:
             images, _, weights = parts_of(spec)
         except ValueError:
             return False
         rank = getattr(getattr(images, "shape", None), "rank", None)
-        if self.border.condition is not None:  # whose labels are looked at
+        if self.border.condition is not None:  # its labels must be checked
             return False
         if rank is None or weights is not None or self.class_weight is not None:
             return False
@@ -207,21 +208,21 @@ class Look:
         return self.border.image_shape == (shape if rank == 4 else (*shape, 1))
 
     def settles(self, spec: Any) -> bool:
-        """Whether all such batches are let in."""
+        """Whether all such batches are accepted."""
         if not self.fits(spec) or self.border.reads_bytes:
             return False
         return parts_of(spec)[0].dtype.name in ("uint8", "bool")
 
     def wants_unit(self, spec: Any) -> bool:
-        """Whether such batches are let in if their images are in [0, 1]."""
+        """Whether such batches are accepted if their images are in [0, 1]."""
         return self.fits(spec) and self.border.unit_floats and parts_of(spec)[0].dtype.is_floating
 
     def arranged(self, batch: Any, as_given: bool = False) -> tuple:
-        """What a call makes of a batch, of tensors whose values are not yet known.
+        """The result of a call for symbolic tensors, whose values are not known yet.
 
         Args:
-            batch: As the data set has it.
-            as_given: Whether the labels of a conditional model stay what they are.
+            batch: A batch as the data set has it.
+            as_given: Whether the labels of a conditional model stay as they are.
         """
         images, labels, weights = parts_of(batch)
         if self.border.condition is not None and not as_given:
@@ -237,7 +238,7 @@ def is_native(value: Any) -> bool:
 
 
 def native(value: Any) -> Any:
-    """An array that the backend takes: NumPy's in this machine's order of bytes, or its own."""
+    """Converts an array for the backend: NumPy arrays get native byte order."""
     if value is None or ops.is_tensor(value):
         return value
     array = as_array(value)
@@ -245,13 +246,13 @@ def native(value: Any) -> Any:
 
 
 def kind_of(images: Any) -> str:
-    """Which kind of number images are: what they mean depends on it."""
+    """The kind of numbers of images, which determines their meaning."""
     dtype = keras.backend.standardize_dtype(images.dtype)
     return "floats" if "float" in dtype else "bool" if dtype == "bool" else "integers"
 
 
 def weights_of_classes(labels: Any, class_weight: dict) -> np.ndarray:
-    """The weight of each image, by its label, a number or one-hot; 1 of a class without one."""
+    """The weight of each image by its label, a number or one-hot; 1 for other classes."""
     labels = as_array(labels)
     if labels.ndim > 1:
         labels = labels.argmax(axis=-1) if labels.shape[-1] > 1 else labels[..., 0]
@@ -260,7 +261,7 @@ def weights_of_classes(labels: Any, class_weight: dict) -> np.ndarray:
 
 
 def check_classes(class_weight: Any, y: Any, sample_weight: Any) -> None:
-    """Raises a ValueError unless classes can be weighed: by a dict, of labels, and once."""
+    """Raises a ValueError unless `class_weight` is a dict, with labels and no other weights."""
     if class_weight is None:
         return
     if not isinstance(class_weight, dict):
@@ -280,7 +281,7 @@ def check_classes(class_weight: Any, y: Any, sample_weight: Any) -> None:
 
 
 def checked_labels(y: Any, count: int) -> Any:
-    """Labels, of each image one."""
+    """Returns labels, one for each image, or raises a ValueError."""
     if isinstance(y, (list, tuple)) and y and not is_picture(y[0]) and np.ndim(y[0]) == 0:
         y = np.asarray(y)
     if isinstance(y, (list, tuple)) and len(y) == count and array_like(y):
@@ -299,7 +300,7 @@ def checked_labels(y: Any, count: int) -> Any:
 
 
 def checked_weights(weights: Any, count: int) -> Any:
-    """Sample weights, of each image one."""
+    """Returns sample weights, one for each image, or raises a ValueError."""
     if weights is None:
         return None
     if isinstance(weights, (list, tuple)):
@@ -313,7 +314,7 @@ def checked_weights(weights: Any, count: int) -> Any:
     if array.dtype.kind not in "buif":
         raise ValueError(f"`sample_weight` must be numbers. Received: dtype {array.dtype}")
     low, high = float(array.min()), float(array.max())
-    if not (low >= 0 and math.isfinite(high)):  # so written, NaN is refused too
+    if not (low >= 0 and math.isfinite(high)):  # in this form, NaN is refused too
         raise ValueError(
             "`sample_weight` must be finite and at least 0. "
             f"Received: values from {low:g} to {high:g}"

@@ -13,22 +13,22 @@ __all__ = ["build_generator"]
 
 
 def build_generator(prior: Prior, decoder: keras.Model, likelihood: Likelihood) -> keras.Model:
-    """Joins the way from noise to images into one model; its weights are those of the parts.
+    """Builds a generator: one stock model from noise to images, with the weights of the parts.
 
     Args:
         prior: p(z).
-        decoder: Latents to the likelihood's raw parameters.
+        decoder: A model from latents to the raw parameters of the likelihood.
         likelihood: p(x|z).
 
     Returns:
-        A Functional model: (batch, latent), standard normal noise, to the expected images, (batch,
-        height, width, channels), float32 in [0, 1]. It opens where kvae is not installed. Where the
-        decoder takes a context, (batch, context), that is its second input. Its `export` is
-        Keras's, and names `kvae export` where this backend cannot.
+        A Functional model that maps standard normal noise, (batch, latent), to the expected images,
+        (batch, height, width, channels), float32 in [0, 1]. It opens where kvae is not installed.
+        If the decoder takes a context, (batch, context), that is its second input. Its `export` is
+        Keras's; if this backend cannot export, the error names `kvae export`.
 
     Raises:
-        ValueError: If the prior has weights that are in no layer, which a model of stock layers
-            cannot hold.
+        ValueError: If the prior has weights outside of layers, which a model of stock layers cannot
+            hold.
 
     Example:
         >>> import kvae

@@ -1,4 +1,4 @@
-"""Given: arguments of `fit` and its kin, looked at, and made what Keras takes."""
+"""Checks the arguments of `fit` and similar methods, and converts them for Keras."""
 
 import numbers
 from collections.abc import Callable, Mapping
@@ -15,17 +15,17 @@ __all__ = ["checked", "prepared", "prepared_batch", "validation"]
 COUNTS = ("batch_size", "validation_batch_size", "steps", "steps_per_epoch", "validation_steps")
 EPOCHS = ("epochs", "initial_epoch")
 NOTHING = (type(None), str, bytes, numbers.Number, Mapping, list, tuple, set)
-Streamed = Callable[[Any, Look], Any]  # what Keras takes for a stream, after a look at its first
+Streamed = Callable[[Any, Look], Any]  # makes a checked stream for Keras
 
 
 def checked(given: dict[str, Any]) -> dict[str, Any]:
-    """The arguments that are no data, or a ValueError on the first that Keras would misread."""
+    """Checks the arguments other than data; refuses those that Keras would misread."""
     given = dict(given)
     for name in COUNTS:
         if given.get(name) is not None:
             if not positive_integer(given[name]):
                 raise ValueError(refusal(name, "an integer of at least 1, or None", given[name]))
-            given[name] = int(given[name])  # PyTorch refuses NumPy's
+            given[name] = int(given[name])  # PyTorch refuses NumPy integers
     for name in EPOCHS:
         if name in given:
             if not (positive_integer(given[name]) or given[name] == 0):
@@ -47,7 +47,7 @@ def checked(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def checked_frequency(value: Any) -> int | list[int]:
-    """`validation_freq`, which Keras would look at after an epoch only."""
+    """Checks `validation_freq`, at which Keras would look only after an epoch."""
     if positive_integer(value):
         return int(value)
     if isinstance(value, list) and all(map(positive_integer, value)):
@@ -57,7 +57,7 @@ def checked_frequency(value: Any) -> int | list[int]:
 
 
 def checked_callbacks(callbacks: Any) -> Any:
-    """A `CallbackList` as it is; one callback, or any nest of them, as a list."""
+    """Returns a `CallbackList`, or one or nested callbacks as a list."""
     if isinstance(callbacks, keras.callbacks.CallbackList):
         return callbacks
     flat = tree.flatten(callbacks)
@@ -76,21 +76,21 @@ def prepared(
     class_weight: Any = None,
     name: str = "x",
 ) -> tuple[Any, Any, Any]:
-    """Images, labels and sample weights as Keras takes them.
+    """Converts images, labels and sample weights for Keras.
 
-    Arrays are checked whole, and what gives batches batch by batch, as they come.
+    Arrays are checked as a whole, streams batch by batch as they come.
 
     Args:
-        border: What the model lets in.
-        streamed: Makes of a stream of batches, and a look at each, what Keras takes.
+        border: The inputs that the model accepts.
+        streamed: A function that wraps a stream of batches, with a check of each, for Keras.
         x: Images, a dict that holds them, or a stream of batches.
-        y: Labels, which a VAE ignores but for the weights of their classes.
+        y: Labels, which a VAE ignores except for class weights.
         sample_weight: (count,) or (count, 1).
         class_weight: Weights by class, or None.
-        name: What `x` is called.
+        name: Name of `x` in messages.
 
     Raises:
-        ValueError: If one is not what it should be.
+        ValueError: If one of them is invalid.
     """
     if isinstance(x, Mapping):
         x, own, _ = parts_of(x)
@@ -115,7 +115,7 @@ def prepared(
 def prepared_batch(
     border: Border, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None
 ) -> tuple[Any, Any, Any]:
-    """One batch of images, its labels and its sample weights, or a ValueError."""
+    """Returns one batch of images, labels and sample weights, or raises a ValueError."""
     if isinstance(x, Mapping):
         x, own, _ = parts_of(x)
         y = own if y is None else y
@@ -124,7 +124,7 @@ def prepared_batch(
 
 
 def validation(border: Border, streamed: Streamed, data: Any) -> Any:
-    """`validation_data`: images, a tuple of up to three, a dict or a stream."""
+    """Converts `validation_data`: images, a tuple of up to three, a dict or a stream."""
     if data is None:
         return None
     name = "validation_data"

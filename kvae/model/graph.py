@@ -1,4 +1,4 @@
-"""Graph: what a model does, with named inputs and outputs, and nothing drawn inside: to export."""
+"""Graph: a part of a model as a deterministic function with named inputs and outputs."""
 
 import types
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from kvae.priors import given
 __all__ = ["GRAPHS", "Graph", "check_part", "export_or_say"]
 
 FORMATS_OF_KERAS = ("tf_saved_model", "onnx", "openvino", "litert", "torch")
-LONGEST = 200  # characters of what an exporter says
+LONGEST = 200  # characters of an exporter's message
 GRAPHS = {
     "encoder": (("images",), ("mean", "log_variance")),
     "decoder": (("latents",), ("images",)),
@@ -24,7 +24,7 @@ GRAPHS = {
 
 
 class Graph(keras.Model):
-    """A part of a VAE as a function of named tensors, which draws nothing.
+    """A part of a VAE as a function of named tensors. It draws no random numbers.
 
     | part | inputs | outputs |
     | --- | --- | --- |
@@ -33,14 +33,14 @@ class Graph(keras.Model):
     | generator | `noise` | `images` |
     | vae | `images`, `noise` | `reconstruction`, `mean`, `log_variance` |
 
-    `images` are (batch, height, width, channels), float32 in [0, 1], and are observed as
-    `VAE.encode` observes them; the others are (batch, latent), float32. `noise` is standard normal,
-    and zeros give the means of what would be drawn. A conditional model has `classes` too, the
-    last input: (batch,), int32, in 0…classes − 1 (others, −1 too, have no meaning: nothing refuses
-    them here), or its numbers, (batch, context), float32. An encoder that is told nothing has none.
+    `images` are (batch, height, width, channels), float32 in [0, 1], and are observed as by
+    `VAE.encode`; the others are (batch, latent), float32. `noise` is standard normal; zeros give
+    the means. A conditional model has `classes` as its last input: (batch,), int32, in 0…classes −
+    1, or its numbers, (batch, context), float32. Other classes, such as −1, have no meaning here,
+    but are not refused. An encoder that does not depend on the class has no such input.
 
     Args:
-        vae: The model, whose weights these are.
+        vae: The model. The graph shares its weights.
         part: "encoder", "decoder", "generator" or "vae".
 
     Raises:
@@ -59,7 +59,7 @@ class Graph(keras.Model):
         super().__init__(name=part)
         self.autocast = False
         self.part = part
-        self.kept = types.SimpleNamespace(vae=vae)  # out of sight of Keras: only what is needed
+        self.kept = types.SimpleNamespace(vae=vae)  # hidden from Keras, which would track all of it
         self.sources = sources_of(vae, part)
         self.built = True
 
@@ -87,7 +87,7 @@ class Graph(keras.Model):
 
     @property
     def takes_classes(self) -> bool:
-        """Whether it is told of classes: an encoder may not be, where the decoder is."""
+        """Whether the graph has an input `classes`. An encoder may lack it."""
         vae = self.kept.vae
         alone = self.part == "encoder" and not vae.hierarchy
         return vae.condition is not None and not (alone and context_dim_of(vae.encoder) is None)
@@ -112,7 +112,7 @@ class Graph(keras.Model):
             }
         noise = inputs.get("noise")
         if noise is None:
-            one = ops.zeros_like(observed[:, 0, 0, :1])  # of the batch's size, known or not
+            one = ops.zeros_like(observed[:, 0, 0, :1])  # has the batch size, known or not
             noise = ops.tile(one, (1, vae.latent_dim))
         mean, log_variance, _, parameters = vae.infer(observed, noise, context=context)
         if self.part == "vae":
@@ -120,14 +120,13 @@ class Graph(keras.Model):
         return {**found, "mean": mean, "log_variance": log_variance}
 
     def functional(self) -> keras.Model:
-        """The same as a Functional model of Keras's own layers, which opens without kvae.
+        """Returns the graph as a Functional model of Keras's own layers, which opens without kvae.
 
-        It shares the weights of the layers; what a prior or a likelihood has of its own outside of
-        layers is in it as it is now. Layers of your own stay yours.
+        It shares the weights of the layers. Values that a prior or a likelihood holds outside of
+        layers are copied as they are now. Layers of your own remain layers of your own.
 
         Returns:
-            A model of a dict of inputs, with the names of `input_specs`, that gives a dict of
-            outputs.
+            A model from a dict of inputs, named as in `input_specs`, to a dict of outputs.
 
         Example:
             >>> import kvae
@@ -143,12 +142,12 @@ class Graph(keras.Model):
         return keras.Model(inputs, self.call(inputs), name=self.part)
 
     def export(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
-        """`keras.Model.export`; the signature is known, and nothing is printed unless asked for.
+        """`keras.Model.export` with a known signature; prints nothing by default.
 
         Args:
-            filepath: As Keras has it.
-            *args: As Keras has them: `format` is the first.
-            **kwargs: As Keras has them.
+            filepath: As for Keras.
+            *args: As for Keras: `format` is the first.
+            **kwargs: As for Keras.
         """
         given = {"verbose": False, "input_signature": [self.input_specs]}
         names = ("format", "verbose", "input_signature")
@@ -162,7 +161,7 @@ def check_part(part: str) -> None:
 
 
 def sources_of(vae: Any, part: str) -> list[Any]:
-    """The layers of a model whose weights a graph has."""
+    """The layers of a model whose weights the graph contains."""
     if part == "encoder" and not vae.hierarchy:
         return [vae.encoder]
     own = {"decoder": [], "generator": [vae.prior]}.get(part, [vae.encoder])
@@ -170,19 +169,19 @@ def sources_of(vae: Any, part: str) -> list[Any]:
 
 
 def export_or_say(export: Callable[..., Any], filepath: Any, *args: Any, **kwargs: Any) -> Any:
-    """Exports as Keras does; where this backend cannot, the error names what can.
+    """Exports as Keras does. If this backend cannot, the error names what can.
 
-    A disk that is full, and a format that Keras does not know, are what they are.
+    Errors about a full disk or an unknown format are passed on unchanged.
 
     Args:
         export: `keras.Model.export` of a model.
-        filepath: As Keras has it.
-        *args: As Keras has them.
-        **kwargs: As Keras has them.
+        filepath: As for Keras.
+        *args: As for Keras.
+        **kwargs: As for Keras.
 
     Raises:
         ImportError: If what Keras needs for the format is not installed.
-        ValueError: If Keras cannot do it on this backend.
+        ValueError: If Keras cannot export on this backend.
     """
     format = kwargs.get("format", args[0] if args else FORMATS_OF_KERAS[0])
     way_out = "kvae.export(vae, path), or `kvae export`, opens the model on the backend that can."
@@ -192,7 +191,7 @@ def export_or_say(export: Callable[..., Any], filepath: Any, *args: Any, **kwarg
         raise
     except ImportError as error:
         raise ImportError(f"{printable(error, LONGEST).rstrip('.')}. Or: {way_out}") from error
-    except Exception as error:  # whatever a converter meets
+    except Exception as error:  # converters raise many kinds of errors
         if format not in FORMATS_OF_KERAS:
             raise
         reason = printable(str(error).strip() or type(error).__name__, LONGEST)

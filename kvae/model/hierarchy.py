@@ -1,4 +1,4 @@
-"""Hierarchy: how the parts of a model whose latents come in groups work together."""
+"""Hierarchy: how encoder and decoder work together if latents come in groups."""
 
 from typing import Any
 
@@ -13,16 +13,16 @@ __all__ = ["Hierarchy", "hierarchy_of"]
 
 
 class Hierarchy:
-    r"""Encoder and decoder of a ladder, group by group.
+    r"""Runs encoder and decoder of a ladder group by group.
 
     $$q(z|x) = \prod_l q(z_l | z_{<l}, x)$$
 
-    Each posterior is a Gaussian, whose mean and log-variance the encoder reads from its features
-    and from the decoder's state, which the groups before have made.
+    Each posterior is a Gaussian. The encoder computes its mean and log-variance from the features
+    and from the decoder's state, which depends on the groups before.
 
     Args:
-        encoder: Made of `bottom_up`, `posterior_1`, `posterior_2`, …
-        decoder: Made of `stage_1`, `stage_2`, …, and `output`.
+        encoder: A model made of `bottom_up`, `posterior_1`, `posterior_2`, …
+        decoder: A model made of `stage_1`, `stage_2`, …, and `output`.
     """
 
     def __init__(self, encoder: keras.Model, decoder: keras.Model) -> None:
@@ -50,17 +50,17 @@ class Hierarchy:
         Args:
             observed: (batch, height, width, channels), float32 in [0, 1].
             noise: (batch · samples, latent), standard normal, or zeros for the means.
-            samples: Draws for each image; an image's follow each other.
+            samples: Draws per image. The draws of an image follow each other.
             training: Passed to the parts.
-            context: (batch, context), float32, of a conditional model, or None.
+            context: (batch, context), float32, for a conditional model; else None.
 
         Returns:
             Mean and log-variance of the posteriors, given the groups before, and the draws: each
-            (batch · samples, latent); and the parameters, (batch · samples, …). float32.
+            (batch · samples, latent); and the parameters, (batch · samples, …). All are float32.
         """
         given = [] if context is None else [context]
         features = self.bottom_up([observed, *given] if given else observed, training=training)
-        given = [repeated(one, samples) for one in given]  # the first stage hands it on
+        given = [repeated(one, samples) for one in given]  # the first stage passes it on
         features = [repeated(one, samples) for one in keras.tree.flatten(features)]
         parts: list[list[Any]] = [[], [], []]
         state: list[Any] = []
@@ -83,11 +83,11 @@ class Hierarchy:
 def hierarchy_of(
     encoder: keras.Model, decoder: keras.Model, prior: Prior, objective: Objective
 ) -> Hierarchy | None:
-    """How they work together where latents come in groups; None where all are in one.
+    """Returns the hierarchy of a model with latents in groups; None with a single group.
 
     Raises:
-        ValueError: If the encoder sees states of a decoder, and they are not made as a ladder; or
-            if the objective cannot be had of groups.
+        ValueError: If the encoder takes states of a decoder, but they are not a ladder; or if the
+            objective does not work with groups.
     """
     if len(encoder.inputs) - (context_dim_of(encoder) is not None) == 1:
         return None

@@ -1,4 +1,4 @@
-"""What Keras offers and a VAE takes: each argument does what Keras says, or is refused."""
+"""Keras's methods of a VAE: each argument does what Keras documents, or is refused."""
 
 import contextlib
 import functools
@@ -27,7 +27,7 @@ OWN = ("loss", "loss_weights", "metrics", "weighted_metrics")  # arguments of `c
 
 
 class KerasModel(TrainStep):
-    """A model of images with a loss of its own, which looks at what it is given."""
+    """A Keras model of images with a loss of its own, which checks its inputs."""
 
     encoder: keras.Model
     decoder: keras.Model
@@ -63,7 +63,7 @@ class KerasModel(TrainStep):
                 + refusal("steps_per_execution", "1", steps)
             )
         super().compile(**given)
-        # Out of sight of Keras. It keeps what it made of "auto", and not whether losses are scaled.
+        # Hidden from Keras. Keras stores its choice for "auto", and not whether losses are scaled.
         self.told = types.SimpleNamespace(
             jit_compile=given.get("jit_compile", "auto"),
             auto_scale_loss=given.get("auto_scale_loss", True),
@@ -71,10 +71,10 @@ class KerasModel(TrainStep):
         )
 
     def get_compile_config(self) -> dict[str, Any] | None:
-        """As Keras's, so that it holds on every backend.
+        """The compile arguments, in a form that every backend can load.
 
-        XLA on one backend is a trap on another; and PyTorch's optimizers, which stand for Keras's
-        there, fail elsewhere.
+        XLA may work on one backend and fail on another. PyTorch's optimizers, which Keras uses on
+        PyTorch, fail on other backends.
         """
         config = super().get_compile_config()
         if not config:
@@ -87,7 +87,7 @@ class KerasModel(TrainStep):
         }
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
-        """As Keras's, which does nothing where `compile` is a model's own."""
+        """Compiles the model from a saved configuration. Keras's own method skips such models."""
         config = dict(keras.saving.deserialize_keras_object(config))
         if config.pop("backend", None) != keras.backend.backend():
             if config.get("jit_compile"):
@@ -100,25 +100,26 @@ class KerasModel(TrainStep):
             self.told.trained = self.trained()
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """`keras.Model.fit`, after a look at the images: their shape, dtype and range.
+        """Trains the model: `keras.Model.fit`, with a check of the images.
 
-        Arrays are looked at before the first step, and what gives batches batch by batch.
+        The check is of shape, dtype and range. Arrays are checked before the first step, streams of
+        batches batch by batch.
 
         Args:
             x: Images, (count, height, width, channels), uint8 in 0…255 or float in [0, 1]; grey
-                ones may be (count, height, width). An array of NumPy or a tensor of any framework;
-                a list of images, of PIL too; a dict that holds them as `image`; or what gives
-                batches of them, alone, in such a dict or with labels and weights, (images, labels,
-                weights): a `tf.data.Dataset`, a `keras.utils.PyDataset`, a `DataLoader` of
-                PyTorch's, a generator, or any other iterable.
-            y: Labels, which `class_weight` needs, and a conditional model, whose classes or numbers
-                they are; else they are ignored, so that `fit(x, x)` is `fit(x)`. A subclass of your
-                own gets them.
-            *args: Of `keras.Model.fit`.
-            **kwargs: Of `keras.Model.fit`; `validation_data` is of any form that `x` is of.
+                images may be (count, height, width). A NumPy array; a tensor of any framework; a
+                list of images, also of PIL; a dict that holds them as `image`; or an iterable of
+                batches: a `tf.data.Dataset`, a `keras.utils.PyDataset`, a PyTorch `DataLoader`, a
+                generator or other. A batch is images alone, such a dict, or (images, labels,
+                weights).
+            y: Labels. `class_weight` needs them, and so does a conditional model, whose classes or
+                numbers they are. Otherwise they are ignored, so that `fit(x, x)` is `fit(x)`. A
+                subclass of your own receives them.
+            *args: As for `keras.Model.fit`.
+            **kwargs: As for `keras.Model.fit`. `validation_data` may have any form that `x` has.
 
         Raises:
-            ValueError: If the images are not what they should be; it names the batch.
+            ValueError: If the images do not fit the model; the message names the batch.
         """
         given = checked(bound(keras.Model.fit, self, x, y, *args, **kwargs))
         self.check_trains()
@@ -133,7 +134,7 @@ class KerasModel(TrainStep):
             return super().fit(**{**given, "x": x, "y": y, "sample_weight": weights})
 
     def border(self) -> Border:
-        """What the model lets in."""
+        """The inputs that the model accepts."""
         check = type(self.likelihood).check
         return Border(
             self.check,
@@ -146,14 +147,15 @@ class KerasModel(TrainStep):
         )
 
     def inputs_of(self, images: Any, labels: Any) -> Any:
-        """What `call` takes of a batch: images, or of a conditional model (images, labels)."""
+        """The argument of `call` for a batch: images, or (images, labels) if conditional."""
         given = isinstance(images, (tuple, list))
         return images if self.kept.condition is None or given else (images, labels)
 
     def check_step(self, images: Any, batch_size: Any) -> None:
-        """Raises a ValueError if one step would not fit into memory; a GPU has its own.
+        """Raises a ValueError if one step on a CPU would not fit in memory.
 
-        What the decoder's layers give is kept, with activations or gradients of the same size.
+        The estimate counts the outputs of the decoder's layers, and activations or gradients of the
+        same size.
 
         Args:
             images: As Keras takes them: an array, or batches that know their size.
@@ -181,9 +183,9 @@ class KerasModel(TrainStep):
 
     @contextlib.contextmanager
     def watched(self, given: dict[str, Any]) -> Iterator[None]:
-        """Raises out of `fit` where a callback changes what is trained, and no step would see it.
+        """Raises an error if a callback changes which weights train, which no step would see.
 
-        On PyTorch every step sees it.
+        On PyTorch every step sees such a change.
         """
         if keras.backend.backend() == "torch":
             yield
@@ -195,32 +197,32 @@ class KerasModel(TrainStep):
         callbacks.append(watch)
         try:
             yield
-        except Exception:  # of JAX, which says nothing of the cause
+        except Exception:  # JAX's error does not name the cause
             self.check_still_trained()
             raise
         finally:
             callbacks.remove(watch)
 
     def order_key(self) -> list[int]:
-        """What the order of images in an epoch is made of: the seed, and the steps made before."""
+        """The key of the order of images in an epoch: the seed, and the steps made before."""
         seed = ops.convert_to_numpy(self.seed_generator.state)[0]
         step = int(ops.convert_to_numpy(self.step)) - self.executions.made
         return [int(seed) % 2**32, step]
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """`keras.Model.evaluate`, after a look at the images; `x` is as `fit` takes it."""
+        """`keras.Model.evaluate`, with a check of the images; `x` is as for `fit`."""
         given = bound(keras.Model.evaluate, self, x, y, *args, **kwargs)
         self.check_compiled()
         sample_weight = given.pop("sample_weight", None)
-        if "_use_cached_eval_dataset" not in given:  # else `fit` has looked
+        if "_use_cached_eval_dataset" not in given:  # otherwise `fit` has checked it
             given = checked(given)
             x, y, sample_weight = prepared(self.border(), self.stream, x, y, sample_weight)
         return super().evaluate(**{**given, "x": x, "y": y, "sample_weight": sample_weight})
 
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
-        """`keras.Model.predict`, after a look at the images; `x` is as `fit` takes it.
+        """`keras.Model.predict`, with a check of the images; `x` is as for `fit`.
 
-        Of a conditional model it is (images, labels), a dict of both, or what gives batches so.
+        A conditional model takes (images, labels), a dict of both, or an iterable of such batches.
         """
         given = checked(bound(keras.Model.predict, self, x, *args, **kwargs))
         with self.alone():
@@ -232,7 +234,7 @@ class KerasModel(TrainStep):
             return super().predict(**{**given, "x": images})
 
     def with_labels(self, x: Any) -> tuple[Any, Any]:
-        """Images and labels of what a prediction is to be of; without a condition x and None."""
+        """Splits the argument of a prediction into images and labels; labels may be None."""
         pair = isinstance(x, (tuple, list)) and len(x) == 2
         return (x[0], x[1]) if pair and self.kept.condition is not None else (x, None)
 
@@ -244,7 +246,7 @@ class KerasModel(TrainStep):
         class_weight: Any = None,
         return_dict: bool = False,
     ) -> Any:
-        """`keras.Model.train_on_batch`, after a look at the images."""
+        """`keras.Model.train_on_batch`, with a check of the images."""
         self.check_trains()
         x, y, sample_weight = prepared_batch(self.border(), x, y, sample_weight, class_weight)
         return super().train_on_batch(x, y, sample_weight, class_weight, return_dict)
@@ -252,13 +254,13 @@ class KerasModel(TrainStep):
     def test_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
     ) -> Any:
-        """`keras.Model.test_on_batch`, after a look at the images."""
+        """`keras.Model.test_on_batch`, with a check of the images."""
         self.check_compiled()
         x, y, sample_weight = prepared_batch(self.border(), x, y, sample_weight)
         return super().test_on_batch(x, y, sample_weight, return_dict)
 
     def predict_on_batch(self, x: Any) -> Any:
-        """`keras.Model.predict_on_batch`, after a look at the images."""
+        """`keras.Model.predict_on_batch`, with a check of the images."""
         with self.alone():
             images, labels, _ = prepared_batch(self.border(), *self.with_labels(x))
             return super().predict_on_batch(self.inputs_of(images, labels))
@@ -266,7 +268,7 @@ class KerasModel(TrainStep):
     def save(
         self, filepath: Any, overwrite: bool = True, zipped: bool | None = None, **kwargs: Any
     ) -> None:
-        """`keras.Model.save`, but for HDF5, which kvae does not read."""
+        """`keras.Model.save`, except to HDF5, which kvae does not read."""
         if str(filepath).lower().endswith((".h5", ".hdf5")):
             raise ValueError(
                 "A VAE is saved as a .keras file: kvae does not read HDF5. "
@@ -278,13 +280,13 @@ class KerasModel(TrainStep):
         """`keras.Model.export` of images and noise to reconstructions: see `kvae.model.Graph`.
 
         Args:
-            filepath: As Keras has it.
-            *args: As Keras has them: `format`, `verbose`, `input_signature`.
-            **kwargs: As Keras has them.
+            filepath: As for Keras.
+            *args: As for Keras: `format`, `verbose`, `input_signature`.
+            **kwargs: As for Keras.
 
         Raises:
             ImportError: If what Keras needs for the format is not installed.
-            ValueError: If Keras cannot do it on this backend; `kvae.export` may.
+            ValueError: If Keras cannot export on this backend; `kvae.export` may.
         """
         return export_or_say(Graph(self, "vae").export, filepath, *args, **kwargs)
 
@@ -295,10 +297,10 @@ class KerasModel(TrainStep):
             return reduced[0](*reduced[1])
 
     def custom_objects(self) -> dict[str, type]:
-        """The classes that the model is made of and that Keras cannot find, by name.
+        """The classes of the model that Keras cannot find, by name.
 
         Raises:
-            ValueError: If two have one name.
+            ValueError: If two classes have the same name.
         """
         found: dict[str, type] = {}
         for kind in map(type, self._flatten_layers()):
@@ -318,12 +320,12 @@ class KerasModel(TrainStep):
         return self.likelihood.check(images, self.image_shape)
 
     def check_compiled(self) -> None:
-        """As Keras has it, which on PyTorch does not look where nothing is trained."""
+        """Raises a ValueError if the model is not compiled; on PyTorch, Keras does not check."""
         if not self.compiled:
             raise ValueError("You must call `compile()` before using the model.")
 
     def check_trains(self) -> None:
-        """Raises a ValueError where a step would train nothing, or something else than is said."""
+        """Raises a ValueError if a step would train nothing, or other weights than at `compile`."""
         self.check_compiled()
         if self.optimizer is None:
             raise ValueError(
@@ -341,7 +343,7 @@ class KerasModel(TrainStep):
         self.check_still_trained()
 
     def check_still_trained(self) -> None:
-        """Raises a ValueError if the optimizer was made for other weights than are trained now."""
+        """Raises a ValueError if other weights are trainable than those of the optimizer."""
         if self.told.trained is None:
             return
         now = self.trained()
@@ -353,9 +355,9 @@ class KerasModel(TrainStep):
             )
 
     def trained(self) -> dict[int, str]:
-        """The paths of the weights that are trained, and of layers whose training has a say.
+        """The paths of trainable weights, and of layers that act differently when trainable.
 
-        Batch normalisation that is frozen goes by what it has seen.
+        Frozen batch normalisation uses its moving statistics.
         """
         layers = {
             id(layer): layer.path
@@ -366,31 +368,31 @@ class KerasModel(TrainStep):
 
 
 class StillTrained(keras.callbacks.Callback):
-    """Looks, at both ends of an epoch, whether what is trained is what was when `fit` began."""
+    """Checks at both ends of an epoch that the same weights train as when `fit` began."""
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Looks."""
+        """Runs the check."""
         self.model.check_still_trained()
 
     on_epoch_end = on_epoch_begin
 
 
 def count_of(images: Any, validation_split: float | None) -> int | None:
-    """How many images are trained on, where they are arrays; None of a stream."""
+    """The number of training images if they are an array; None for a stream."""
     if not hasattr(images, "shape"):
         return None
     return math.floor(len(images) * (1 - (validation_split or 0)))
 
 
 def bound(method: Any, model: keras.Model, *args: Any, **kwargs: Any) -> dict[str, Any]:
-    """What a method of `keras.Model` is given, by the names of its arguments."""
+    """The arguments of a method of `keras.Model`, by name."""
     (_, *given) = inspect.signature(method).bind(model, *args, **kwargs).arguments.items()
     arguments = dict(given)
     return arguments | arguments.pop("kwargs", {})
 
 
 def portable(config: Any) -> Any:
-    """A serialised object in which Keras's own class stands for a backend's variant of it."""
+    """A serialised object with Keras's own class in place of a backend's variant of it."""
     if isinstance(config, list):
         return [portable(part) for part in config]
     if not isinstance(config, dict):

@@ -1,4 +1,4 @@
-"""Match: whether the parts of a model fit each other, or one line on why not."""
+"""Checks that the parts of a model fit each other, with one-line errors."""
 
 import gc
 from typing import Any
@@ -48,7 +48,7 @@ def check_parts(
 def check_unused(objective: Objective) -> None:
     """Raises a ValueError if the objective counts the steps of another model."""
     if len(objective.owners):
-        gc.collect()  # models are circles
+        gc.collect()  # models have reference cycles
     steps = int(ops.convert_to_numpy(objective.step))
     if len(objective.owners) or steps:
         raise ValueError(
@@ -67,7 +67,7 @@ def check_functional(name: str, part: Any) -> None:
 
 
 def check_encoder(encoder: keras.Model) -> int:
-    """The number of latents, or a ValueError."""
+    """Returns the number of latents, or raises a ValueError."""
     check_functional("encoder", encoder)
     images = images_of(encoder)
     if not isinstance(images, tuple) or len(images) != 4 or None in images[1:]:
@@ -99,7 +99,7 @@ def check_encoder(encoder: keras.Model) -> int:
 def images_of(encoder: keras.Model) -> Any:
     """The shape of the images that an encoder takes.
 
-    They come first where there is a context too, or, of a ladder's, states.
+    Images come first if there are also a context or, in a ladder, states.
     """
     shapes = encoder.input_shape
     if not isinstance(shapes, list):
@@ -109,14 +109,14 @@ def images_of(encoder: keras.Model) -> Any:
 
 
 def is_conditional(model: keras.Model) -> bool:
-    """Whether a model's inputs are a first one and a context, (batch, numbers)."""
+    """Whether the inputs of a model are a first one and a context, (batch, numbers)."""
     last = model.inputs[-1]
     known = context_dim_of(model) is not None and len(last.shape) == 2
     return known and len(model.inputs) == 2 and last.name.split(":")[0] == "context"
 
 
 def check_inputs(name: str, model: keras.Model) -> None:
-    """Raises a ValueError where Keras would cut what a model is given: to integers, or a size."""
+    """Raises a ValueError if inputs are integers or have a fixed batch size."""
     for given in model.inputs:
         if given.shape[0] is not None:
             raise ValueError(
@@ -131,12 +131,12 @@ def check_inputs(name: str, model: keras.Model) -> None:
 
 
 def output_of(model: keras.Model) -> Any:
-    """What a model gives: a tensor, or a list or dict of them."""
+    """The output of a model: a tensor, or a list or dict of them."""
     return model.outputs[0] if isinstance(model, keras.Sequential) else model.output
 
 
 def expected(encoder: keras.Model, likelihood: Likelihood) -> tuple:
-    """The shape of the parameters that a likelihood needs of the encoder's images."""
+    """The shape of the likelihood's parameters for the images of an encoder."""
     *size, channels = images_of(encoder)
     return (*size, channels * likelihood.parameters_per_value)
 
@@ -144,7 +144,7 @@ def expected(encoder: keras.Model, likelihood: Likelihood) -> tuple:
 def check_decoder(
     decoder: keras.Model, latents: tuple, parameters: tuple, likelihood: Likelihood
 ) -> None:
-    """Raises a ValueError unless the decoder leads from latents to parameters of these shapes."""
+    """Raises a ValueError unless the decoder maps latents to parameters of these shapes."""
     check_inputs("decoder", decoder)
     taken = decoder.input_shape
     if (taken[0] if isinstance(taken, list) and is_conditional(decoder) else taken) != latents:
@@ -169,7 +169,7 @@ def check_decoder(
 def check_apart(**parts: keras.layers.Layer) -> None:
     """Raises a ValueError if two parts have a layer or a weight in common.
 
-    A file keeps each part by itself, so that they would come back as two.
+    A file stores each part by itself, so the shared object would come back as two.
     """
     seen: dict[int, str] = {}
     for name, part in parts.items():
@@ -183,7 +183,7 @@ def check_apart(**parts: keras.layers.Layer) -> None:
 
 
 def check_image_shape(shape: Any) -> tuple[int, int, int]:
-    """(height, width, channels), or a ValueError."""
+    """Returns (height, width, channels), or raises a ValueError."""
     sizes = tuple(shape) if hasattr(shape, "__iter__") else ()
     if len(sizes) != 3 or not all(map(positive_integer, sizes)):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Scores: how likely single images are, and where in them the surprise lies; in nats."""
+"""Scores of single images: how likely each is, and which regions are surprising; in nats."""
 
 import dataclasses
 import hashlib
@@ -29,21 +29,23 @@ from kvae.priors import given
 __all__ = ["Scores", "Scoring"]
 
 MOST_SHOWN = 20  # rows of a table in a notebook
-VALUES_OBSERVED = 2**24  # of images that are held at a time as float32: 64 MiB
+VALUES_OBSERVED = 2**24  # in images held at a time as float32: 64 MiB
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scores:
-    """What `VAE.score` says of images, one by one: arrays of shape (count,), float64, nats.
+    """Scores of single images, as `VAE.score` returns them: arrays (count,), float64, nats.
 
     Attributes:
         reconstruction: −log p(x|z), averaged over the draws of z.
-        kl: Divergence of the posterior from the prior; where that has no formula, averaged too.
-        log_prob: The importance-weighted estimate of log p(x), on average no higher than that.
-        draws: Of z, for each image.
-        seed: Of the draws.
-        measure: What `log_prob` is the logarithm of: "probability", "density", "neither" (soft
-            targets), or "unstated". Only figures of the same measure can be compared.
+        kl: Divergence of the posterior from the prior; averaged over the draws, too, if the prior
+            has no closed form.
+        log_prob: The importance-weighted estimate of log p(x). On average it is a lower bound.
+        draws: Number of draws of z per image.
+        seed: Random seed of the draws.
+        measure: The kind of quantity whose logarithm `log_prob` is: "probability", "density",
+            "neither" (soft targets), or "unstated". Only figures of the same measure can be
+            compared.
         image_shape: (height, width, channels).
 
     Example:
@@ -74,21 +76,21 @@ class Scores:
 
     @property
     def bits_per_dimension(self) -> np.ndarray | None:
-        """−log p(x) in bits per value; None unless it is of a probability."""
+        """−log p(x) in bits per value; None unless p(x) is a probability."""
         if self.measure != "probability":
             return None
         return bits_per_dimension(-self.log_prob, self.image_shape)
 
     @property
     def protocol(self) -> str:
-        """How they were obtained, in words."""
+        """How the scores were measured, in words."""
         return (
             f"nats per image; −log p(x) at most, by {self.draws:,} draws of z; seed {self.seed}; "
             f"measure: {self.measure}"
         )
 
     def _repr_html_(self) -> str:
-        """A table, an image a row, and the mean over all, for a notebook."""
+        """A table for a notebook: one row for each image, and the mean over all."""
         columns = {
             "−log p(x)": -self.log_prob,
             "−ELBO": -self.elbo,
@@ -110,7 +112,7 @@ class Scores:
 
 
 class Scoring(Verbs):
-    """A model that says how likely single images are."""
+    """A model that scores single images."""
 
     def score(
         self,
@@ -120,24 +122,24 @@ class Scoring(Verbs):
         progress: Callable[[int, int], None] | None = None,
         classes: Any = None,
     ) -> Scores:
-        r"""How likely each image is, by itself.
+        r"""Computes the log-likelihood of each image, log p(x).
 
         $$\log p(x) \approx \log \frac1k \sum_{i=1}^k \frac{p(x, z_i)}{q(z_i|x)}, \quad
         z_i \sim q(z|x)$$
 
-        and the ELBO with its two terms, from the same draws. What is drawn for an image comes from
-        the seed and from its 8-bit levels, through NumPy: it has the same scores in every batch, at
-        every place, and on every backend, up to rounding. Under dynamic binarisation its pixels are
-        drawn once.
+        The ELBO and its two terms come from the same draws. The random numbers of an image depend
+        only on the seed and on its 8-bit levels, and come from NumPy. Therefore an image has the
+        same scores in every batch, at every place, and on every backend, up to rounding. Under
+        dynamic binarisation its pixels are drawn once.
 
         Args:
             images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
-            draws: k, the draws of z for each image.
-            seed: Of the draws.
-            progress: Called with how many images are done and how many there are.
-            classes: Of a conditional model: the class of each image, (count,), or its numbers; then
-                all figures are those of log p(x|class). None: of log p(x), over all classes, which
-                are taken for equally likely.
+            draws: k, the number of draws of z per image.
+            seed: Random seed of the draws.
+            progress: Called with the number of images that are done, and the number of all.
+            classes: For a conditional model, the class of each image, (count,), or its numbers. All
+                figures are then those of log p(x|class). None: those of log p(x), over all classes,
+                which are assumed equally likely.
 
         Raises:
             ValueError: If the images do not fit the model, or `draws` or `seed` is not what it
@@ -187,7 +189,7 @@ class Scoring(Verbs):
         seed: int,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Scores]:
-        """The scores of images as if all were of one class, for each class."""
+        """The scores of the images under each class in turn, as a list."""
         count = (self.condition.classes or 0) if self.condition else 0
         found = []
         for one in range(count):
@@ -200,23 +202,23 @@ class Scoring(Verbs):
         return found
 
     def classify(self, images: Any, draws: int = 1, seed: int = 0) -> np.ndarray:
-        r"""The most likely class of each image, by a model of classes.
+        r"""Finds the likeliest class of each image, with a conditional model.
 
         $$\operatorname{argmax}_c \log p(x|c)$$
 
-        estimated as `score` does, all classes with the same draws. Classes are taken for equally
-        likely.
+        It is estimated as by `score`, with the same draws for all classes. Classes are assumed
+        equally likely.
 
         Args:
             images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
-            draws: Of z, for each image and class.
-            seed: Of the draws.
+            draws: Number of draws of z for each image and class.
+            seed: Random seed of the draws.
 
         Returns:
             (count,), int64.
 
         Raises:
-            ValueError: If the model is not one of classes, or an argument is not what it should be.
+            ValueError: If the model is not conditional on classes, or an argument is invalid.
         """
         if self.condition is None or not self.condition.classes:
             raise ValueError("Only a model of classes can classify: see `classes` of kvae.VAE.")
@@ -227,24 +229,25 @@ class Scoring(Verbs):
     def surprise(
         self, images: Any, draws: int = 100, seed: int = 0, classes: Any = None
     ) -> np.ndarray:
-        """Where in each image the surprise lies: −log p(x|z) pixel by pixel.
+        """Maps the surprise in each image: −log p(x|z) pixel by pixel.
 
-        Summed over channels, and averaged over the draws of z from the posterior that `score`
-        takes: the sum over an image is its `reconstruction` there. Of a density the values may have
-        either sign. Under dynamic binarisation it is of the pixels that were drawn.
+        The map is summed over channels and averaged over the draws of z from the posterior that
+        `score` takes, so its sum over an image is the `reconstruction` of `score`. If the
+        likelihood is a density, values may have either sign. Under dynamic binarisation, the map is
+        of the pixels that were drawn.
 
         Args:
             images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
-            draws: Of z, for each image.
-            seed: Of the draws.
-            classes: Of a conditional model: the class of each image, (count,), or its numbers;
-                None: the class that is the most likely, see `classify`.
+            draws: Number of draws of z per image.
+            seed: Random seed of the draws.
+            classes: For a conditional model, the class of each image, (count,), or its numbers.
+                None: the likeliest class, see `classify`.
 
         Returns:
             (count, height, width), float32, nats.
 
         Raises:
-            ValueError: If an argument is not what it should be, or a likelihood of your own does
+            ValueError: If an argument is invalid, or a likelihood of your own does
                 not score each pixel by itself.
         """
         images, draws = self.checked_scoring(images, draws, seed)
@@ -268,7 +271,7 @@ class Scoring(Verbs):
         return maps
 
     def checked_scoring(self, images: Any, draws: int, seed: int) -> tuple[np.ndarray, int]:
-        """The images and the number of draws, or a ValueError."""
+        """Returns the images and the number of draws, or raises a ValueError."""
         draws = checked_integer("draws", draws)
         check_seed(seed)
         check_draws(self, draws)
@@ -277,9 +280,9 @@ class Scoring(Verbs):
     def posteriors(
         self, images: np.ndarray, draws: int, seed: int, rows: np.ndarray | None = None
     ) -> Iterator[Posterior]:
-        """Observes and encodes the images, some at a time.
+        """Observes and encodes the images, in parts.
 
-        So many that whole calls decode them, of so many draws, and that memory stays bounded.
+        The size of a part is such that the decoder runs in whole calls and memory stays bounded.
         """
         at_a_time, _ = cut(self, len(images), draws)
         most = min(IMAGES_AT_A_TIME, VALUES_OBSERVED // math.prod(self.image_shape))
@@ -295,9 +298,9 @@ class Scoring(Verbs):
             release(images)
 
     def observed_alone(self, images: np.ndarray, seed: int) -> np.ndarray:
-        """What `score` sees of the images: (count, height, width, channels), float32 in [0, 1].
+        """The images as `score` observes them: (count, height, width, channels), float32 in [0, 1].
 
-        Each is observed by itself; what is drawn comes from the seed and the image.
+        Each image is observed by itself, with random numbers from the seed and the image.
         """
         observed = np.empty(images.shape, "float32")
         for i, key in enumerate(keys_of(images)):
@@ -315,8 +318,8 @@ class Scoring(Verbs):
     ) -> np.ndarray:
         """−log p(x|z) of each pixel, summed over channels and over the draws of z.
 
-        Each pixel is scored as an image of one pixel, which holds for every likelihood of
-        independent pixels; of another the sum over pixels would not be that of the image.
+        Each pixel is scored as an image of one pixel. This holds for every likelihood with
+        independent pixels; for another, the sum over pixels would differ from the image's.
 
         Args:
             observed: (batch, height, width, channels), float32 in [0, 1].
@@ -358,13 +361,13 @@ class Scoring(Verbs):
 
 
 def over_classes(scores: Sequence[Scores]) -> Scores:
-    r"""The scores of images whose class is not known, of their scores by class.
+    r"""Combines the scores under each class into those of images whose class is not known.
 
     $$\log p(x) = \log \frac1C \sum_c p(x|c), \qquad
     -\text{ELBO} = -\log \frac1C \sum_c e^{\text{ELBO}_c}$$
 
-    which is the bound with the best posterior over classes; the divergence of that from all classes
-    alike is a part of `kl`.
+    This is the bound with the optimal posterior over classes. The divergence of that posterior from
+    equally likely classes is a part of `kl`.
 
     References:
         Kingma et al. (2014), "Semi-supervised learning with deep generative models",
@@ -383,7 +386,7 @@ def over_classes(scores: Sequence[Scores]) -> Scores:
 
 
 def keys_of(images: np.ndarray) -> Sequence[Sequence[int]]:
-    """Two words for each image, by its 8-bit levels, whatever their dtype."""
+    """Two 32-bit words that identify each image by its 8-bit levels, whatever their dtype."""
     if images.dtype.kind in "fb":
         images = np.rint(np.float32(255) * images)
     rows = images.astype("uint8").reshape(len(images), -1)

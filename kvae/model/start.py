@@ -1,4 +1,4 @@
-"""Start: where an untrained decoder begins."""
+"""Sets the initial output of an untrained decoder."""
 
 import math
 from collections.abc import Iterator
@@ -13,12 +13,12 @@ __all__ = ["start_at_mean"]
 
 
 def start_at_mean(decoder: keras.Model, likelihood: Likelihood, images: np.ndarray) -> None:
-    """Sets the last bias of a decoder so that it begins at the mean of these images.
+    """Sets the last bias of a decoder so that its output begins at the mean of the images.
 
-    For each value where that layer has a bias for each (a dense one), or else for each channel.
+    The mean is per value if the layer has a bias for each value (a dense layer), else per channel.
 
     Args:
-        decoder: Latents to the likelihood's parameters.
+        decoder: A model from latents to the likelihood's parameters.
         likelihood: p(x|z).
         images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
 
@@ -40,6 +40,6 @@ def start_at_mean(decoder: keras.Model, likelihood: Likelihood, images: np.ndarr
 
 
 def leaves(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    """The layers of a model, in order; of a model within it its layers."""
+    """The layers of a model, in order, with nested models replaced by their layers."""
     for layer in model.layers:
         yield from leaves(layer) if isinstance(layer, keras.Model) else [layer]

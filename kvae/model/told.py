@@ -1,4 +1,4 @@
-"""Told: what a conditional model is told of images, from what users and data sets know of them."""
+"""Context rows of conditional models, made from the classes or numbers of images."""
 
 import types
 from collections.abc import Sequence
@@ -14,23 +14,23 @@ __all__ = ["Told"]
 
 
 class Told(KerasModel):
-    """A model that may be conditional: `rows` are what its parts are told, one for each image."""
+    """A model that may be conditional. `rows` are the context of its parts, one per image."""
 
     kept: types.SimpleNamespace
     card: dict[str, Any]
 
     @property
     def condition(self) -> Condition | None:
-        """What the parts of a conditional model are told of each image."""
+        """The condition of a conditional model; None if the model is not conditional."""
         return self.kept.condition
 
     def rows(self, classes: Any, count: int) -> np.ndarray | None:
-        """What a conditional model is told of so many images: (count, context), float32.
+        """Returns the context of `count` images: (count, context), float32.
 
-        None where the model is not conditional.
+        Returns None if the model is not conditional.
 
         Raises:
-            ValueError: If they are not what they should be, or the model knows of none.
+            ValueError: If the classes do not fit the model, or it is not conditional.
         """
         if self.condition is not None:
             return self.condition.rows(classes, count)
@@ -41,9 +41,9 @@ class Told(KerasModel):
         return None
 
     def rows_or_likeliest(self, classes: Any, images: np.ndarray) -> np.ndarray | None:
-        """The same; where none are given, of the most likely one of each image.
+        """Like `rows`; classes that are not given are the likeliest of each image.
 
-        So it is where one is −1, of a model that is `partly_labelled`.
+        So are classes of −1, if the model is `partly_labelled`.
         """
         if self.condition is not None and self.condition.classes:
             if classes is None:
@@ -53,7 +53,7 @@ class Told(KerasModel):
         return self.rows(classes, len(images))
 
     def spread(self, classes: Any, count: int) -> np.ndarray | None:
-        """As `rows`, of images to come: few classes are taken in turn, and None is each in turn."""
+        """Like `rows`, for new images: few classes are repeated in turn; None is each in turn."""
         if self.condition is None:
             return self.rows(classes, count)
         return self.condition.spread(classes, count)
@@ -61,12 +61,13 @@ class Told(KerasModel):
     def known(
         self, labels: np.ndarray | None, class_names: Sequence[str] = ()
     ) -> np.ndarray | None:
-        """Labels of a data set as the `classes` of verbs: None where the model is of none.
+        """Labels of a data set as an argument `classes`; None if the model is not conditional.
 
         Args:
-            labels: (count,), integers from 0 on; −1, not known, stays.
-            class_names: The names of the data set's classes. Where these and the model's are known
-                it goes by them: in a folder that lacks a class, others have other numbers.
+            labels: (count,), integers from 0 on; −1, unknown, stays −1.
+            class_names: The names of the data set's classes. If these and the model's are known,
+                classes are matched by name: in a folder that lacks a class, the others have other
+                numbers.
 
         Raises:
             ValueError: If the model does not know a class of this name.
@@ -87,7 +88,7 @@ class Told(KerasModel):
         return np.array([*numbers, -1])[labels]
 
     def filled(self, classes: Any, images: np.ndarray) -> Any:
-        """Classes of images, with the most likely one where it is −1, not known."""
+        """Replaces each class of −1, unknown, by the likeliest class of the image."""
         of_classes = self.condition is not None and self.condition.classes
         numbers = None if classes is None or not of_classes else np.array(classes)
         if numbers is None or numbers.shape != (len(images),) or not (numbers == -1).any():
@@ -101,18 +102,18 @@ class Told(KerasModel):
         raise NotImplementedError
 
     def seen(self, observed: Any, rows: Any) -> Any:
-        """What the encoder takes: images as they were observed, and their rows if it does."""
+        """The inputs of the encoder: observed images, with their context if it takes one."""
         if self.condition is not None and rows is None:
-            self.condition.checked(None, 0)  # which says what is missing
+            self.condition.checked(None, 0)  # raises an error about the missing context
         told = rows is not None and context_dim_of(self.encoder) is not None
         return [observed, rows] if told else observed
 
     def decoded(self, z: Any, context: Any = None, training: bool = False) -> Any:
-        """The likelihood's parameters for draws of z, float32.
+        """Decodes draws of z to the parameters of the likelihood, float32.
 
         Args:
             z: (batch, latent).
-            context: (batch, context), of a conditional model, or None.
+            context: (batch, context), for a conditional model; else None.
             training: Passed to the decoder.
         """
         inputs = z if context is None else [z, context]

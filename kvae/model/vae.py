@@ -36,39 +36,40 @@ class VAE(Fixed, Scoring):
 
     $$\text{loss} = -\mathbb{E}_{q(z|x)} \log p(x|z) + \beta \, D_{KL}(q(z|x) \,\|\, p(z))$$
 
-    summed over pixels, channels and latents, averaged over the batch: nats per image. It is a
-    `keras.Model`: `compile` (with an optimizer and no loss), `fit`, `evaluate`, `predict` and
-    `save` work as ever. `fit` takes images alone; labels are ignored, unless the model is
-    conditional.
+    The terms are summed over pixels, channels and latents and averaged over the batch, in nats per
+    image. The model is a `keras.Model`: `compile` (with an optimizer and no loss), `fit`,
+    `evaluate`, `predict` and `save` work as usual. `fit` takes images alone and ignores labels,
+    unless the model is conditional.
 
-    **Conditional.** Where encoder and decoder have a second input, `context`, the model is one of
-    p(x|c): with `classes` c is the class of each image, without it a row of numbers. `fit` takes
-    (images, c) then, and every verb an argument `classes`. A `RealNVP` with `context_dim` is
-    p(z|c).
+    **Conditional models.** If encoder and decoder have a second input, `context`, the model is
+    conditional, p(x|c). With `classes`, c is the class of each image; without it, c is a row of
+    numbers. `fit` then takes (images, c), and the other methods take an argument `classes`. A
+    `RealNVP` with `context_dim` is a prior p(z|c).
 
-    Metrics, each a mean over images, in nats: `reconstruction` (−log p(x|z)), `kl`, `elbo`
-    (−reconstruction − kl), what the objective shows of its own, and `loss`, which is
-    `reconstruction + beta · kl` at every step, unless the objective says otherwise (and what your
-    own layers add to the loss, if anything). Sample weights multiply each image's terms.
+    Metrics are means over images, in nats: `reconstruction` (−log p(x|z)), `kl`, `elbo`
+    (−reconstruction − kl), the figures that the objective shows, and `loss`. By default, `loss` is
+    `reconstruction + beta · kl` at every step, plus what your own layers add to the loss, if
+    anything. Sample weights multiply the terms of each image.
 
-    Its parts are fixed when it is made. What belongs to the objective can be set on the model too:
-    `vae.beta = 0.5`, also in a callback.
+    The parts are fixed when the model is made. Settings of the objective can also be set on the
+    model: `vae.beta = 0.5`, also in a callback.
 
     Args:
         encoder: A Functional model, (batch, height, width, channels) to `[mean, log_variance]`,
             each (batch, latent).
         decoder: A Functional model, (batch, latent) to the likelihood's raw parameters, (batch,
             height, width, channels · `likelihood.parameters_per_value`).
-        likelihood: p(x|z); `Bernoulli()` where none is given.
-        prior: p(z); `StandardNormal(latent_dim)` where none is given.
-        objective: What training minimises; `ELBO()` where none is given.
-        classes: Of a conditional model, the number of classes, as many as the parts' context has
-            numbers; None where images have numbers of their own.
-        partly_labelled: Whether the class of an image may be −1, not known. Its bound is then that
-            of log p(x), over all classes, equally likely, and at its best where beta is 1. Each
-            image takes a pass for each class, which batch norm sees too.
-        seed: For the draws of z and of binarised pixels.
-        card: What is known of the model (data set, figures, versions); saved with it.
+        likelihood: p(x|z). Defaults to `Bernoulli()`.
+        prior: p(z). Defaults to `StandardNormal(latent_dim)`.
+        objective: The loss that training minimises. Defaults to `ELBO()`.
+        classes: Number of classes of a conditional model; must equal the size of the context. None:
+            the context is a row of numbers.
+        partly_labelled: Whether the class of an image may be −1, unknown. The loss of such an image
+            is the bound on log p(x), over all classes, which are equally likely; the bound is at
+            its best where beta is 1. Each image takes a pass for each class, which batch norm sees
+            too.
+        seed: Random seed of the draws of z and of binarised pixels.
+        card: Facts about the model (data set, figures, versions), which are saved with it.
 
     Raises:
         ValueError: If the parts do not fit each other.
@@ -109,7 +110,7 @@ class VAE(Fixed, Scoring):
         for name in arguments_of(ELBO) & kwargs.keys():
             raise ValueError(f"`{name}` belongs to the objective: objective=kvae.ELBO({name}=…).")
         super().__init__(**kwargs)
-        self.autocast = False  # grey values keep all their bits; each part casts for itself
+        self.autocast = False  # keeps all bits of grey values; each part casts for itself
         likelihood = Bernoulli() if likelihood is None else likelihood
         objective = ELBO() if objective is None else objective
         prior = StandardNormal(check_encoder(encoder)) if prior is None else prior
@@ -129,7 +130,7 @@ class VAE(Fixed, Scoring):
         for whole in (self.likelihood, self.prior, self.objective):
             for part in with_nested(whole):
                 part.owners.add(self)
-        # Out of sight of Keras, which would save it with the model.
+        # Hidden from Keras, which would save it with the model.
         ladder = hierarchy_of(encoder, decoder, prior, objective)
         parts = (encoder, decoder, prior, objective)
         condition = condition_of(*parts, classes, partly_labelled)
@@ -154,11 +155,11 @@ class VAE(Fixed, Scoring):
         """Builds the model of a preset, untrained.
 
         Args:
-            preset: A key of `kvae.presets.PRESETS`, such as "mlp" or "conv", or a recipe.
+            preset: A key of `kvae.presets.PRESETS`, such as "mlp" or "conv", or a `kvae.Recipe`.
             image_shape: (height, width, channels), of any size.
-            **arguments: `latent_dim`, `likelihood`, `prior`, `objective`: the preset's where they
-                are not given; `classes` or `context_dim` for a conditional model, of classes or of
-                rows of so many numbers; others of `VAE`.
+            **arguments: `latent_dim`, `likelihood`, `prior` and `objective` replace those of the
+                preset. `classes` or `context_dim` make the model conditional, on classes or on rows
+                of that many numbers. Other arguments are those of `VAE`.
 
         Raises:
             ValueError: If there is no such preset, or the shape or number of latents is not one.
@@ -167,7 +168,7 @@ class VAE(Fixed, Scoring):
 
     @property
     def card(self) -> dict[str, Any]:
-        """What is known of the model: a dict that is saved with it, and that can be added to."""
+        """Facts about the model: a dict that is saved with it. You can add entries."""
         return self.kept.card
 
     @card.setter
@@ -176,42 +177,43 @@ class VAE(Fixed, Scoring):
 
     @property
     def beta(self) -> Any:
-        """The weight of the KL term: the objective's, a variable that can be assigned to."""
+        """The weight of the KL term: the variable of the objective, which can be assigned to."""
         return self.objective.beta
 
     @property
     def warmup_steps(self) -> Any:
-        """The steps in which that weight rises: the objective's, and can be assigned to."""
+        """The number of steps over which `beta` rises, of the objective. Can be assigned to."""
         return self.objective.warmup_steps
 
     @property
     def samples(self) -> int:
-        """Draws of z for each image: the objective's."""
+        """The number of draws of z per image, of the objective."""
         return self.objective.samples
 
     @property
     def step(self) -> Any:
-        """The number of training steps made: the objective's, a variable."""
+        """The number of training steps made: a variable of the objective."""
         return self.objective.step
 
     # The mathematics -----------------------------------------------------------------------------
 
     def call(self, images: Any, training: bool = False) -> dict[str, Any]:
-        """One pass: observe, encode, draw z, decode.
+        """Runs one pass: observes, encodes, draws z and decodes.
 
         Args:
-            images: (batch, height, width, channels), uint8 in 0…255 or float in [0, 1]. Of a
-                conditional model a pair: images, and the class of each, (batch,), or its numbers.
+            images: (batch, height, width, channels), uint8 in 0…255 or float in [0, 1]. For a
+                conditional model, a pair of these and of the class of each image, (batch,), or its
+                numbers.
             training: Passed to encoder and decoder.
 
         Returns:
             A dict of float32 tensors: `observed` (batch, height, width, channels), `mean` and
             `log_variance` (batch, latent), `z` (batch · samples, latent) and `parameters` (batch ·
-            samples, …) as the decoder gives them; an image's samples follow each other. Where
-            latents come in groups, mean and log-variance are those of each sample. A conditional
-            model's have `context` too, (batch, context). Where classes may be unknown all but
-            `observed` is of each class of an image, as if these were samples, and `known`, (batch,
-            classes), is 1 at the class that is known.
+            samples, …), the output of the decoder. The samples of an image follow each other. If
+            latents come in groups, mean and log-variance are those of each sample. For a
+            conditional model, the dict also has `context`, (batch, context). If classes may be
+            unknown, all but `observed` are given for each class of an image, as if the classes were
+            samples, and `known`, (batch, classes), is 1 at the class that is known.
         """
         images, context = self.told_apart(images)
         seeds = Seeds(self.seed_generator, self.share)
@@ -248,14 +250,14 @@ class VAE(Fixed, Scoring):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        """The loss of one batch, in nats per image; updates the metrics.
+        """Computes the loss of one batch, in nats per image, and updates the metrics.
 
         Args:
-            x: The images; not needed, since `y_pred` holds what was observed of them.
+            x: The images. Not used: `y_pred` contains the observed images.
             y: Ignored.
             y_pred: What `call` returned.
             sample_weight: (batch,) or (batch, 1), or None.
-            training: Whether gradients are wanted, and what warms up does.
+            training: Whether this is a training step, in which warm-ups apply.
 
         Returns:
             A float32 scalar.
@@ -280,12 +282,12 @@ class VAE(Fixed, Scoring):
         return loss
 
     def terms(self, outputs: Any, sample_weight: Any = None, training: bool = False) -> Terms:
-        """What an objective makes a loss of: the costs of one pass.
+        """The terms of one pass, from which an objective computes the loss.
 
         Args:
             outputs: What `call` returned.
             sample_weight: (batch,) or (batch, 1), or None.
-            training: Passed to the decoder, where an objective decodes once more.
+            training: Passed to the decoder if the objective decodes again.
         """
         weight = 1.0
         if sample_weight is not None:
@@ -302,17 +304,17 @@ class VAE(Fixed, Scoring):
         return terms
 
     def told_apart(self, images: Any) -> tuple[Any, Any]:
-        """What `call` was given, as images and their context, (batch, context), or None."""
+        """Splits the argument of `call` into images and context, (batch, context), or None."""
         if self.condition is None:
             return images, None
         if not isinstance(images, (tuple, list)) or len(images) != 2:
-            self.condition.checked(None, 0)  # which says what is missing
+            self.condition.checked(None, 0)  # raises an error about the missing context
         return images[0], self.condition.context(images[1])
 
     # Settings and files --------------------------------------------------------------------------
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Hands on what belongs to a part, which sets it or says why not."""
+        """Passes settings of a part on to that part, which sets or refuses them."""
         if self.is_fixed and name not in arguments_of(type(self)) | attributes_of_layers():
             for whole in (self.objective, self.likelihood, self.prior):
                 for part in with_nested(whole):
@@ -320,11 +322,11 @@ class VAE(Fixed, Scoring):
                         setattr(part, name, value)
                         return
             if name in arguments_of(ELBO):
-                setattr(self.objective, name, value)  # which says that it has none
+                setattr(self.objective, name, value)  # raises an error
         super().__setattr__(name, value)
 
     def start_at_mean(self, images: Any) -> None:
-        """Sets the last bias of the decoder so that it begins at the mean of these images.
+        """Sets the last bias of the decoder so that its output begins at the mean of these images.
 
         Args:
             images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
@@ -336,51 +338,51 @@ class VAE(Fixed, Scoring):
         start_at_mean(self.decoder, self.likelihood, images)
 
     def uncompiled(self, objective: Objective | None = None, prior: Prior | None = None) -> "VAE":
-        """A copy without an optimizer: its file is half of the size, or a third.
+        """A copy of the model without its optimizer. Its file is a half or a third of the size.
 
-        Compiled anew it can be trained on, with an optimizer that begins anew too.
+        You can compile the copy and train it further; its optimizer then starts anew.
 
         Args:
-            objective: Another objective for the copy; the same where none is given.
-            prior: Another prior; the same, with its weights, where none is given.
+            objective: Objective of the copy. Defaults to that of this model.
+            prior: Prior of the copy. Defaults to that of this model, with its weights.
         """
         others = {"objective": objective, "prior": prior}
         others = {name: part for name, part in others.items() if part is not None}
         return self.rebuilt(self.get_config() | others, set(PARTS) - others.keys())
 
     def in_float32(self) -> "VAE":
-        """The same model, all of whose arithmetic is in float32: itself, where that is so.
+        """This model with all arithmetic in float32; the model itself if that is already so.
 
-        Weights of mixed precision are in float32 already.
+        The weights of a mixed-precision model are float32 already.
         """
         config = self.get_config()
         full = without_halves(config)
         return self if full == config else self.rebuilt(full, set(PARTS))
 
     def rebuilt(self, config: dict[str, Any], parts: set[str]) -> "VAE":
-        """A copy made from a configuration, whose parts of these names have this model's weights.
+        """A copy made from a configuration, with the weights of some parts of this model.
 
         Args:
-            config: As `get_config` has it.
-            parts: Of `PARTS`.
+            config: A configuration as `get_config` returns it.
+            parts: Names of the parts whose weights are copied, from `PARTS`.
         """
         copy = type(self).from_config(config, custom_objects=self.custom_objects())
         for name in parts:
             pairs = zip(getattr(copy, name).variables, getattr(self, name).variables, strict=True)
             for variable, value in pairs:
-                # A copy: on JAX two variables of one array lose it when one of them trains.
+                # A copy: on JAX, two variables with the same array lose it when one of them trains.
                 variable.assign(np.array(ops.convert_to_numpy(value)))
         copy.seed_generator.state.assign(ops.convert_to_numpy(self.seed_generator.state))
         return copy
 
     def save_own_variables(self, store: Any) -> None:
-        """Saves the random state too, so that a resumed run goes on unchanged."""
+        """Saves the random state too, so that a resumed run continues unchanged."""
         store["seed"] = ops.convert_to_numpy(self.seed_generator.state)
 
     def load_own_variables(self, store: Any) -> None:
         """Loads what `save_own_variables` saved."""
         self.seed_generator.state.assign(store["seed"][()])
-        if "step" in store:  # of format 0
+        if "step" in store:  # in format 0
             self.step.assign(store["step"][()])
 
     def get_config(self) -> dict[str, Any]:
@@ -413,7 +415,7 @@ class VAE(Fixed, Scoring):
 
 
 def without_halves(config: Any) -> Any:
-    """A configuration in which "float32" stands for the policies and dtypes of half precision."""
+    """A configuration in which "float32" replaces policies and dtypes of half precision."""
     if isinstance(config, (list, tuple)):
         return type(config)(without_halves(part) for part in config)
     if not isinstance(config, dict):

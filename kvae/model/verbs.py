@@ -1,4 +1,4 @@
-"""Verbs: what users ask of a trained model; arrays in, arrays out, in batches."""
+"""The methods of a trained model: arrays in, arrays out, in batches."""
 
 import contextlib
 import dataclasses
@@ -25,7 +25,7 @@ from kvae.recipe import Recipe
 
 __all__ = ["Verbs"]
 
-VALUES_DECODED = 2**25  # of the likelihood's parameters: 128 MB, some five times over
+VALUES_DECODED = 2**25  # parameters of the likelihood: 128 MB, about five copies
 
 
 class Verbs(Told):
@@ -41,16 +41,16 @@ class Verbs(Told):
 
     @property
     def hierarchy(self) -> Hierarchy | None:
-        """How encoder and decoder work together where latents come in groups."""
+        """How encoder and decoder work together if latents come in groups; else None."""
         return self.kept.hierarchy
 
     @property
     def groups(self) -> tuple[int, ...]:
-        """The number of latents in each group; one number where there is but one group."""
+        """The number of latents in each group; one number if there is a single group."""
         return self.hierarchy.sizes if self.hierarchy else (self.latent_dim,)
 
     def sums_by_group(self, per_latent: Any) -> np.ndarray:
-        """Figures of latents, (…, latent), summed up for each group: (…, groups)."""
+        """Sums figures of latents, (…, latent), over each group: (…, groups)."""
         starts = np.cumsum([0, *self.groups[:-1]])
         return np.add.reduceat(np.asarray(as_array(per_latent)), starts, axis=-1)
 
@@ -62,19 +62,19 @@ class Verbs(Told):
         training: bool = False,
         context: Any = None,
     ) -> Any:
-        """Encodes, draws z and decodes: what `call` does with images as they were observed.
+        """Encodes, draws z and decodes images that are already observed.
 
         Args:
             observed: (batch, height, width, channels), float32 in [0, 1].
             noise: (batch · samples, latent), standard normal; zeros give the means.
-            samples: Draws for each image; an image's follow each other.
+            samples: Draws per image. The draws of an image follow each other.
             training: Passed to encoder and decoder.
-            context: (batch, context), float32, of a conditional model, or None.
+            context: (batch, context), float32, for a conditional model; else None.
 
         Returns:
-            Mean and log-variance of the posterior, (batch, latent), or where latents come in
-            groups those of each draw, (batch · samples, latent); z, (batch · samples, latent); and
-            the likelihood's parameters, (batch · samples, …). float32.
+            Mean and log-variance of the posterior, (batch, latent), or those of each draw, (batch ·
+            samples, latent), if latents come in groups; z, (batch · samples, latent); and the
+            parameters of the likelihood, (batch · samples, …). All are float32.
         """
         noise = ops.convert_to_tensor(noise)
         if self.hierarchy:
@@ -87,7 +87,7 @@ class Verbs(Told):
 
     @property
     def fitting(self) -> Fitting:
-        """How pictures of any size and kind become images that the model takes, as in training.
+        """How pictures of any size and kind become images of this model, as in training.
 
         Example:
             >>> import kvae
@@ -98,26 +98,26 @@ class Verbs(Told):
         height, width, channels = self.image_shape
         kinds = {number: kind for kind, number in CHANNELS.items()}
         fitting = Fitting(image_size=(height, width), channels=kinds.get(channels))
-        with contextlib.suppress(ValueError):  # of a card without a recipe, or a stranger's
+        with contextlib.suppress(ValueError):  # the card may have no valid recipe
             recipe = Recipe.from_card(self.card)
             own: dict[str, Any] = {"fit": recipe.fit or "crop", "background": recipe.background}
             fitting = dataclasses.replace(fitting, **own)
         return fitting
 
     def taken(self, images: Any) -> np.ndarray:
-        """Images as an array that the model takes; those of files are read, and fitted.
+        """Returns images as an array that the model takes; reads and fits picture files.
 
         Args:
-            images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1]; grey ones
+            images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1]; grey images
                 may be (count, height, width). An array, a tensor of any framework, or a list. Or
-                the path of a picture file, or a list of such: of any format, size and mode, which
-                become what those were that the model was trained on.
+                the path of a picture file, or a list of paths. Files may have any format, size and
+                mode; they are read as the training images were.
 
         Returns:
             (count, height, width, channels).
 
         Raises:
-            ValueError: If they are no such images.
+            ValueError: If the images do not fit the model.
             OSError: If there is no such file.
 
         Example:
@@ -130,11 +130,11 @@ class Verbs(Told):
         return self.check(read_pictures(paths, self.fitting) if paths else images)
 
     def at_a_time(self, batch_size: int | None = None, most: int = 1000) -> int:
-        """How many images are held on the device at a time: so many, or fewer of large ones.
+        """The number of images on the device at a time: `most`, or fewer if images are large.
 
         Args:
-            batch_size: What the user asks for; None: what fits.
-            most: Of those that fit.
+            batch_size: The number that the user asks for. None: as many as fit.
+            most: The largest number, if `batch_size` is None.
         """
         if batch_size is not None:
             return batch_size
@@ -143,17 +143,17 @@ class Verbs(Told):
     def encode(
         self, images: Any, batch_size: int | None = None, classes: Any = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The posterior of each image.
+        """Encodes images: returns the posterior q(z|x) of each.
 
-        Nothing is drawn: under dynamic binarisation pixels are thresholded at one half here.
+        The result is deterministic: dynamically binarised pixels are thresholded at one half.
 
         Args:
-            images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1]; grey ones
-                may be (count, height, width). An array, a tensor of any framework, or a list; or
-                paths of picture files, see `taken`.
-            batch_size: How many are held on the device at a time; None: see `at_a_time`.
-            classes: Of a conditional model: the class of each image, (count,), or its numbers;
-                None: the class that is the most likely, see `classify`.
+            images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1]; grey images
+                may be (count, height, width). An array, a tensor of any framework, a list, or paths
+                of picture files (see `taken`).
+            batch_size: Number of images on the device at a time. None: see `at_a_time`.
+            classes: For a conditional model, the class of each image, (count,), or its numbers.
+                None: the likeliest class, see `classify`.
 
         Returns:
             `mean` and `log_variance`, each (count, latent), float32.
@@ -164,24 +164,24 @@ class Verbs(Told):
     def encode_told(
         self, images: np.ndarray, rows: np.ndarray | None, batch_size: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """As `encode`, of images as `taken` gives them, and of what a model is told of them.
+        """Encodes images that `taken` returned, with their rows of context.
 
         Args:
             images: (count, height, width, channels).
-            rows: (count, context), float32; None where the model is not conditional.
-            batch_size: How many are held on the device at a time; None: see `at_a_time`.
+            rows: (count, context), float32. None if the model is not conditional.
+            batch_size: Number of images on the device at a time. None: see `at_a_time`.
         """
         return tuple(in_batches(self._encode_batch, images, self.at_a_time(batch_size), rows))
 
     def encode_observed(
         self, observed: np.ndarray, batch_size: int | None = None, rows: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The posterior of images as they were observed, so that nothing is done to them here.
+        """Encodes images that are already observed, without changing them.
 
         Args:
-            observed: (count, height, width, channels), float32 in [0, 1]; `call` gives such.
-            batch_size: How many are held on the device at a time; None: see `at_a_time`.
-            rows: What `VAE.rows` gives of their classes, of a conditional model.
+            observed: (count, height, width, channels), float32 in [0, 1], such as `call` returns.
+            batch_size: Number of images on the device at a time. None: see `at_a_time`.
+            rows: Rows of context from `VAE.rows`, for a conditional model.
 
         Returns:
             `mean` and `log_variance`, each (count, latent), float32.
@@ -192,13 +192,13 @@ class Verbs(Told):
     def decode(
         self, latents: Any, batch_size: int | None = None, classes: Any = None
     ) -> np.ndarray:
-        """The expected image of each row of latents.
+        """Decodes latents: returns the expected image of each row.
 
         Args:
             latents: (count, latent), an array, a tensor of any framework, or a list.
-            batch_size: How many are held on the device at a time; None: see `at_a_time`.
-            classes: Of a conditional model: the class of each row, (count,), or its numbers; fewer
-                are taken in turn, and None is each class in turn.
+            batch_size: Number of images on the device at a time. None: see `at_a_time`.
+            classes: For a conditional model, the class of each row, (count,), or its numbers. Fewer
+                classes than rows are repeated in turn. None: each class in turn.
 
         Returns:
             (count, height, width, channels), float32 in [0, 1].
@@ -215,12 +215,12 @@ class Verbs(Told):
     def decode_told(
         self, latents: np.ndarray, rows: np.ndarray | None, batch_size: int | None = None
     ) -> np.ndarray:
-        """As `decode`, of a conditional model that is told any rows, as between two classes.
+        """Decodes latents with any rows of context, such as rows between two classes.
 
         Args:
             latents: (count, latent), float32.
-            rows: (count, context), float32; None where the model is not conditional.
-            batch_size: How many are held on the device at a time; None: see `at_a_time`.
+            rows: (count, context), float32. None if the model is not conditional.
+            batch_size: Number of images on the device at a time. None: see `at_a_time`.
         """
         self.check_room(len(latents))
         return in_batches(self._decode_batch, latents, self.at_a_time(batch_size), rows)
@@ -232,19 +232,20 @@ class Verbs(Told):
         groups: int | None = None,
         classes: Any = None,
     ) -> np.ndarray:
-        """Decodes each image's posterior mean: (count, height, width, channels), float32 in [0, 1].
+        """Reconstructs images by decoding the mean of each posterior.
 
         Args:
-            images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1]; grey ones
+            images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1]; grey images
                 may be (count, height, width). An array, a tensor of any framework, or a list.
-            batch_size: How many are held on the device at a time; None: see `at_a_time`.
-            groups: So many groups of latents, from the first, are those of the images; the others
-                are at the mean of the prior. So it shows what each group holds. None: all.
-            classes: Of a conditional model: the class of each image, (count,), or its numbers;
-                None: the class that is the most likely, see `classify`.
+            batch_size: Number of images on the device at a time. None: see `at_a_time`.
+            groups: Number of groups of latents, counted from the first, that keep the latents of
+                the image; the others are set to the mean of the prior. This shows what each group
+                contains. None: all groups.
+            classes: For a conditional model, the class of each image, (count,), or its numbers.
+                None: the likeliest class, see `classify`.
 
         Raises:
-            ValueError: If there are not so many groups.
+            ValueError: If there are fewer groups.
         """
         images = self.taken(images)
         rows = self.rows_or_likeliest(classes, images)
@@ -254,15 +255,16 @@ class Verbs(Told):
     def of_groups(
         self, latents: Any, groups: int | None = None, rows: np.ndarray | None = None
     ) -> np.ndarray:
-        """Latents whose groups after so many are what noise of zero becomes: the prior's middle.
+        """Keeps the first groups of latents, and sets the others to the middle of the prior.
 
         Args:
             latents: (count, latent).
-            groups: How many groups stay as they are, from the first; None: all.
-            rows: What `VAE.rows` gives of their classes, of a conditional model.
+            groups: Number of groups to keep, counted from the first. None: all. The others become
+                what the prior makes of zero noise.
+            rows: Rows of context from `VAE.rows`, for a conditional model.
 
         Raises:
-            ValueError: If there are not so many groups.
+            ValueError: If there are fewer groups.
         """
         latents = np.asarray(as_array(latents), "float32")
         if groups is None:
@@ -283,17 +285,18 @@ class Verbs(Told):
         batch_size: int | None = None,
         classes: Any = None,
     ) -> np.ndarray:
-        """New images: the expected image of latents drawn from the prior.
+        """Generates new images: the expected images of latents drawn from the prior.
 
         Args:
-            count: How many.
-            seed: The same seed, the same images, on the same backend; None: others each time.
-            temperature: Multiplies the noise that latents are made of: below 1 safer and more
-                alike, above 1 wilder. One for all, or one for each group of latents.
-            batch_size: How many are held on the device at a time; None: see `at_a_time`, but up to
-                5,000 where nothing convolves.
-            classes: Of a conditional model: the class of each image, such as [7], or its numbers;
-                fewer than `count` are taken in turn, and None is each class in turn.
+            count: Number of images.
+            seed: Random seed. On one backend, the same seed gives the same images. None: new images
+                each time.
+            temperature: Factor on the noise that becomes the latents: below 1 for more typical
+                images, above 1 for more varied ones. One number, or one for each group of latents.
+            batch_size: Number of images on the device at a time. None: see `at_a_time`, but up to
+                5,000 if the decoder has no convolutions.
+            classes: For a conditional model, the class of each image, such as [7], or its numbers.
+                Fewer than `count` are repeated in turn. None: each class in turn.
 
         Returns:
             (count, height, width, channels), float32 in [0, 1].
@@ -309,7 +312,7 @@ class Verbs(Told):
         return in_batches(self._generate_batch, noise, batch_size, rows)
 
     def temperatures(self, temperature: float | Sequence[float]) -> Any:
-        """What multiplies noise: a number, or one for each latent, (latent,)."""
+        """The factor on the noise: a number, or one for each latent, (latent,)."""
         if not isinstance(temperature, (list, tuple, np.ndarray)):
             check_temperature(temperature)
             return temperature
@@ -323,22 +326,22 @@ class Verbs(Told):
         return np.repeat(np.asarray(temperature, "float32"), self.groups)
 
     def generator(self) -> keras.Model:
-        """The way from noise to images as a stock Functional model, which opens without kvae.
+        """The generator: a stock Functional model from noise to images, which opens without kvae.
 
-        Its weights are those of this model: it stays what the model is, also while that trains.
+        It shares its weights with this model, also while that trains.
 
         Returns:
-            (batch, latent), standard normal noise, to the expected images, (batch, height, width,
-            channels), float32 in [0, 1]. Of a conditional model its second input is `context`: for
-            each class a 1 at its place, and zeros; or the numbers.
+            A model that maps standard normal noise, (batch, latent), to the expected images,
+            (batch, height, width, channels). For a conditional model it has a second input,
+            `context`: one-hot classes, or the numbers.
 
         Raises:
-            ValueError: If a prior of your own is not made of stock layers.
+            ValueError: If a prior of your own does not consist of stock layers.
         """
         return build_generator(self.prior, self.decoder, self.likelihood)
 
     def check_room(self, count: int) -> None:
-        """Raises a ValueError if so many images do not fit into memory, with their latents."""
+        """Raises a ValueError if that many images and their latents do not fit in memory."""
         values = math.prod(self.image_shape) + 2 * self.latent_dim
         check_memory(
             4 * count * values,  # float32
@@ -349,18 +352,19 @@ class Verbs(Told):
     def kl_per_latent(
         self, images: Any, batch_size: int | None = None, classes: Any = None
     ) -> np.ndarray:
-        """What each latent says of these images: (latent,), nats, averaged over the images.
+        """The KL of each latent: (latent,), nats, averaged over the images.
 
-        The share of each latent in the KL where the prior takes them one by one, as N(0, I) does;
-        otherwise see `Prior.kl_per_latent`. Where latents come in groups each posterior is the one
+        With a factorised prior such as N(0, I), this is the share of each latent in the KL; for
+        other priors see `Prior.kl_per_latent`. If latents come in groups, each posterior is the one
         at the means of the groups before it.
 
         Args:
-            images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1]; grey ones
-                may be (count, height, width). An array, a tensor of any framework, or a list.
-            batch_size: How many are held on the device at a time; None: see `at_a_time`.
-            classes: Of a conditional model: the class of each image, (count,), or its numbers;
-                None: the class that is the most likely, see `classify`.
+            images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1]; grey
+                images may be (count, height, width). An array, a tensor of any framework, or a
+                list.
+            batch_size: Number of images on the device at a time. None: see `at_a_time`.
+            classes: For a conditional model, the class of each image, (count,), or its numbers.
+                None: the likeliest class, see `classify`.
         """
         images = self.taken(images)
         return self.kl_told(images, self.rows_or_likeliest(classes, images), batch_size)
@@ -368,7 +372,7 @@ class Verbs(Told):
     def kl_told(
         self, images: np.ndarray, rows: np.ndarray | None, batch_size: int | None = None
     ) -> np.ndarray:
-        """As `kl_per_latent`, of images as `taken` gives them, and of what a model is told."""
+        """`kl_per_latent` of images that `taken` returned, with their rows of context."""
         encoded = self.encode_told(images, rows, batch_size)
         mean, log_variance = map(ops.convert_to_tensor, encoded)
         kl = self.prior.kl_per_latent(mean, log_variance)
@@ -393,7 +397,7 @@ class Verbs(Told):
             if self.kept.generator is None:
                 try:
                     self.kept.generator = self.generator()
-                except Exception:  # a prior of one's own that is not made of stock layers
+                except Exception:  # a custom prior that is not made of stock layers
                     self.kept.generator = False
             if not self.kept.generator:
                 latents = ops.convert_to_numpy(self.prior.from_noise(noise, **given(rows)))
@@ -408,7 +412,7 @@ class Verbs(Told):
 
 
 class Means(keras.Model):
-    """Posteriors of latents in groups, each group's at the means of those before it.
+    """Computes posteriors of latents in groups, each at the means of the groups before it.
 
     Args:
         vae: The model.
@@ -422,7 +426,7 @@ class Means(keras.Model):
         self.built = True
 
     def call(self, observed: Any) -> list[Any]:
-        """Mean and log-variance, each (batch, latent), of observed images; beside their context."""
+        """Mean and log-variance, each (batch, latent), of observed images, or (images, context)."""
         context = None
         if self.vae.condition is not None:
             observed, context = observed

@@ -1,4 +1,4 @@
-"""Networks of stock Keras layers: encoders and decoders, one file a family."""
+"""Networks: encoders and decoders of stock Keras layers, one file for each family."""
 
 from kvae.networks.build import NETWORKS, build_decoder, build_encoder
 from kvae.networks.network import Network

@@ -1,4 +1,4 @@
-"""Blocks: functions that apply stock Keras layers; what they build opens without kvae."""
+"""Blocks: functions that apply stock Keras layers, so that models open without kvae."""
 
 import math
 from typing import Any
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 ACTIVATION = "silu"
-NORMED = 5  # halvings of the image, from which on features are normalised: more than 128 pixels
+NORMED = 5  # from this many halvings on (more than 128 pixels), features are normalised
 
 Shape = tuple[int, int, int]
 
@@ -45,8 +45,8 @@ def dense_residual(x: KerasTensor, name: str, skip: KerasTensor | None = None) -
 
     Args:
         x: (batch, width).
-        name: Of the block; its layers' names begin so.
-        skip: (batch, any), a dense layer of which is added before the activation.
+        name: Name of the block, the prefix of its layers' names.
+        skip: (batch, any), a tensor of which a dense layer is added before the activation.
 
     References:
         Zhang and Sennrich (2019), "Root mean square layer normalization", arXiv:1910.07467.
@@ -66,15 +66,15 @@ def conv_residual(x: KerasTensor, name: str, convolutions: int = 2, side: int = 
 
     Args:
         x: (batch, height, width, channels).
-        name: Of the block; its layers' names begin so.
-        convolutions: How many.
-        side: Of their kernels.
+        name: Name of the block, the prefix of its layers' names.
+        convolutions: Number of convolutions.
+        side: Side of their kernels.
     """
     y = x
     for i in range(1, convolutions + 1):
         y = layers.Activation(ACTIVATION, name=f"{name}_activation_{i}")(y)
-        # The branch begins small, so that a deep stack begins near the identity. Not zero: its
-        # first layer would get no gradient in the first step.
+        # The branch begins small, so that a deep stack begins near the identity; but not at zero,
+        # because its first layer would then get no gradient in the first step.
         last = {"kernel_initializer": initializers.VarianceScaling(scale=0.1)}
         y = convolution(
             x.shape[-1], side, name=f"{name}_conv_{i}", **(last if i == convolutions else {})
@@ -83,7 +83,7 @@ def conv_residual(x: KerasTensor, name: str, convolutions: int = 2, side: int = 
 
 
 def batch_norm_residual(x: KerasTensor, channels: int, name: str, strides: int = 1) -> KerasTensor:
-    """Two 3×3 convolutions with batch norm, and a convolutional shortcut; both before one ReLU.
+    """Applies two 3×3 convolutions with batch norm and a shortcut convolution, then a ReLU.
 
     References:
         He et al. (2016), "Deep residual learning for image recognition", arXiv:1512.03385.
@@ -97,20 +97,20 @@ def batch_norm_residual(x: KerasTensor, channels: int, name: str, strides: int =
 
 
 def conv_norm(x: KerasTensor, channels: int, size: int, name: str, strides: int = 1) -> KerasTensor:
-    """A convolution without bias, then batch norm."""
+    """Applies a convolution without bias, then batch norm."""
     x = layers.Conv2D(channels, size, strides, padding="same", use_bias=False, name=f"{name}_conv")(
         x
     )
-    # Keras's own momentum, 0.99, looks back on hundreds of updates: on figures of the test images
-    # that lag behind a short training.
+    # Keras's default momentum, 0.99, averages hundreds of updates. In a short training, the figures
+    # of the test images would lag behind.
     return layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
 
 
 def convolution(channels: int, side: int, **rest: Any) -> layers.Layer:
-    """A convolution that keeps the grid, with a kernel of `side`.
+    """Makes a convolution that keeps the grid, with a kernel of `side`.
 
-    With a side of 1 it is a dense layer at each place: the same arithmetic, which XLA does five
-    times as fast on a CPU (64 grids of 32×32, 32 to 144 channels, with gradients).
+    With a side of 1 it is a dense layer at each place. This is the same arithmetic, which XLA does
+    five times as fast on a CPU (64 grids of 32×32, 32 to 144 channels, with gradients).
     """
     if side == 1:
         return layers.Dense(channels, **rest)
@@ -128,17 +128,17 @@ def upsample(
 ) -> KerasTensor:
     """Multiplies height and width by `factor`: a 3×3 convolution, then depth to space.
 
-    It convolves at the low resolution, and so is cheaper than a transposed convolution, or one that
-    follows an up-sampling.
+    It convolves at the low resolution, so it is cheaper than a transposed convolution, or than a
+    convolution after up-sampling.
 
     Args:
         x: (batch, height, width, any).
-        channels: Of the result.
-        name: Of the block.
-        factor: By how much it multiplies.
-        even: Whether the pixels that one becomes begin alike. Where they do not, the grid of the
-            low resolution shows for as long as training has not evened it out.
-        **conv: Of the convolution.
+        channels: Number of channels of the result.
+        name: Name of the block.
+        factor: Factor of the resolution.
+        even: Whether all pixels made from one pixel begin equal. Otherwise the grid of the low
+            resolution is visible until training has evened it out.
+        **conv: Arguments of the convolution.
 
     References:
         Aitken et al. (2017), "Checkerboard artifact free sub-pixel convolution", arXiv:1707.02937.
@@ -171,9 +171,10 @@ def depth_to_space(x: KerasTensor, name: str, factor: int = 2) -> KerasTensor:
 
 
 def gaussian(x: KerasTensor, latent_dim: int) -> list[KerasTensor]:
-    """Two heads, mean and log-variance of a diagonal Gaussian: each (batch, latent), float32.
+    """Applies two heads, mean and log-variance of a diagonal Gaussian: each (batch, latent).
 
-    Features that lie on a grid, (batch, height, width, channels), give latents that do.
+    Both are float32. Features on a grid, (batch, height, width, channels), give latents on that
+    grid.
     """
     if len(x.shape) == 4:
         mean = from_grid(x, latent_dim, name="mean")
@@ -185,16 +186,17 @@ def gaussian(x: KerasTensor, latent_dim: int) -> list[KerasTensor]:
 
 
 def grid(size: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of an image when it is halved until its shorter side has 8 pixels."""
+    """Returns (height, width) of an image after halving its shorter side to 8 pixels."""
     top, bottom, left, right = padding(size)
     halvings = levels(size)
     return (size[0] + top + bottom) >> halvings, (size[1] + left + right) >> halvings
 
 
 def from_grid(x: KerasTensor, latent_dim: int, name: str) -> KerasTensor:
-    """A dense layer at each place: (batch, height, width, channels) to (batch, latent), float32.
+    """Applies a dense layer at each place: (batch, height, width, channels) to (batch, latent).
 
-    Each place has as many as the others; but where they do not divide evenly, the last have fewer.
+    All places have the same number of latents; if they do not divide evenly, the last ones have
+    fewer. The result is float32.
     """
     _, height, width, _ = x.shape
     each = math.ceil(latent_dim / (height * width))
@@ -208,7 +210,7 @@ def from_grid(x: KerasTensor, latent_dim: int, name: str) -> KerasTensor:
 
 
 def on_grid(z: KerasTensor, size: tuple[int, int], name: str) -> KerasTensor:
-    """The way back: (batch, latent) to (batch, height, width, channels)."""
+    """Places latents on a grid: (batch, latent) to (batch, height, width, channels)."""
     height, width = size
     each = math.ceil(z.shape[-1] / (height * width))
     extra = each * height * width - z.shape[-1]
@@ -219,7 +221,7 @@ def on_grid(z: KerasTensor, size: tuple[int, int], name: str) -> KerasTensor:
 
 
 def beside_context(values: KerasTensor, context: KerasTensor) -> KerasTensor:
-    """Values with the context behind them; on a grid it is the same at each place.
+    """Appends a context to values; on a grid, the same at each place.
 
     Args:
         values: (batch, any), or (batch, height, width, any).
@@ -241,12 +243,12 @@ def bounded(x: KerasTensor, bound: float, name: str) -> KerasTensor:
 
 
 def levels(size: tuple[int, int]) -> int:
-    """How often (height, width) is halved: until the shorter side has 8 pixels, at least once."""
+    """The number of halvings until the shorter side has 8 pixels, at least one."""
     return max(1, math.ceil(math.log2(min(size) / 8)))
 
 
 def factors(size: tuple[int, int], patch: int = 2) -> list[int]:
-    """By what each level divides (height, width): first `patch`, then 2; in all 2 ** levels.
+    """The factor of each level: first `patch`, then 2; their product is 2 ** levels.
 
     Raises:
         ValueError: If `patch` is not 2, 4, 8, …
@@ -264,7 +266,7 @@ def check_patch(patch: int) -> None:
 
 
 def level_channels(channels: int, level: int) -> int:
-    """Channels double from level to level, at most twice."""
+    """The channels of a level; they double from level to level, at most twice."""
     return channels * 2 ** min(level, 2)
 
 
@@ -273,7 +275,7 @@ def padding(size: tuple[int, int], halvings: int | None = None) -> tuple[int, in
 
     Args:
         size: (height, width).
-        halvings: How often; `levels(size)` where it is not given.
+        halvings: Number of halvings. Defaults to `levels(size)`.
     """
     multiple = 2 ** (levels(size) if halvings is None else halvings)
     height, width = (-length % multiple for length in size)
@@ -281,7 +283,7 @@ def padding(size: tuple[int, int], halvings: int | None = None) -> tuple[int, in
 
 
 def padded(x: KerasTensor, padding: tuple[int, int, int, int]) -> KerasTensor:
-    """Images with black pixels added at top, bottom, left and right."""
+    """Adds black pixels at top, bottom, left and right."""
     top, bottom, left, right = padding
     if not any(padding):
         return x
@@ -289,7 +291,7 @@ def padded(x: KerasTensor, padding: tuple[int, int, int, int]) -> KerasTensor:
 
 
 def values(x: KerasTensor, shape: Shape) -> KerasTensor:
-    """One dense layer to all values: (batch, width) to (batch, *shape), float32."""
+    """Applies one dense layer to all values: (batch, width) to (batch, *shape), float32."""
     x = layers.Dense(shape[0] * shape[1] * shape[2], dtype="float32", name="values")(x)
     return layers.Reshape(shape, dtype="float32", name="parameters")(x)
 
@@ -297,7 +299,7 @@ def values(x: KerasTensor, shape: Shape) -> KerasTensor:
 def small_image(
     x: KerasTensor, shape: Shape, halvings: int, channels: int, name: str
 ) -> KerasTensor:
-    """A dense layer to an image that becomes `shape`, or a little more, when doubled so often."""
+    """Applies a dense layer to an image that, after doublings, is at least of `shape`."""
     top, bottom, left, right = padding(shape[:2], halvings)
     height = (shape[0] + top + bottom) >> halvings
     width = (shape[1] + left + right) >> halvings
@@ -306,7 +308,7 @@ def small_image(
 
 
 def cropped(x: KerasTensor, shape: Shape, halvings: int) -> KerasTensor:
-    """Images without what was too much for their size to be halved evenly."""
+    """Crops the padding that made images halve evenly."""
     top, bottom, left, right = padding(shape[:2], halvings)
     if top + bottom + left + right:
         x = layers.Cropping2D(((top, bottom), (left, right)), dtype="float32", name="crop")(x)

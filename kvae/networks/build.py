@@ -1,4 +1,4 @@
-"""Encoders q(z|x) and decoders p(x|z): stock Functional models of any network and image size."""
+"""Builds encoders q(z|x) and decoders p(x|z) as stock Functional models."""
 
 from typing import Any
 
@@ -37,19 +37,19 @@ def build_encoder(
 
     Args:
         image_shape: (height, width, channels).
-        latent_dim: The number of latents.
+        latent_dim: Number of latents.
         network: "mlp" (residual dense blocks), "conv" (residual convolutions), "spatial" (the same,
             with latents on a grid), "dense" (plain dense layers), "pooled" (convolutions with
             max-pooling), "resnet" (with batch norm), "ladder" (latents in groups; see
             `kvae.networks.ladder`), or a `Network` of your own.
-        context_dim: Where it is given, the model has a second input, `context`, (batch,
-            context_dim), which the heads see beside the features.
-        **arguments: Of the network; see its file in `kvae.networks`.
+        context_dim: Size of a second input, `context`, (batch, context_dim), which the heads see
+            beside the features. None: there is no such input.
+        **arguments: Arguments of the network; see its file in `kvae.networks`.
 
     Returns:
-        A Functional model: (batch, height, width, channels), float in [0, 1], to `[mean,
-        log_variance]`, each (batch, latent), float32. It opens where kvae is not installed. A
-        ladder's takes the decoder's states too.
+        A Functional model that maps images, (batch, height, width, channels), float in [0, 1], to
+        `[mean, log_variance]`, each (batch, latent), float32. It opens where kvae is not installed.
+        The encoder of a ladder also takes the states of the decoder.
 
     Raises:
         ValueError: If there is no such network.
@@ -75,17 +75,17 @@ def build_decoder(
 
     Args:
         image_shape: (height, width, channels).
-        latent_dim: The number of latents.
-        network: As for `build_encoder`, here the other way round.
-        parameters_per_value: How many raw parameters the likelihood needs for each value.
-        context_dim: Where it is given, the model has a second input, `context`, (batch,
-            context_dim), which the network sees beside the latents.
-        **arguments: Of the network; the same as for `build_encoder`.
+        latent_dim: Number of latents.
+        network: As for `build_encoder`; the decoder mirrors that encoder.
+        parameters_per_value: Number of raw parameters per value that the likelihood needs.
+        context_dim: Size of a second input, `context`, (batch, context_dim), which the network sees
+            beside the latents. None: there is no such input.
+        **arguments: Arguments of the network, the same as for `build_encoder`.
 
     Returns:
-        A Functional model: (batch, latent) to (batch, height, width, channels ·
-        parameters_per_value), float32, unbounded: for a Bernoulli likelihood they are logits. It
-        opens where kvae is not installed.
+        A Functional model that maps latents, (batch, latent), to (batch, height, width, channels ·
+        parameters_per_value), float32, unbounded. For a Bernoulli likelihood these are logits. The
+        model opens where kvae is not installed.
 
     Raises:
         ValueError: If there is no such network.
@@ -102,7 +102,7 @@ def build_decoder(
 
 
 def known(network: str | Network) -> Network:
-    """The network of this name, or the one that is given."""
+    """Returns the network of this name, or the network that is given."""
     if isinstance(network, Network):
         return network
     if network not in NETWORKS:

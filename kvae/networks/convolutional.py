@@ -1,4 +1,4 @@
-"""Residual convolutions at halved resolutions: encoder and decoder, which mirror each other."""
+"""Residual convolutions at halved resolutions: an encoder, and the decoder that mirrors it."""
 
 from keras import KerasTensor, layers
 
@@ -18,19 +18,21 @@ def conv_features(
     convolutions: int = 2,
     squeeze: int = 0,
 ) -> KerasTensor:
-    """Halves the image level by level, `depth` residual blocks at each: to (batch, width).
+    """Halves the image level by level, with `depth` residual blocks each: to (batch, width).
 
     Args:
         x: (batch, height, width, channels), in [0, 1].
-        channels: Of the first level; they double from level to level, at most twice.
-        depth: Residual blocks of a level.
-        width: Of the dense layer at the end.
-        full: Whether to begin with blocks at the resolution of the image: far more arithmetic.
-        patch: By how much the first level divides height and width: 2, 4, 8, …; where it is 4,
-            there is no level at half the resolution, and far less arithmetic. At most what brings
+        channels: Number of channels of the first level; they double from level to level, at most
+            twice.
+        depth: Number of residual blocks per level.
+        width: Width of the dense layer at the end.
+        full: Whether to begin with blocks at the resolution of the image, which is much more work.
+        patch: Factor by which the first level divides height and width: 2, 4, 8, …. With 4 there is
+            no level at half the resolution, which is much less work. At most the factor that brings
             the shorter side to 8 pixels or less.
-        convolutions: Of a residual block.
-        squeeze: Channels to which a 1×1 convolution leads before the dense layer; 0: there is none.
+        convolutions: Number of convolutions per residual block.
+        squeeze: Number of channels after a 1×1 convolution before the dense layer. 0: no such
+            convolution.
     """
     x = layers.Rescaling(2.0, offset=-1.0, name="centre")(x)
     x = blocks.padded(x, blocks.padding(x.shape[1:3]))
@@ -64,11 +66,11 @@ def conv_parameters(
     convolutions: int = 2,
     squeeze: int = 0,
 ) -> KerasTensor:
-    """Doubles the image level by level, `depth` residual blocks at each: to (batch, *shape).
+    """Doubles the image level by level, with `depth` residual blocks each: to (batch, *shape).
 
-    The arguments are those of the encoder's `conv_features`, here the other way round: the dense
-    layer comes first, a 1×1 convolution leads from `squeeze` channels to those of the last level,
-    and where it is `full` it ends with blocks at the resolution of the image.
+    The arguments are those of `conv_features`, in reverse: the dense layer comes first, a 1×1
+    convolution leads from `squeeze` channels to those of the last level, and with `full` the last
+    blocks are at the resolution of the image.
     """
     factors = blocks.factors(shape[:2], patch)
     filters = blocks.level_channels(channels, len(factors) - 1 + full)

@@ -1,4 +1,4 @@
-"""Plain dense layers: encoder and decoder, which mirror each other."""
+"""Plain dense layers: an encoder, and the decoder that mirrors it."""
 
 from keras import KerasTensor, layers
 
@@ -21,7 +21,7 @@ def dense_features(
 def dense_parameters(
     z: KerasTensor, shape: blocks.Shape, widths: tuple[int, ...] = (400,), activation: str = "relu"
 ) -> KerasTensor:
-    """A dense layer of each width, the last one first, then one to all values."""
+    """Applies a dense layer of each width, in reverse order, then one to all values."""
     x = z
     for i, width in enumerate(reversed(widths)):
         x = layers.Dense(width, activation=activation, name=f"dense_{i + 1}")(x)

@@ -1,10 +1,11 @@
-"""Ladder: latents in groups, the first for the whole image, each further one for finer parts of it.
+"""Ladder: latents in groups, the first for the whole image, the others for finer parts.
 
-The decoder goes from the first group to the last. What the groups above have made, its state, says
-how much a latent counts: each is multiplied by a gate that is read from the state. So latents after
-the first group are drawn from N(0, I), and are nevertheless spread as the groups above will have
-it. The encoder goes from the image up, and reads the posterior of a group from its features and
-from the decoder's state. Both are made of smaller models, whose names a model of groups goes by.
+The decoder goes from the first group to the last. Its state, the result of the groups so far,
+controls how much the next latents matter: each is multiplied by a gate that is computed from the
+state. So latents after the first group have the prior N(0, I), but their effect depends on the
+groups before. The encoder goes from the image up, and computes the posterior of a group from its
+features and from the state of the decoder. Both consist of smaller models, which a model with
+latents in groups finds by their names.
 """
 
 import dataclasses
@@ -24,13 +25,13 @@ GROUPS = ((1, 32), (2, 16), (4, 8), (8, 4))
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Latents that lie on one grid.
+    """A group of latents on one grid.
 
     Attributes:
-        height: Of the grid.
-        width: Of the grid.
-        channels: Latents at each place.
-        factor: By how much the grid divides the image, rounded up.
+        height: Height of the grid.
+        width: Width of the grid.
+        channels: Number of latents at each place.
+        factor: Factor by which the grid divides the image, rounded up.
     """
 
     height: int
@@ -56,14 +57,15 @@ class Group:
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """What both halves of a ladder are made by.
+    """The sizes of both halves of a ladder.
 
     Attributes:
-        channels: Of the largest grid; they double from halving to halving, at most twice.
-        depth: Residual blocks at each grid.
-        patch: By how much the first convolution divides height and width: 2, 4, 8, …
-        width: Units of a group for the whole image, whose layers are dense.
-        squeeze: Channels of the grid that those dense layers read, or make; 0: all.
+        channels: Number of channels of the largest grid; they double from halving to halving, at
+            most twice.
+        depth: Number of residual blocks at each grid.
+        patch: Factor by which the first convolution divides height and width: 2, 4, 8, ….
+        width: Number of units of a group for the whole image, whose layers are dense.
+        squeeze: Number of channels of the grid that those dense layers read or make. 0: all.
     """
 
     channels: int = 32
@@ -73,7 +75,7 @@ class Sizes:
     squeeze: int = 16
 
     def __post_init__(self) -> None:
-        """Looks at the numbers."""
+        """Checks the numbers."""
         blocks.check_patch(self.patch)
 
     def at(self, factor: int) -> int:
@@ -92,18 +94,18 @@ class Sizes:
 def groups_of(
     image_shape: tuple[int, int, int], groups: Sequence[tuple[int, int]] = GROUPS, **_: Any
 ) -> list[Group]:
-    """The groups for images of this shape.
+    """Computes the groups for images of this shape.
 
     Args:
         image_shape: (height, width, channels).
-        groups: Of each, from the first: the places along the shorter side, a power of two that does
-            not fall, and the latents at each place. A side that is no power of two, such as 28, is
-            halved like the next one, 32, and rounded up: of 8 places it has 7. Groups that are too
-            fine for the images, more than half of the shorter side, are left out; the first is then
-            as fine as can be.
+        groups: For each group, from the first: the places along the shorter side, a power of two
+            that does not decrease, and the latents at each place. A side that is not a power of
+            two, such as 28, is halved like the next one, 32, and rounded up: of 8 places it has 7.
+            Groups that are too fine for the images, with more places than half of the shorter side,
+            are left out; if all are, the first is made as fine as possible.
 
     Raises:
-        ValueError: If they are no such numbers.
+        ValueError: If these are not such numbers.
     """
     unit = short_side(image_shape)
     sides = [side for side, _ in groups]
@@ -122,7 +124,7 @@ def groups_of(
 def checked_groups(
     image_shape: tuple[int, int, int], latent_dim: int, groups: Sequence[tuple[int, int]]
 ) -> list[Group]:
-    """The groups, or a ValueError where they have not so many latents."""
+    """Returns the groups, or raises a ValueError if their latents do not add up."""
     found = groups_of(image_shape, groups)
     count = sum(group.size for group in found)
     if count != latent_dim:
@@ -145,7 +147,7 @@ def short_side(image_shape: tuple[int, int, int]) -> int:
 
 
 class Ladder(Network):
-    """The family of networks whose latents come in groups.
+    """The family of networks with latents in groups.
 
     Example:
         >>> import kvae
@@ -176,18 +178,19 @@ class Ladder(Network):
         width: int = 256,
         squeeze: int = 16,
     ) -> keras.Model:
-        """Images, and the decoder's state before each group but the first, to the posteriors.
+        """Builds the encoder: images, and the decoder's states, to the posteriors.
 
         Args:
             image_shape: (height, width, channels).
-            latent_dim: The number of latents in all groups.
-            context_dim: Numbers of a context, which the features of the first group see, or None.
+            latent_dim: Number of latents in all groups.
+            context_dim: Size of a context, which the features of the first group see. None: no
+                context.
             groups: See `groups_of`.
-            channels: See `Sizes`, as for those that follow.
-            depth: Residual blocks at each grid.
-            patch: By how much the first convolution divides height and width.
-            width: Units of a group for the whole image.
-            squeeze: Channels that its dense layers read.
+            channels: See `Sizes`, also for the following.
+            depth: Number of residual blocks at each grid.
+            patch: Factor by which the first convolution divides height and width.
+            width: Number of units of a group for the whole image.
+            squeeze: Number of channels that its dense layers read.
         """
         sizes = Sizes(channels, depth, patch, width, squeeze)
         found = checked_groups(image_shape, latent_dim, groups)
@@ -226,9 +229,9 @@ class Ladder(Network):
         width: int = 256,
         squeeze: int = 16,
     ) -> keras.Model:
-        """Latents to the likelihood's parameters; the arguments are the encoder's.
+        """Builds the decoder, from latents to parameters; arguments as for the encoder.
 
-        The first group's stage sees the context, and hands on what it made of it.
+        The stage of the first group sees the context, and passes its information on.
         """
         sizes = Sizes(channels, depth, patch, width, squeeze)
         found = checked_groups(image_shape, latent_dim, groups)
@@ -256,10 +259,10 @@ def bottom_up(
     sizes: Sizes,
     context_dim: int | None = None,
 ) -> keras.Model:
-    """Images to features, one for each group, on its grid.
+    """Builds the model from images to features, one for each group, on its grid.
 
-    The image is halved until the grid is that of the last group; from there each step leads to the
-    next group's. A context is known to the features of the first group, the last that are made.
+    The image is halved down to the grid of the last group; each further step leads to the next
+    group's grid. The features of the first group, which come last, see the context.
     """
     images = keras.Input(image_shape, name="images")
     inputs = [images]
@@ -295,13 +298,13 @@ def bottom_up(
 def posterior(
     shapes: Sequence[tuple[int, ...]], group: Group, steady: bool, name: str
 ) -> keras.Model:
-    """Features, after the decoder's state where there is one, to mean and log-variance.
+    """Builds the model from the decoder's state, if any, and features to a posterior.
 
     Args:
-        shapes: Of the state, where there is one, and of the features.
+        shapes: Shapes of the state, if there is one, and of the features.
         group: The group.
-        steady: Whether features are normalised: a mean of very large images may run away without.
-        name: Of the model.
+        steady: Whether to normalise features; without it, a mean of very large images may run away.
+        name: Name of the model.
     """
     inputs = [keras.Input(shape) for shape in shapes]
     x = inputs[0]
@@ -312,7 +315,7 @@ def posterior(
     if steady:
         x = layers.RMSNormalization(name="norm")(x)
     x = layers.Activation(blocks.ACTIVATION, name="activation")(x)
-    # It begins near the prior, from which a deep ladder learns and elsewhere does not.
+    # It begins near the prior. A deep ladder does not learn from other starts.
     begins = initializers.VarianceScaling(scale=0.1)
     outputs = []
     for head in ("mean", "raw_log_variance"):
@@ -334,15 +337,15 @@ def stage(
     name: str,
     context_dim: int | None = None,
 ) -> keras.Model:
-    """The state before a group, and its latents, to the state before the group below.
+    """Builds the model from a state and the latents of a group to the next state.
 
     Args:
         group: The group.
-        below: The next one; None after the last.
-        has_state: Whether there is a state before it; not before the first.
-        sizes: Of both halves.
-        name: Of the model.
-        context_dim: Numbers of a context that comes behind the latents, or None.
+        below: The next group. None: this is the last.
+        has_state: Whether there is a state before the group; the first group has none.
+        sizes: Sizes of both halves.
+        name: Name of the model.
+        context_dim: Size of a context that is appended to the latents. None: no context.
     """
     width = sizes.of(group)
     latents = keras.Input((group.size,), name="latents")
@@ -382,7 +385,7 @@ def stage(
 
 
 def top_to_image(group: Group, shape: blocks.Shape, sizes: Sizes) -> keras.Model:
-    """The last state to the parameters of the pixels, doubling the grid until it is the image."""
+    """Builds the model from the last state to the parameters of the pixels, with doublings."""
     state = keras.Input((group.height, group.width, sizes.of(group)), name="state")
     x = state
     for level in reversed(range(group.factor.bit_length() - 1)):
@@ -393,7 +396,8 @@ def top_to_image(group: Group, shape: blocks.Shape, sizes: Sizes) -> keras.Model
         factor = 2**level
         x = blocks.upsample(x, sizes.at(factor), name=f"up_{level + 1}", even=True)
         x = cut(x, grid_of(shape, factor), name=f"up_{level + 1}_cut")
-        # The encoder makes the first halvings at once, and what mirrors them has no blocks.
+        # The encoder makes the first halvings at once, and the layers that mirror them have no
+        # blocks.
         for i in range(sizes.depth if factor >= sizes.patch else 0):
             x = residual(x, f"level_{level + 1}_block_{i + 1}")
     x = cut(x, shape[:2], name="crop", dtype="float32")
@@ -402,44 +406,45 @@ def top_to_image(group: Group, shape: blocks.Shape, sizes: Sizes) -> keras.Model
 
 
 def filled(x: KerasTensor, factor: int, name: str) -> KerasTensor:
-    """Grids with places added to their sides, so that a factor divides height and width."""
+    """Pads grids so that a factor divides height and width."""
     sides = added(*(-length % factor for length in x.shape[1:3]))
     return layers.ZeroPadding2D(sides, name=name)(x) if any(map(any, sides)) else x
 
 
 def cut(x: KerasTensor, size: tuple[int, int], name: str, **rest: Any) -> KerasTensor:
-    """Grids of (height, width) without what was added to their sides."""
+    """Crops grids to (height, width)."""
     sides = added(*(have - want for have, want in zip(x.shape[1:3], size, strict=True)))
     return layers.Cropping2D(sides, name=name, **rest)(x) if any(map(any, sides)) else x
 
 
 def added(rows: int, columns: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """So many rows at the bottom and columns at the right: ((top, bottom), (left, right)).
+    """The padding of rows at the bottom and columns at the right, as Keras takes it.
 
-    Not half of them at each side: so the grids of encoder and decoder lie on the same pixels.
+    The padding is not split between both sides, so that the grids of encoder and decoder lie on the
+    same pixels.
     """
     return (0, rows), (0, columns)
 
 
 def residual(x: KerasTensor, name: str) -> KerasTensor:
-    """A residual block whose kernels fit the grid."""
+    """Applies a residual block whose kernels fit the grid."""
     return blocks.conv_residual(x, name, side=kernel_of(x))
 
 
 def kernel_of(x: KerasTensor) -> int:
-    """The side of a kernel: 3, but 1 where a grid has no more than two places along a side."""
+    """The side of a kernel: 3, or 1 if a side of the grid has at most two places."""
     return 3 if min(x.shape[1:3]) > 2 else 1
 
 
 def piece(x: KerasTensor, start: int, size: int, name: str) -> KerasTensor:
-    """So many of the values of each row, from one on: (batch, any) to (batch, size)."""
+    """Takes `size` values of each row from `start` on: (batch, any) to (batch, size)."""
     x = layers.Reshape((x.shape[-1], 1), name=f"{name}_column")(x)
     x = layers.Cropping1D((start, x.shape[1] - start - size), name=f"{name}_crop")(x)
     return layers.Reshape((size,), name=name)(x)
 
 
 def joined(parts: Sequence[KerasTensor], name: str) -> KerasTensor:
-    """Rows, each behind the other."""
+    """Concatenates rows."""
     if len(parts) == 1:
         return layers.Activation("linear", dtype="float32", name=name)(parts[0])
     return layers.Concatenate(dtype="float32", name=name)(list(parts))

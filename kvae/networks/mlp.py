@@ -1,4 +1,4 @@
-"""Residual dense blocks: encoder and decoder, which mirror each other."""
+"""Residual dense blocks: an encoder, and the decoder that mirrors it."""
 
 from keras import KerasTensor, layers
 
@@ -22,7 +22,7 @@ def mlp_features(x: KerasTensor, width: int = 512, depth: int = 2) -> KerasTenso
 def mlp_parameters(
     z: KerasTensor, shape: blocks.Shape, width: int = 512, depth: int = 2
 ) -> KerasTensor:
-    """`depth` residual dense blocks, then one dense layer to all values: to (batch, *shape).
+    """Applies `depth` residual dense blocks and a dense layer to all values: (batch, *shape).
 
     Each block sees z too.
 

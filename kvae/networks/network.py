@@ -15,17 +15,19 @@ __all__ = ["Network"]
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A family of networks: how images become features, and latents the parameters of pixels.
+    """A family of networks: functions that build an encoder and a matching decoder.
 
-    Both are functions that apply stock Keras layers and take the same further arguments; what they
-    build then opens where kvae is not installed.
+    Both functions apply stock Keras layers and take the same further arguments. What they build
+    then opens where kvae is not installed.
 
     Attributes:
-        features: (batch, height, width, channels), in [0, 1], to what the heads of the encoder
-            read: (batch, any), or (batch, height, width, any), for latents on a grid.
-        parameters: (batch, latent) and a shape (height, width, channels ·
-            parameters_per_value) to (batch, *shape), float32, unbounded. One that takes an argument
-            `context` is given that, (batch, context); for others it stands behind the latents.
+        features: A function from images, (batch, height, width, channels), in [0, 1], to the
+            features for the heads of the encoder: (batch, any), or (batch, height, width, any) for
+            latents on a grid.
+        parameters: A function from latents, (batch, latent), and a shape, (height, width, channels
+            · parameters_per_value), to (batch, *shape), float32, unbounded. If it has an argument
+            `context`, that is passed as (batch, context); otherwise the context is appended to the
+            latents.
 
     Example:
         >>> import keras, kvae
@@ -47,7 +49,7 @@ class Network:
     parameters: Callable[..., KerasTensor]
 
     def groups(self, image_shape: tuple[int, int, int], **arguments: Any) -> tuple[int, ...]:
-        """The number of latents in each group, where the arguments say it; else empty."""
+        """The number of latents in each group, if the arguments define groups; else empty."""
         return ()
 
     def encoder(
@@ -86,7 +88,7 @@ class Network:
 def with_context(
     first: keras.KerasTensor, values: keras.KerasTensor, context_dim: int | None
 ) -> tuple[keras.KerasTensor | list[keras.KerasTensor], keras.KerasTensor]:
-    """The inputs of a model, and values with the context behind them, where there is one."""
+    """Appends a context to values, if there is one; returns the inputs and the values."""
     if context_dim is None:
         return first, values
     context = keras.Input((context_dim,), name="context")

@@ -15,10 +15,10 @@ def pooled_features(
     widths: tuple[int, ...] = (512, 256),
     dropout: float = 0.2,
 ) -> KerasTensor:
-    """Convolution, leaky ReLU, pooling and batch norm for each of `channels`, then dense layers.
+    """Applies convolution, leaky ReLU, pooling and batch norm per level, then dense layers.
 
-    Dropout follows the last convolution and each dense layer; batch norm ends it: to (batch, last
-    width).
+    There is a level for each of `channels`. Dropout follows the last convolution and each dense
+    layer, and batch norm comes last. The result is (batch, last width).
     """
     x = blocks.padded(x, blocks.padding(x.shape[1:3], len(channels)))
     for i, count in enumerate(channels):
@@ -44,9 +44,9 @@ def pooled_parameters(
     widths: tuple[int, ...] = (512, 256),
     dropout: float = 0.2,
 ) -> KerasTensor:
-    """Dense layers, then an image of `last_channels` that is doubled for each of `channels`.
+    """Applies dense layers, then doubles an image of `last_channels` for each of `channels`.
 
-    Leaky ReLU in between. `dropout` is the encoder's alone.
+    Leaky ReLUs are in between. Only the encoder uses `dropout`.
     """
     x = z
     for i, width in enumerate(reversed(widths)):

@@ -1,4 +1,4 @@
-"""Residual convolutions with batch norm: encoder and decoder, which mirror each other."""
+"""Residual convolutions with batch norm: an encoder, and the decoder that mirrors it."""
 
 from keras import KerasTensor, initializers, layers
 
@@ -11,9 +11,10 @@ __all__ = ["RESNET"]
 def resnet_features(
     x: KerasTensor, channels: tuple[int, ...] = (16, 32, 64), depth: int = 2
 ) -> KerasTensor:
-    """A stem, `depth` residual blocks for each of `channels`, halving in between, then the mean.
+    """Applies a stem and `depth` residual blocks per level, then averages over places.
 
-    To (batch, last channels).
+    There is a level for each of `channels`; the resolution is halved in between. The result is
+    (batch, last channels).
     """
     x = blocks.padded(x, blocks.padding(x.shape[1:3], len(channels) - 1))
     x = blocks.conv_norm(x, channels[0], 3, "stem")
@@ -28,7 +29,7 @@ def resnet_features(
 def resnet_parameters(
     z: KerasTensor, shape: blocks.Shape, channels: tuple[int, ...] = (16, 32, 64), depth: int = 2
 ) -> KerasTensor:
-    """`depth` residual blocks for each of `channels`, the last first, doubling in between."""
+    """Applies `depth` residual blocks for each of `channels`, in reverse, with doublings."""
     halvings = len(channels) - 1
     x = blocks.small_image(z, shape, halvings, channels[-1], name="dense")
     for level in range(halvings, -1, -1):
@@ -40,7 +41,8 @@ def resnet_parameters(
         shape[2],
         3,
         padding="same",
-        # What batch norm and ReLU make is large: images that begin dark are learned much sooner.
+        # The outputs of batch norm and ReLU are large. Images are learned much sooner if they begin
+        # dark.
         kernel_initializer=initializers.VarianceScaling(scale=0.01),
         dtype="float32",
         name="values",

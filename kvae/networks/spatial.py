@@ -1,4 +1,4 @@
-"""Convolutions alone: latents lie on a grid, each a say on its part of the image."""
+"""Fully convolutional networks: each latent on a grid describes its part of the image."""
 
 from keras import KerasTensor, layers
 
@@ -17,15 +17,16 @@ def spatial_features(
 ) -> KerasTensor:
     """Halves the image until the shorter side has 8 pixels: to (batch, height, width, channels).
 
-    No layer sees all of the image at once, so that few weights do, and what is learned in one place
-    is known in every other.
+    No layer sees the whole image at once. So there are few weights, and they are shared by all
+    places.
 
     Args:
         x: (batch, height, width, channels), in [0, 1].
-        channels: Of the first level; they double from level to level, at most twice.
-        depth: Residual blocks of a level.
-        convolutions: Of a residual block.
-        patch: By how much the first level divides height and width: 2, 4, 8, …
+        channels: Number of channels of the first level; they double from level to level, at most
+            twice.
+        depth: Number of residual blocks per level.
+        convolutions: Number of convolutions per residual block.
+        patch: Factor by which the first level divides height and width: 2, 4, 8, ….
     """
     image = x.shape[1:3]
     x = layers.Rescaling(2.0, offset=-1.0, name="centre")(x)
@@ -35,9 +36,9 @@ def spatial_features(
         x = blocks.downsample(x, filters, name=f"down_{level + 1}", factor=factor)
         for i in range(depth):
             x = blocks.conv_residual(x, f"level_{level + 1}_block_{i + 1}", convolutions)
-    # Gradients of very large pictures agree in so many places that the mean runs away, and the
-    # flow and the decoder after it. Smaller ones are learned better without a norm: of emoji and
-    # shapes of 64×64 it costs 1 % and 7 % of the nats.
+    # In very large pictures, gradients agree in so many places that the mean runs away, and the
+    # flow and the decoder after it. Smaller pictures are learned better without a norm: on emoji
+    # and shapes of 64×64 it costs 1 % and 7 % of the nats.
     if blocks.levels(image) >= blocks.NORMED:
         x = layers.RMSNormalization(name="norm")(x)
     return layers.Activation(blocks.ACTIVATION, name="activation")(x)
@@ -54,8 +55,8 @@ def spatial_parameters(
 ) -> KerasTensor:
     """Doubles the grid of latents level by level: to (batch, *shape).
 
-    The arguments are the encoder's; but the last level multiplies by 2 whatever `patch` is, since
-    larger patches show in pictures. `context`, (batch, context), is known at each place of the
+    The arguments are those of the encoder, but the last level always multiplies by 2, since larger
+    patches are visible in pictures. `context`, (batch, context), is the same at each place of the
     grid.
     """
     halvings = blocks.levels(shape[:2])

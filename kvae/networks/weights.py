@@ -1,4 +1,4 @@
-"""Weights: how many a model has at least, before it is built."""
+"""A lower bound on the number of weights of a model, before it is built."""
 
 import inspect
 import math
@@ -14,19 +14,19 @@ __all__ = ["fewest_weights"]
 def fewest_weights(
     network: str, image_shape: tuple[int, int, int], latent_dim: int, **arguments: Any
 ) -> int:
-    """A number that the weights of encoder and decoder together never lie below.
+    """Computes a lower bound on the number of weights of encoder and decoder together.
 
-    It counts what grows without bound: the layers between pixels, latents and hidden units. Biases,
-    norms and the smaller convolutions are left out.
+    It counts the layers that can become arbitrarily large: those between pixels, latents and hidden
+    units. Biases, norms and smaller convolutions are left out.
 
     Args:
         network: A key of `NETWORKS`.
         image_shape: (height, width, channels).
-        latent_dim: The number of latents.
-        **arguments: Of the network.
+        latent_dim: Number of latents.
+        **arguments: Arguments of the network.
 
     Raises:
-        ValueError: If the network has no such argument, or it is of another kind.
+        ValueError: If the network has no such argument, or the value is of another kind.
     """
     ladder = network == "ladder"
     function = NETWORKS[network].encoder if ladder else NETWORKS[network].features
@@ -74,7 +74,7 @@ def fewest_weights(
 
 
 def ladder_weights(image_shape: tuple[int, int, int], groups: Any, depth: int, **known: Any) -> int:
-    """The same of a ladder: of its largest grid, and of the dense layers of its first group."""
+    """A lower bound for a ladder, from its largest grid and the layers of its first group."""
     sizes = Sizes(depth=depth, **known)
     found = groups_of(image_shape, groups)
     count = 36 * depth * sizes.channels**2
@@ -88,7 +88,7 @@ def ladder_weights(image_shape: tuple[int, int, int], groups: Any, depth: int, *
 
 
 def alike(value: Any, default: Any) -> bool:
-    """Whether a value is of the kind of a default; numbers are not negative."""
+    """Whether a value is of the kind of the default; numbers must not be negative."""
     if isinstance(default, tuple):
         several = isinstance(value, (list, tuple)) and len(value) > 0
         return several and all(alike(one, default[0]) for one in value)

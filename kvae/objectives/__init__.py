@@ -1,4 +1,4 @@
-"""Objectives: what training minimises, in nats per image."""
+"""Objectives: the losses that training minimises, in nats per image."""
 
 from kvae.objectives.capacity import Capacity
 from kvae.objectives.elbo import ELBO

@@ -1,4 +1,4 @@
-"""Capacity: the KL is held at so many nats, which rise as training goes on."""
+"""Capacity: the KL is held at a number of nats that rises during training."""
 
 from typing import Any
 
@@ -13,27 +13,27 @@ __all__ = ["Capacity"]
 
 @keras.saving.register_keras_serializable(package="kvae")
 class Capacity(Objective):
-    r"""The β-VAE of controlled capacity: the KL follows C, which rises from 0.
+    r"""β-VAE with a capacity: the KL is held at C nats, which rise from 0.
 
     $$-\mathbb{E}_{q(z|x)} \log p(x|z) + \gamma \left| D_{KL}(q(z|x) \,\|\, p(z)) - C \right|$$
 
-    (Burgess et al., equation 8), with the KL averaged over the batch. `beta` is γ. The loss is
-    `reconstruction + beta · |kl − C|` of each batch; over several it is somewhat more than by their
-    mean `kl`. `capacity` is a metric: C as it was.
+    This is equation 8 of Burgess et al., with the KL averaged over the batch. `beta` is γ. The loss
+    is `reconstruction + beta · |kl − capacity|` of each batch; its mean over batches is slightly
+    more than with the mean `kl`. `capacity` is a metric: the current C.
 
-    That these nats tell images apart nothing says: a posterior that is away from the prior for all
-    images alike has them too, which `kvae doctor` shows (prior gap).
+    The KL may reach C without telling images apart: a posterior that is the same for all images and
+    far from the prior has these nats too. `kvae doctor` shows this (prior gap).
 
     Args:
-        beta: γ, the weight of the distance; large enough that the KL follows. It can be assigned
-            to.
-        warmup_steps: Over this many training steps C rises linearly from 0 to `capacity`; at test
-            time it is there. It can be assigned to.
-        samples: Draws of z for each image.
-        capacity: C at the end, nats per image.
+        beta: γ, the weight of the distance. It must be large enough for the KL to follow C. Can be
+            assigned to.
+        warmup_steps: Number of training steps over which C rises linearly from 0 to `capacity`. At
+            test time C is `capacity`. Can be assigned to.
+        samples: Number of draws of z per image.
+        capacity: Final value of C, in nats per image.
 
     Raises:
-        ValueError: If an argument is not what it should be.
+        ValueError: If an argument is invalid.
 
     References:
         Burgess et al. (2018), "Understanding disentangling in β-VAE", arXiv:1804.03599.
@@ -60,16 +60,16 @@ class Capacity(Objective):
         self.capacity = checked("capacity", capacity)
 
     def kl_weight(self, training: bool = True) -> Any:
-        """The weight of the distance, which does not warm up: C does."""
+        """The weight of the distance. It does not warm up; C does."""
         return self.beta
 
     def loss(self, terms: Terms, training: bool = True) -> Any:
-        """Reconstruction, and how far the KL is from C: a float32 scalar, nats per image."""
+        """Reconstruction plus the weighted distance of the KL from C: a scalar, nats per image."""
         now = self.capacity * self.warmed_up(training) * terms.mean_weight
         terms.shown["capacity"] = now
         distance = ops.abs(terms.mean_of(terms.kl) - now)
         return terms.mean_of(terms.reconstruction) + self.kl_weight(training) * distance
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments; settings as they stand now."""
+        """The constructor's arguments, with the current values of settings."""
         return {**super().get_config(), "capacity": self.capacity}

@@ -1,4 +1,4 @@
-"""ELBO: the negative evidence lower bound, with a weight, warm-up and free bits of its KL term."""
+"""ELBO: the negative evidence lower bound, with KL weight, warm-up and free bits."""
 
 from typing import Any
 
@@ -18,30 +18,31 @@ class ELBO(Objective):
 
     $$-\mathbb{E}_{q(z|x)} \log p(x|z) + \beta \, D_{KL}(q(z|x) \,\|\, p(z))$$
 
-    with one draw of z for each image, or the mean over `samples`. At β = 1 it is a bound on
-    −log p(x). The loss is `reconstruction + beta · kl` at every step, unless bits are free or fine
-    groups cost more.
+    with one draw of z per image, or the mean over `samples` draws. At β = 1 it is a bound on −log
+    p(x). The loss is `reconstruction + beta · kl` at every step, unless `free_bits` or `fine_beta`
+    is set.
 
     Args:
-        beta: The weight of the KL term. It can be assigned to.
-        warmup_steps: Over this many training steps that weight rises linearly to `beta`. It can be
-            assigned to.
-        free_bits: So many nats of each latent cost nothing in training: its KL, averaged over the
-            batch, counts as this where it is less. Where the prior ties latents together (a flow)
-            it holds for all of them at once: `free_bits` times their number; and where latents come
-            in groups for each group at once. Not at test time.
-        samples: Draws of z for each image: the same bound, with less noise.
-        fine_beta: Where latents come in groups, the weight of the KL of those after the first, as a
-            multiple of the other, when training begins: what can be told by the first groups is,
-            before the fine ones may. It falls to 1, from group to group; not at test time.
-        fine_steps: Over this many training steps it does, for the last group; for those before in
-            proportionately less. 0: it is 1 from the beginning.
-        mean_of_draws: With 2 or more, z is the mean of so many draws from the posterior, while the
-            KL term stays that of one. The loss is then no bound; it is here to compare with
-            figures that others obtained so.
+        beta: Weight of the KL term. Can be assigned to.
+        warmup_steps: Number of training steps over which that weight rises linearly to `beta`. Can
+            be assigned to.
+        free_bits: Nats of KL per latent that cost nothing in training: if the KL of a latent,
+            averaged over the batch, is smaller than this, it counts as this. If the prior makes
+            latents depend on each other (a flow), the rule applies to all latents together, with
+            `free_bits` times their number; if latents come in groups, to each group. Not at test
+            time.
+        samples: Number of draws of z per image. More draws give the same bound with less noise.
+        fine_beta: If latents come in groups, factor on the KL weight of all groups after the first,
+            at the start of training. With a factor above 1, the first groups learn all they can
+            before the finer ones do. It falls to 1, one group after the other. Not at test time.
+        fine_steps: Number of training steps over which the factor of the last group falls to 1;
+            proportionately fewer for the groups before it. 0: it is 1 from the start.
+        mean_of_draws: With 2 or more, z is the mean of this many draws from the posterior, while
+            the KL term stays that of one draw. The loss is then not a bound. Use it to compare with
+            published figures that were computed this way.
 
     Raises:
-        ValueError: If an argument is not what it should be.
+        ValueError: If an argument is invalid.
 
     References:
         Kingma and Welling (2014), "Auto-encoding variational Bayes", arXiv:1312.6114. Higgins et
@@ -76,11 +77,11 @@ class ELBO(Objective):
 
     @property
     def weighs_groups(self) -> bool:
-        """Whether the KL of fine groups weighs more, or less, at first."""
+        """Whether the KL of the finer groups has another weight at first."""
         return self.fine_beta != 1 and self.fine_steps > 0
 
     def check(self, prior: Any) -> None:
-        """The mean of several draws needs a prior whose KL has a closed form."""
+        """Raises a ValueError if `mean_of_draws` is used with a prior without a closed-form KL."""
         if self.mean_of_draws > 1 and not prior.closed_form:
             raise ValueError(
                 "`mean_of_draws` needs a prior whose KL has a closed form, such as standard-normal."
@@ -97,7 +98,7 @@ class ELBO(Objective):
         return terms.mean_of(terms.reconstruction) + self.kl_weight(training) * kl
 
     def of_groups(self, terms: Terms) -> Any:
-        """The mean KL that counts, where that of fine groups counts more at first: a scalar."""
+        """The mean KL with the weights of groups: a scalar."""
         total = 0.0
         last = len(terms.groups) - 1
         for i, (kl, size) in enumerate(zip(terms.kl_by_group, terms.groups, strict=True)):
@@ -110,7 +111,7 @@ class ELBO(Objective):
         return total
 
     def beyond_free_bits(self, kl: Any, terms: Terms) -> Any:
-        """The mean KL that counts, where so much of each latent is free: a scalar."""
+        """The mean KL with free bits: a scalar."""
         mean, log_variance = terms.outputs["mean"], terms.outputs["log_variance"]
         free = self.free_bits * terms.mean_weight
         if not terms.prior.closed_form:
@@ -119,6 +120,6 @@ class ELBO(Objective):
         return ops.sum(ops.maximum(each, free))
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments; settings as they stand now."""
+        """The constructor's arguments, with the current values of settings."""
         names = ("free_bits", "mean_of_draws", "fine_beta", "fine_steps")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -1,4 +1,4 @@
-"""Importance weighting: a tighter bound, of several draws of z for each image."""
+"""Importance weighting: a tighter bound from several draws of z per image."""
 
 import math
 from typing import Any
@@ -14,23 +14,23 @@ __all__ = ["ImportanceWeighted"]
 
 @keras.saving.register_keras_serializable(package="kvae")
 class ImportanceWeighted(Objective):
-    r"""The importance-weighted bound on −log p(x) (IWAE), of `samples` draws.
+    r"""The importance-weighted bound on −log p(x) (IWAE), with `samples` draws.
 
     $$-\log \frac1k \sum_i p(x|z_i) \left(\frac{p(z_i)}{q(z_i|x)}\right)^\beta$$
 
-    On average it is at most `reconstruction + beta · kl`, which stay those of one draw. Its
-    gradient is the doubly reparameterised one, and takes a second pass through the decoder (of one
-    with dropout that is another network, and batch norm counts both). Where latents come in groups
-    it is the plain gradient of the bound.
+    On average it is at most `reconstruction + beta · kl`; these two metrics stay those of one draw.
+    Its gradient is doubly reparameterised, and takes a second pass through the decoder. (A decoder
+    with dropout is another network in that pass, and batch norm counts both.) If latents come in
+    groups, it uses the plain gradient of the bound.
 
     Args:
-        samples: Draws of z for each image, at least 2.
-        beta: The weight of the KL term. It can be assigned to.
-        warmup_steps: Over this many training steps that weight rises linearly to `beta`. It can be
-            assigned to.
+        samples: Number of draws of z per image, at least 2.
+        beta: Weight of the KL term. Can be assigned to.
+        warmup_steps: Number of training steps over which that weight rises linearly to `beta`. Can
+            be assigned to.
 
     Raises:
-        ValueError: If an argument is not what it should be.
+        ValueError: If an argument is invalid.
 
     References:
         Burda, Grosse and Salakhutdinov (2016), "Importance weighted autoencoders",
@@ -58,10 +58,10 @@ class ImportanceWeighted(Objective):
     def loss(self, terms: Terms, training: bool = True) -> Any:
         """The bound on −log p(x) of one batch: a float32 scalar, nats per image.
 
-        The weights of the draws are those of the pass that was made. Where there is a gradient,
-        the draws are decoded again, since what comes back through z is to be scaled by them: with
-        the weights w, normalised over an image's draws, a draw's z gets w (1 − beta (1 − w)) of the
-        gradient of its log-weight, and the decoder and the prior w.
+        The weights of the draws are from the first pass. For the gradient, the draws are decoded
+        again, because the gradient through z must be scaled by them. With weights w, normalised
+        over the draws of an image, z gets w (1 − beta (1 − w)) times the gradient of the log-weight
+        of its draw; the decoder and the prior get w times it.
         """
         beta = self.kl_weight(training)
         weights = terms.log_weights(beta)

@@ -1,4 +1,4 @@
-"""Inferred prior: −ELBO, and how far the covariance of the latents is from identity (DIP-VAE)."""
+"""Inferred prior: −ELBO plus a penalty on the covariance of the latents (DIP-VAE)."""
 
 from typing import Any
 
@@ -11,38 +11,38 @@ from kvae.parts import chosen
 
 __all__ = ["InferredPrior"]
 
-# Of the diagonal, as a multiple of that of the rest: as the paper has it.
+# Weight of the diagonal as a multiple of `off_diagonal`, as in the paper.
 DIAGONAL = {"means": 10.0, "draws": 1.0}
 
 
 @keras.saving.register_keras_serializable(package="kvae")
 class InferredPrior(Objective):
-    r"""DIP-VAE: −ELBO, and how far the covariance of the latents over images is from identity.
+    r"""DIP-VAE: −ELBO plus the distance of the covariance of the latents from the identity.
 
     $$-\mathbb{E}_{q(z|x)} \log p(x|z) + \beta D_{KL}(q(z|x) \,\|\, p(z)) + \lambda_{od} \sum_{i
     \ne j} S_{ij}^2 + \lambda_d \sum_i (S_{ii} - 1)^2$$
 
-    (Kumar, Sattigeri and Balakrishnan, equations 6 and 7), where S is the covariance over images of
-    the posterior means (DIP-VAE-I), or that of z, which is the same and the mean of the posterior
-    variances on its diagonal (DIP-VAE-II). It is that of the batch, divided by its size; so batches
-    of a few images pull it towards 0. The loss is `reconstruction + beta · kl + off_diagonal ·
-    correlated + diagonal · unscaled` at every step; the last two sums are metrics, without a unit,
-    and in nats only by their weights.
+    These are equations 6 and 7 of Kumar, Sattigeri and Balakrishnan. S is the covariance over
+    images of the posterior means (DIP-VAE-I) or of z (DIP-VAE-II), which has the mean posterior
+    variances added to its diagonal. It is computed from the batch and divided by the batch size, so
+    batches of a few images pull it towards 0. The loss is `reconstruction + beta · kl +
+    off_diagonal · correlated + diagonal · unscaled` at every step. The last two sums are metrics
+    without a unit; their weights turn them into nats.
 
     Args:
-        beta: The weight of the KL term. It can be assigned to.
-        warmup_steps: Over this many training steps that weight rises linearly to `beta`. It can be
-            assigned to.
-        samples: Draws of z for each image; the covariance needs none.
-        covariance_of: "means" (I) or "draws" (II).
-        off_diagonal: λ_od, nats.
-        diagonal: λ_d, nats; 10 times `off_diagonal` of the means and as much of draws, as in the
-            paper, where it is None.
+        beta: Weight of the KL term. Can be assigned to.
+        warmup_steps: Number of training steps over which that weight rises linearly to `beta`. Can
+            be assigned to.
+        samples: Number of draws of z per image. The covariance does not use them.
+        covariance_of: "means" (DIP-VAE-I) or "draws" (DIP-VAE-II).
+        off_diagonal: λ_od, in nats.
+        diagonal: λ_d, in nats. None: as in the paper, 10 times `off_diagonal` with "means" and
+            equal to it with "draws".
 
     Raises:
-        ValueError: If an argument is not what it should be; later, if the prior ties latents
-            together, if they come in groups, or if several devices share a batch (but on JAX, where
-            each sees all of it).
+        ValueError: If an argument is invalid; later, if latents depend on each other in the prior,
+            if they come in groups, or if several devices share a batch (except on JAX, where each
+            device sees the whole batch).
 
     References:
         Kumar, Sattigeri and Balakrishnan (2018), "Variational inference of disentangled latent
@@ -78,7 +78,7 @@ class InferredPrior(Objective):
         self.diagonal = checked("diagonal", diagonal)
 
     def loss(self, terms: Terms, training: bool = True) -> Any:
-        """−ELBO and the distance from identity: a float32 scalar, nats per image."""
+        """−ELBO plus the weighted distance from the identity: a scalar, nats per image."""
         self.check_whole(terms)
         covariance = self.covariance(terms)
         variances = ops.diagonal(covariance)
@@ -91,13 +91,13 @@ class InferredPrior(Objective):
         return terms.mean_of(terms.reconstruction) + kl + penalty
 
     def covariance(self, terms: Terms) -> Any:
-        """The covariance over the images of the batch, by their weights: (latent, latent).
+        """The weighted covariance over the images of the batch: (latent, latent).
 
-        It is made of means over all images alone.
+        It uses only means over all images.
         """
         mean = terms.outputs["mean"]
         total = ops.maximum(terms.mean_weight, 1e-30)
-        # Any centre does; near to the mean little is lost to rounding.
+        # Any centre works; one near the mean loses little to rounding.
         mean = mean - ops.stop_gradient(terms.mean_of(mean) / total)
         centre = terms.mean_of(mean) / total
         products = terms.mean_of(mean[:, :, None] * mean[:, None]) / total
@@ -108,6 +108,6 @@ class InferredPrior(Objective):
         return covariance + ops.diag(variance)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments; settings as they stand now."""
+        """The constructor's arguments, with the current values of settings."""
         names = ("covariance_of", "off_diagonal", "diagonal")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

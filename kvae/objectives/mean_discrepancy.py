@@ -1,4 +1,4 @@
-"""Mean discrepancy: −ELBO, and how far draws of the posterior lie from the prior (InfoVAE, MMD)."""
+"""Mean discrepancy: −ELBO plus the distance of q(z) from the prior (InfoVAE, MMD)."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ __all__ = ["MeanDiscrepancy"]
 
 @keras.saving.register_keras_serializable(package="kvae")
 class MeanDiscrepancy(Objective):
-    r"""InfoVAE: −ELBO, and the maximum mean discrepancy of q(z) and p(z).
+    r"""InfoVAE: −ELBO plus the maximum mean discrepancy of q(z) and p(z).
 
     $$-\mathbb{E}_{q(z|x)} \log p(x|z) + (1 - \alpha) D_{KL}(q(z|x) \,\|\, p(z)) + (\alpha +
     \lambda - 1) \operatorname{MMD}(q(z), p(z))$$
@@ -22,27 +22,27 @@ class MeanDiscrepancy(Objective):
     1 − α and `mmd_weight` is α + λ − 1; with `beta=0` it is MMD-VAE. The loss is `reconstruction +
     beta · kl + mmd_weight · mmd` at every step.
 
-    `mmd` is a metric, a number without a unit, of at most 2, and in nats only by its weight:
+    `mmd` is a metric. It has no unit and is at most 2; its weight turns it into nats:
 
     $$\operatorname{MMD} = \mathbb{E} k(z, z') - 2 \mathbb{E} k(z, y) + \mathbb{E} k(y, y'), \quad
     k(a, b) = \exp\left(-\frac{|a - b|^2}{2 h^2 d}\right)$$
 
-    with z, z' from q(z) and y, y' from p(z), h the bandwidth, d the number of latents. What has y
-    in it is computed in closed form, and z and z' are draws of different images of the batch: so
-    the estimate is right on average, and may be a little below 0. With a learned prior all of this
-    is done in the noise that the prior makes latents of.
+    with z, z' from q(z) and y, y' from p(z), h the bandwidth and d the number of latents. The terms
+    with y are computed in closed form, and z and z' are draws of different images of the batch. So
+    the estimate is unbiased, and may be slightly negative. With a learned prior, all of this is
+    computed in the noise that the prior maps to latents.
 
     Args:
-        beta: The weight of the KL term, 1 − α. It can be assigned to.
-        warmup_steps: Over this many training steps that weight rises linearly to `beta`. It can be
-            assigned to.
-        samples: Draws of z for each image.
-        mmd_weight: The weight of the discrepancy, nats.
-        bandwidth: Of the kernel, in units of the square root of the number of latents.
+        beta: Weight of the KL term, 1 − α. Can be assigned to.
+        warmup_steps: Number of training steps over which that weight rises linearly to `beta`. Can
+            be assigned to.
+        samples: Number of draws of z per image.
+        mmd_weight: Weight of the discrepancy, in nats.
+        bandwidth: Bandwidth of the kernel, in units of the square root of the number of latents.
 
     Raises:
-        ValueError: If an argument is not what it should be; later, if the prior is a mixture, or
-            several devices share a batch (but on JAX, where each sees all of it).
+        ValueError: If an argument is invalid; later, if the prior is a mixture, or several devices
+            share a batch (except on JAX, where each device sees the whole batch).
 
     References:
         Zhao, Song and Ermon (2019), "InfoVAE: balancing learning and inference in variational
@@ -75,7 +75,7 @@ class MeanDiscrepancy(Objective):
             raise ValueError("`bandwidth` must be above 0. Received: bandwidth=0")
 
     def check(self, prior: Any) -> None:
-        """A prior that is no change of variables has no noise to compare in."""
+        """Raises a ValueError if the prior is not invertible: then there is no noise to compare."""
         super().check(prior)
         if not prior.invertible:
             raise ValueError(
@@ -85,16 +85,16 @@ class MeanDiscrepancy(Objective):
             )
 
     def loss(self, terms: Terms, training: bool = True) -> Any:
-        """−ELBO and the discrepancy: a float32 scalar, nats per image."""
+        """−ELBO plus the weighted discrepancy: a float32 scalar, nats per image."""
         self.check_whole(terms)
         terms.shown["mmd"] = mmd = self.discrepancy(terms)
         kl = self.kl_weight(training) * terms.mean_of(terms.kl)
         return terms.mean_of(terms.reconstruction) + kl + self.mmd_weight * mmd
 
     def discrepancy(self, terms: Terms) -> Any:
-        """The discrepancy of the draws of one batch and the prior, times the mean weight: a scalar.
+        """The discrepancy of the batch's draws from the prior, times the mean weight: a scalar.
 
-        Of one image it is not known, and 0.
+        For one image it is not defined, and 0.
         """
         noise = terms.prior.to_noise(terms.z, **terms.given)
         latents = noise.shape[-1]
@@ -118,6 +118,6 @@ class MeanDiscrepancy(Objective):
         return terms.mean_weight * known
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments; settings as they stand now."""
+        """The constructor's arguments, with the current values of settings."""
         own = {"mmd_weight": self.mmd_weight, "bandwidth": self.bandwidth}
         return {**super().get_config(), **own}

@@ -24,7 +24,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
 
 
 def get(name: str, **arguments: Any) -> Objective:
-    """The objective of this name, a key of `OBJECTIVES`.
+    """Makes the objective of this name, a key of `OBJECTIVES`.
 
     Raises:
         ValueError: If there is none of this name, or it has no such argument.

@@ -1,4 +1,4 @@
-"""Objective: what every loss shares: the weight of its KL term, warm-up, and draws of z."""
+"""Objective: the base class of losses: KL weight, warm-up, and draws of z."""
 
 import math
 from collections.abc import Sequence
@@ -14,35 +14,37 @@ __all__ = ["Objective"]
 
 
 class Objective(Part):
-    """What training minimises; one of your own defines `loss`.
+    """Base class of objectives, the losses that training minimises. A subclass defines `loss`.
 
-    Register it with `keras.saving.register_keras_serializable`, so that files can hold it; its
-    `get_config` adds its own arguments to those of this class. These are fixed when it is made. One
-    that can be assigned to later is made by `self.add_setting(name, number)`, a variable, and has a
-    property that returns it, with a setter that calls `self.assign_setting(name, number)`.
+    Register the class with `keras.saving.register_keras_serializable`, so that files can hold it.
+    Its `get_config` adds its own arguments to those of this class. Arguments are fixed when the
+    objective is made. To make one assignable later, call `self.add_setting(name, number)`, which
+    makes a variable, and define a property that returns it, with a setter that calls
+    `self.assign_setting(name, number)`.
 
-    Figures of its own become metrics beside `kl`: `shown` has their names, and `loss` puts each in
-    `terms.shown`, a scalar that is a mean over the batch's images.
+    An objective can show figures as metrics beside `kl`: `shown` lists their names, and `loss` puts
+    each into `terms.shown`, a scalar that is a mean over the images of the batch.
 
     Args:
-        beta: The weight of the KL term; 1 gives the bound on log p(x). It can be assigned to, also
-            in a callback: `model.beta = 0.5`.
-        warmup_steps: Over this many training steps that weight rises linearly to `beta`. Not at
-            test time, so that `val_loss` can be compared between epochs. It can be assigned to.
-        samples: Draws of z for each image; all are decoded in one pass.
+        beta: Weight of the KL term; 1 gives the bound on log p(x). Can be assigned to, also in a
+            callback: `model.beta = 0.5`.
+        warmup_steps: Number of training steps over which that weight rises linearly to `beta`.
+            There is no warm-up at test time, so `val_loss` can be compared between epochs. Can be
+            assigned to.
+        samples: Number of draws of z per image. All are decoded in one pass.
 
     Attributes:
-        step: The number of training steps made, a variable: a part of files, also of those that
-            `save_weights` writes, but no weight.
-        mean_of_draws: Of so many draws z is the mean.
-        shown: The names of figures of its own.
-        factorised: Whether it needs a prior whose latents are independent of each other.
+        step: Number of training steps made, a variable. Files contain it, also those of
+            `save_weights`, but it is not a weight.
+        mean_of_draws: z is the mean of this many draws.
+        shown: Names of the figures that it shows as metrics.
+        factorised: Whether it needs a prior with independent latents.
         one_group: Whether it needs latents in one group.
-        compares_images: Whether it compares images of a batch with each other; devices that each
-            have a share of it cannot.
+        compares_images: Whether it compares the images of a batch with each other. Devices that
+            each have a share of the batch cannot do that.
 
     Raises:
-        ValueError: If an argument is not what it should be.
+        ValueError: If an argument is invalid.
 
     References:
         Higgins et al. (2017), "beta-VAE", ICLR (the weight beta). Sønderby et al. (2016), "Ladder
@@ -75,15 +77,15 @@ class Objective(Part):
         self.samples = checked_integer("samples", samples)
         self.add_setting("beta", checked("beta", beta))
         self.add_setting("warmup_steps", checked("warmup_steps", warmup_steps))
-        self.step = self.add_setting("step", 0)  # the optimizer's JAX would freeze
+        self.step = self.add_setting("step", 0)  # on JAX, the optimizer's own step would be frozen
 
     def loss(self, terms: Terms, training: bool = True) -> Any:
         """The loss of one batch.
 
         Args:
-            terms: What the batch's pass through the model gave. `terms.mean_of` averages over its
-                images, with their sample weights.
-            training: Whether gradients are wanted; at test time nothing warms up.
+            terms: The terms of the batch. `terms.mean_of` averages over its images, with their
+                sample weights.
+            training: Whether this is a training step. Nothing warms up at test time.
 
         Returns:
             A float32 scalar, nats per image.
@@ -91,14 +93,14 @@ class Objective(Part):
         raise NotImplementedError(f"{type(self).__name__} must have a `loss`.")
 
     def begin(self, images: int | None) -> None:
-        """What `fit` calls before its first step.
+        """Called by `fit` before its first step.
 
         Args:
-            images: How many it trains on; None where it has a stream.
+            images: Number of training images. None: `fit` has a stream.
         """
 
     def check(self, prior: Any) -> None:
-        """Raises a ValueError if it cannot be had with this prior."""
+        """Raises a ValueError if the objective does not work with this prior."""
         if self.factorised and not prior.closed_form:
             raise ValueError(
                 f"{type(self).__name__} needs a prior whose latents are independent of each other, "
@@ -106,7 +108,7 @@ class Objective(Part):
             )
 
     def check_groups(self, groups: Sequence[int]) -> None:
-        """Raises a ValueError if it cannot be had of so many latents in each of several groups."""
+        """Raises a ValueError if the objective does not work with latents in several groups."""
         if self.one_group:
             raise ValueError(
                 f"{type(self).__name__} is for latents in one group, and this model has "
@@ -114,9 +116,9 @@ class Objective(Part):
             )
 
     def check_whole(self, terms: Terms) -> None:
-        """Raises a ValueError if this device has but a share of the batch, and that is too little.
+        """Raises a ValueError if this device has only a share of a batch that must be whole.
 
-        On JAX each has all of it.
+        On JAX each device sees the whole batch.
         """
         if self.compares_images and terms.share is not None:
             raise ValueError(
@@ -125,11 +127,11 @@ class Objective(Part):
             )
 
     def kl_weight(self, training: bool = True) -> Any:
-        """The weight of the KL term: `beta`, or in training, while that warms up, less."""
+        """The current weight of the KL term: `beta`, or less during warm-up."""
         return self.beta * self.warmed_up(training)
 
     def warmed_up(self, training: bool = True) -> Any:
-        """How far warm-up has come: from 0 to 1, which it always is at test time."""
+        """The progress of the warm-up, from 0 to 1. It is always 1 at test time."""
         if not training:
             return 1.0
         return ops.minimum(1.0, self.step / ops.maximum(self.warmup_steps, 1.0))
@@ -145,7 +147,7 @@ class Objective(Part):
 
     @property
     def warmup_steps(self) -> Any:
-        """The number of training steps in which that weight rises, a variable."""
+        """The number of training steps over which that weight rises, a variable."""
         return self.held["warmup_steps"]
 
     @warmup_steps.setter
@@ -153,7 +155,7 @@ class Objective(Part):
         self.assign_setting("warmup_steps", checked("warmup_steps", value))
 
     def save_own_variables(self, store: Any) -> None:
-        """Saves the step too, so that a schedule goes on where it was."""
+        """Saves the step too, so that schedules continue where they were."""
         super().save_own_variables(store)
         store["step"] = ops.convert_to_numpy(self.step)
 
@@ -164,7 +166,7 @@ class Objective(Part):
             self.step.assign(store["step"][()])
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments; settings as they stand now."""
+        """The constructor's arguments, with the current values of settings."""
         return {
             **super().get_config(),
             "beta": float(ops.convert_to_numpy(self.beta)),
@@ -174,7 +176,7 @@ class Objective(Part):
 
 
 def checked(name: str, value: Any) -> float:
-    """A number that is finite and not negative, or a ValueError."""
+    """Returns a finite, non-negative number as a float, or raises a ValueError."""
     array = np.asarray(ops.convert_to_numpy(value) if hasattr(value, "shape") else value)
     if array.shape == () and array.dtype.kind in "iuf":
         number = float(array)

@@ -1,4 +1,4 @@
-"""Terms: what a batch's pass through a model gave, and what it costs; in nats per image."""
+"""Terms: the results of one pass of a batch, and their costs in nats per image."""
 
 import functools
 import math
@@ -13,33 +13,34 @@ __all__ = ["Terms", "averaged", "repeated"]
 
 
 class Terms:
-    """What an objective makes a loss of: one pass of a batch through the model.
+    """The terms from which an objective computes the loss of a batch.
 
     Args:
-        outputs: What `VAE.call` returned.
+        outputs: The outputs of `VAE.call`.
         likelihood: p(x|z).
         prior: p(z).
-        decode: z, (batch · samples, latent), to the likelihood's parameters, float32.
-        samples: Draws of z for each image.
-        weight: Sample weights, (batch,), float32; 1.0 where there are none.
-        groups: The number of latents in each group. Where there are several, each draw has a mean
-            and a log-variance of its own: the draw of one group decides on the posterior of the
-            next.
-        share: The `kvae.share.Share` of the batch that this device has; None where that is all.
+        decode: A function from z, (batch · samples, latent), to the parameters of the likelihood,
+            float32.
+        samples: Number of draws of z per image.
+        weight: Sample weights, (batch,), float32; 1.0 if there are none.
+        groups: Number of latents in each group. With several groups, each draw has a mean and a
+            log-variance of its own, because the posterior of a group depends on the draw of the
+            group before.
+        share: The `kvae.share.Share` of the batch on this device. None: this device has all of it.
 
     Attributes:
-        observed: (batch · samples, height, width, channels), float32 in [0, 1]; an image's samples
-            follow each other, here and below.
+        observed: (batch · samples, height, width, channels), float32 in [0, 1]. The samples of an
+            image follow each other, here and below.
         mean: (batch · samples, latent), float32, of the posterior q(z|x).
         log_variance: (batch · samples, latent), float32, the natural log of its variance.
         z: (batch · samples, latent), float32, the draws.
         parameters: (batch · samples, height, width, channels · parameters_per_value), float32.
-        shares: (batch, samples), float32, where an image's samples are of all classes: how likely
-            each is, 1 for one that is known; else None.
-        given: What the prior takes beside them: `context`, (batch · samples, context), float32, of
-            a conditional model; else empty.
-        shown: Figures that the objective shows as metrics, by name: each a scalar, the mean over
-            the batch's images.
+        shares: (batch, samples), float32, if the samples of an image are its possible classes: the
+            probability of each, 1 for a known class. Else None.
+        given: Keyword arguments of the prior: `context`, (batch · samples, context), float32, for a
+            conditional model; else empty.
+        shown: Figures that the objective shows as metrics, by name. Each is a scalar, the mean over
+            the images of the batch.
     """
 
     def __init__(
@@ -83,9 +84,10 @@ class Terms:
 
     @functools.cached_property
     def kl(self) -> Any:
-        """The divergence of each posterior from the prior, averaged likewise: (batch,), float32.
+        """The KL of each posterior from the prior, averaged over samples: (batch,), float32.
 
-        With that of the classes, where one is not known, from all alike.
+        If the class of an image is not known, this includes the KL of its classes from equally
+        likely ones.
         """
         kl = self.averaged(self.costs[1])
         if self.shares is None:
@@ -96,15 +98,15 @@ class Terms:
 
     @functools.cached_property
     def costs(self) -> tuple[Any, Any]:
-        """−log p(x|z), and the divergence, of each sample: (batch · samples,), float32."""
+        """−log p(x|z) and the KL of each sample: two of (batch · samples,), float32."""
         log_prob = self.likelihood.log_prob(self.observed, self.parameters)
         return -log_prob, self.prior.kl(self.mean, self.log_variance, self.z, **self.given)
 
     @functools.cached_property
     def shares(self) -> Any:
-        """See there.
+        """The posterior over classes, as described for the attribute `shares`.
 
-        The posterior over classes that makes the bound the highest, q(c|x) ∝ exp(ELBO of c).
+        It makes the bound highest: q(c|x) ∝ exp(ELBO of c).
 
         References:
             Kingma et al. (2014), "Semi-supervised learning with deep generative models",
@@ -117,26 +119,26 @@ class Terms:
         return self.known + (1 - ops.sum(self.known, axis=1, keepdims=True)) * likely
 
     def averaged(self, values: Any) -> Any:
-        """The mean over an image's samples, by `shares` where there are any: (batch,)."""
+        """The mean over an image's samples, weighted by `shares` if there are any: (batch,)."""
         if self.shares is None:
             return averaged(values, self.samples)
         return ops.sum(self.shares * ops.reshape(values, (-1, self.samples)), axis=1)
 
     @functools.cached_property
     def kl_by_group(self) -> list[Any]:
-        """The same for each group of latents by itself: a list of (batch,), float32.
+        """The KL of each group of latents: a list of (batch,), float32.
 
-        Without that of a class that is not known.
+        The KL of unknown classes is not included.
         """
         parts = (self.mean, self.log_variance, self.z, self.groups)
         kl = self.prior.kl_by_group(*parts, **self.given)
         return [self.averaged(one) for one in kl]
 
     def mean_of(self, values: Any) -> Any:
-        """The mean of (batch, …) over all images, each with its weight: (…).
+        """The weighted mean of (batch, …) over all images: (…).
 
-        Of all devices that share the batch: where a model is trained on several, an objective must
-        average over images by this alone.
+        This includes the images on all devices that share the batch. An objective must average over
+        images with this method only, so that it works on several devices.
         """
         shape = (-1, *[1] * (len(values.shape) - 1))
         weighted = values * (self.weight if self.is_plain else ops.reshape(self.weight, shape))
@@ -144,7 +146,7 @@ class Terms:
 
     @property
     def is_plain(self) -> bool:
-        """Whether no image has a weight."""
+        """Whether there are no sample weights."""
         return isinstance(self.weight, float)
 
     @functools.cached_property
@@ -158,13 +160,14 @@ class Terms:
         $$\log p(x|z) + \beta \, (\log p(z) - \log q(z|x))$$
 
         Args:
-            beta: The weight of the second part.
-            z: Other draws than those of the pass, (batch · samples, latent).
-            parameters: What the decoder makes of those.
+            beta: Weight of the second part.
+            z: Other draws than those of the pass, (batch · samples, latent). None: those of the
+                pass.
+            parameters: The outputs of the decoder for these draws.
         """
         z = self.z if z is None else z
         parameters = self.parameters if parameters is None else parameters
-        if self.of_draws:  # whose gradient goes through mean and log-variance too
+        if self.of_draws:  # the gradient goes through mean and log-variance too
             log_posterior = log_normal(z, self.mean, self.log_variance)
             log_ratio = log_posterior - self.prior.log_prob(z, **self.given)
         else:
@@ -174,12 +177,12 @@ class Terms:
 
 
 def repeated(tensor: Any, samples: int) -> Any:
-    """Each row `samples` times: (batch, …) to (batch · samples, …)."""
+    """Repeats each row `samples` times: (batch, …) to (batch · samples, …)."""
     return tensor if samples == 1 else ops.repeat(tensor, samples, axis=0)
 
 
 def averaged(values: Any, samples: int) -> Any:
-    """The mean over each image's samples: (batch · samples, …) to (batch, …)."""
+    """Averages over the samples of each image: (batch · samples, …) to (batch, …)."""
     if samples == 1:
         return values
     return ops.mean(ops.reshape(values, (-1, samples, *values.shape[1:])), axis=1)

@@ -1,4 +1,4 @@
-"""Total correlation: the KL term in three parts, of which the one that ties latents weighs more."""
+"""Total correlation: the KL term split in three parts, one of which has a larger weight."""
 
 import math
 from typing import Any
@@ -14,52 +14,55 @@ from kvae.priors.prior import log_normal
 __all__ = ["TotalCorrelation"]
 
 ESTIMATES = ("stratified", "weighted")
-NEXT_TO_NOTHING = 1e-30  # a share whose logarithm is finite
+NEXT_TO_NOTHING = 1e-30  # smallest share, so that its logarithm is finite
 
 
 @keras.saving.register_keras_serializable(package="kvae")
 class TotalCorrelation(Objective):
-    r"""−ELBO whose KL term is split in three, with a weight for the total correlation (β-TCVAE).
+    r"""−ELBO with an extra weight on the total correlation of the latents (β-TCVAE).
 
     $$\mathbb{E}_x D_{KL}(q(z|x) \,\|\, p(z)) = \underbrace{D_{KL}(q(z, x) \,\|\, q(z)\,
     p(x))}_\text{mutual information} + \underbrace{D_{KL}(q(z) \,\|\, \textstyle\prod_j
     q(z_j))}_\text{total correlation} + \underbrace{\textstyle\sum_j D_{KL}(q(z_j) \,\|\,
     p(z_j))}_\text{dimension-wise KL}$$
 
-    (Chen et al., equation 2), where q(z) is the average of q(z|x) over the N training images. The
-    loss is `reconstruction + kl + (beta − 1) · total_correlation` at every step: at β = 1 it is
-    −ELBO. While it warms up, all but `reconstruction` counts so much less.
+    This splits the KL term in three (Chen et al., equation 2). q(z) is the average of q(z|x) over
+    the N training images. The loss is `reconstruction + kl + (beta − 1) · total_correlation` at
+    every step. At β = 1 it is −ELBO. During warm-up, all terms but `reconstruction` have a smaller
+    weight.
 
     Each part is a metric, a mean over images in nats: `mutual_information`, `total_correlation`,
-    `dimension_wise_kl`. They add up to `kl`, but for the noise of the draws of z. A batch knows
-    q(z) at its own images only, so that they depend on its size:
+    `dimension_wise_kl`. They add up to `kl`, except for the noise of the draws of z. A batch knows
+    q(z) only at its own images, so the estimates depend on the batch size. M is the number of
+    images in the batch:
 
-    - "stratified" (equation S5 of the supplement): an image has the share 1/N in q(z) at its own
-      draw, the others of its batch, M in all, the rest alike, (N − 1) / (N (M − 1)). So is the mean
-      of what the paper has, where one of them, whichever, has another share than the others. It is
-      right on average for q(z), and exact where the batch is all of the data.
-    - "weighted" (equation S4): each image has 1 / (N M). The parts are off by constants of some
-      log N, which move no gradient.
+    - "stratified" (equation S5 of the supplement): at its own draw, an image has the share 1/N in
+      q(z), and each of the other images of the batch has (N − 1) / (N (M − 1)). In the paper, one
+      of the others has a different share; this is the mean over all choices of it. It is unbiased
+      for q(z), and exact if the batch is the whole data set.
+    - "weighted" (equation S4): each image has the share 1 / (N M). The parts are off by constants
+      of the order of log N, which do not change the gradient.
 
-    Where many latents tell an image for certain, it alone is near to its draw: then the mutual
-    information comes near log N, which it cannot exceed, and the total correlation has the rest.
+    If many latents identify an image with certainty, only that image is near to its draw. The
+    mutual information then comes close to log N, its upper bound, and the total correlation takes
+    the rest.
 
-    Its steps hold batch² · samples · latents numbers. With sample weights, q(z) is the average of
-    q(z|x) by these weights.
+    A step holds batch² · samples · latents numbers. With sample weights, q(z) is the weighted
+    average of q(z|x).
 
     Args:
-        beta: The weight of the total correlation. It can be assigned to.
-        warmup_steps: Over this many training steps the weights of all three parts rise linearly
-            from 0. It can be assigned to.
-        samples: Draws of z for each image.
+        beta: Weight of the total correlation. Can be assigned to.
+        warmup_steps: Number of training steps over which the weights of all three parts rise
+            linearly from 0. Can be assigned to.
+        samples: Number of draws of z per image.
         estimate: "stratified" or "weighted".
-        train_images: N. `fit` counts arrays itself; where it is given a stream it must be known. It
-            can be assigned to. As long as it is 0, a batch is all of the data.
+        train_images: N. `fit` counts the images of arrays; for a stream you must give it. Can be
+            assigned to. While it is 0, a batch counts as the whole data set.
 
     Raises:
-        ValueError: If an argument is not what it should be; later, if the prior ties latents
-            together, if they come in groups, or if several devices share a batch (but on JAX, where
-            each sees all of it).
+        ValueError: If an argument is invalid; later, if latents depend on each other in the prior,
+            if they come in groups, or if several devices share a batch (except on JAX, where each
+            device sees the whole batch).
 
     References:
         Chen et al. (2018), "Isolating sources of disentanglement in variational autoencoders",
@@ -92,7 +95,7 @@ class TotalCorrelation(Objective):
 
     @property
     def train_images(self) -> Any:
-        """The number of training images, a variable; 0 where it is not known."""
+        """The number of training images, a variable; 0 if it is not known."""
         return self.held["train_images"]
 
     @train_images.setter
@@ -110,7 +113,7 @@ class TotalCorrelation(Objective):
             )
 
     def loss(self, terms: Terms, training: bool = True) -> Any:
-        """−ELBO, with more of the total correlation: a float32 scalar, nats per image."""
+        """−ELBO with the weighted total correlation: a float32 scalar, nats per image."""
         self.check_whole(terms)
         log_posterior = log_normal(terms.z, terms.mean, terms.log_variance)
         log_aggregate, log_marginals = self.log_densities(terms)
@@ -127,7 +130,7 @@ class TotalCorrelation(Objective):
         return reconstruction + kl + more * terms.shown["total_correlation"]
 
     def log_densities(self, terms: Terms) -> tuple[Any, Any]:
-        """Of each draw: log q(z), and the sum over latents of log q(z_j).
+        """Computes log q(z) of each draw, and the sum over latents of log q(z_j).
 
         Returns:
             Two of (batch · samples,), float32, nats.
@@ -141,11 +144,11 @@ class TotalCorrelation(Objective):
         return log_aggregate, ops.sum(log_marginals, axis=-1)
 
     def shares(self, terms: Terms, batch: Any) -> Any:
-        """The share that each image of the batch has in q(z), as a draw sees it.
+        """Computes the share of each image of the batch in q(z), at each draw.
 
         Args:
-            terms: What the pass gave.
-            batch: The number of images.
+            terms: The terms of the batch.
+            batch: Number of images.
 
         Returns:
             (batch · samples, batch), float32.
@@ -164,6 +167,6 @@ class TotalCorrelation(Objective):
         return repeated(ops.where(rows[:, None] == rows, own, rest), terms.samples)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments; settings as they stand now."""
+        """The constructor's arguments, with the current values of settings."""
         images = float(ops.convert_to_numpy(self.train_images))
         return {**super().get_config(), "estimate": self.estimate, "train_images": images}

@@ -1,4 +1,4 @@
-"""Blockwise: groups of latents that are independent of each other, each with a prior of its own."""
+"""Blockwise: a prior for latents in independent groups, with one prior for each group."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,18 +13,18 @@ __all__ = ["Blockwise"]
 
 @keras.saving.register_keras_serializable(package="kvae")
 class Blockwise(Prior):
-    r"""Groups of latents that are independent of each other, each with a prior of its own.
+    r"""A prior for latents in independent groups, with one prior for each group.
 
     $$p(z) = \prod_l p_l(z_l)$$
 
-    So a ladder has a flow for its first group, and N(0, I) for the others, which the decoder makes
-    to depend on those before.
+    For example, a ladder has a flow for its first group and N(0, I) for the others; its decoder
+    makes them depend on the groups before.
 
     Args:
-        priors: Of the groups, from the first.
+        priors: The priors of the groups, in order.
 
     Raises:
-        ValueError: If they are no priors, or not each its own.
+        ValueError: If these are not priors, or one is used twice.
 
     Example:
         >>> import kvae
@@ -53,12 +53,12 @@ class Blockwise(Prior):
         return sum(self.of_each("log_prob", z, context=context))
 
     def to_noise(self, z: Any, context: Any = None) -> Any:
-        """The standard normal noise that becomes z: (batch, latent) to the same, float32."""
+        """Maps latents back to standard normal noise: (batch, latent) to the same, float32."""
         z = ops.cast(z, "float32")
         return ops.concatenate(self.of_each("to_noise", z, context=context), axis=-1)
 
     def from_noise(self, noise: Any, context: Any = None) -> Any:
-        """What standard normal noise becomes: (batch, latent) to the same, float32."""
+        """Maps standard normal noise to latents: (batch, latent) to the same, float32."""
         if not keras.backend.is_keras_tensor(noise):
             noise = ops.convert_to_tensor(noise, dtype="float32")
         return ops.concatenate(self.of_each("from_noise", noise, context=context), axis=-1)
@@ -68,13 +68,13 @@ class Blockwise(Prior):
         return sum(self.of_each("log_ratio", mean, log_variance, z, context=context))
 
     def kl(self, mean: Any, log_variance: Any, z: Any, context: Any = None) -> Any:
-        """See `Prior.kl`; summed over groups, in closed form where a group's prior has one."""
+        """See `Prior.kl`; summed over groups, in closed form for priors that have one."""
         return sum(self.of_each("kl", mean, log_variance, z, context=context))
 
     def kl_by_group(
         self, mean: Any, log_variance: Any, z: Any, groups: Sequence[int], context: Any = None
     ) -> list[Any]:
-        """See `Prior.kl_by_group`; several groups may be in one block."""
+        """See `Prior.kl_by_group`; one block may contain several groups."""
         of_block: list[list[int]] = []
         left = list(groups)
         for prior in self.priors:
@@ -92,11 +92,11 @@ class Blockwise(Prior):
         return found
 
     def kl_per_latent(self, mean: Any, log_variance: Any) -> Any:
-        """See `Prior.kl_per_latent`; of each group what its prior says."""
+        """See `Prior.kl_per_latent`; each group uses its own prior."""
         return ops.concatenate(self.of_each("kl_per_latent", mean, log_variance), axis=-1)
 
     def of_each(self, name: str, *tensors: Any, context: Any = None) -> list[Any]:
-        """What the method of this name gives of each group's part of the tensors."""
+        """Calls the method of this name for each group's part of the tensors."""
         sizes = [prior.latent_dim for prior in self.priors]
         parts = [parted(tensor, sizes) for tensor in tensors]
         methods: list[Callable] = [getattr(prior, name) for prior in self.priors]
@@ -114,7 +114,7 @@ class Blockwise(Prior):
     def from_config(
         cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
     ) -> "Blockwise":
-        """Makes the priors that `get_config` described, and the whole of them."""
+        """Builds the priors that `get_config` described, and the prior of all groups."""
         priors = [
             keras.saving.deserialize_keras_object(prior, custom_objects=custom_objects)
             if isinstance(prior, dict)

@@ -12,28 +12,29 @@ from kvae.priors.prior import Prior, log_normal, parted
 
 __all__ = ["GaussianMixture"]
 
-START = 0.5  # the deviation of the untrained means, which tells the components apart
-EDGE = 1e-5  # of a component's share, which rounding might hand to the next
+START = 0.5  # standard deviation of the untrained means, which separates the components
+EDGE = 1e-5  # margin of a component's share, against rounding into the next
 
 
 @keras.saving.register_keras_serializable(package="kvae")
 class GaussianMixture(Prior):
-    r"""A learned prior: a mixture of Gaussians whose latents are independent of each other.
+    r"""A learned prior: a mixture of Gaussians with diagonal covariances.
 
     $$p(z) = \sum_k \pi_k \, N(z; m_k, \operatorname{diag} v_k)$$
 
-    With a context c it is p(z|c): the logits of π, the means m and the logs of v are then affine
-    in c, so that each class has a mixture of its own.
+    With a context c the prior is p(z|c): the logits of π, the means m and the logs of v are then
+    affine in c, so each class has a mixture of its own.
 
-    Noise becomes latents of the component that the angle of its first two numbers chooses; that
-    angle then goes once round within the component's share of the circle, so that the two are
-    standard normal again. A temperature below 1 so draws nearer to the means, from all components
-    as often as before. Two noises may become one z: `to_noise` gives one of them.
+    `from_noise` chooses the component by the angle of the first two numbers of the noise. The angle
+    is then stretched from the component's share of the circle to the whole circle, so that the two
+    numbers are standard normal again. Hence a temperature below 1 draws nearer to the means, and
+    from each component as often as before. Two noises may become the same z; `to_noise` returns one
+    of them.
 
     Args:
-        latent_dim: The number of latents, at least 2.
-        components: How many Gaussians.
-        context_dim: The numbers of the context; None where there is none.
+        latent_dim: Number of latents, at least 2.
+        components: Number of Gaussians.
+        context_dim: Size of the context. None: no context.
 
     Raises:
         ValueError: If there are less than 2 latents, or a size is less than 1.
@@ -75,7 +76,7 @@ class GaussianMixture(Prior):
         self.heads = heads(self.latent_dim, self.components, context_dim)
 
     def parameters(self, context: Any = None) -> tuple[Any, Any, Any]:
-        """The mixture, or that of each context.
+        """Returns the parameters of the mixture, or of the mixture of each context.
 
         Args:
             context: (batch, context), float32; None where there is none.
@@ -93,7 +94,7 @@ class GaussianMixture(Prior):
         return self.told(context)
 
     def told(self, inputs: Any) -> tuple[Any, Any, Any]:
-        """The same of what the heads take: (batch, context), or ones, (batch, 1)."""
+        """`parameters` for inputs of the heads: (batch, context), or ones, (batch, 1)."""
         shape = (-1, self.components, self.latent_dim)
         logits, means, log_variances = self.heads(inputs)
         return (
@@ -112,7 +113,7 @@ class GaussianMixture(Prior):
         return log_weights + log_normal(ops.cast(z, "float32")[:, None], means, log_variances)
 
     def from_noise(self, noise: Any, context: Any = None) -> Any:
-        """What standard normal noise becomes: (batch, latent) to the same, float32."""
+        """Maps standard normal noise to latents: (batch, latent) to the same, float32."""
         if not keras.backend.is_keras_tensor(noise):
             noise = ops.convert_to_tensor(noise, dtype="float32")
         log_weights, means, log_variances = (
@@ -129,10 +130,10 @@ class GaussianMixture(Prior):
         return mean + ops.exp(0.5 * log_variance) * noise
 
     def to_noise(self, z: Any, context: Any = None) -> Any:
-        """Standard normal noise that becomes z: (batch, latent) to the same, float32.
+        """Finds standard normal noise that becomes z: (batch, latent) to the same, float32.
 
-        Where components overlap, digits of z far behind the point choose between them, each as
-        often as it is likely: so the noise of draws from the prior is standard normal.
+        If components overlap, low-order digits of z choose between them, each as often as it is
+        likely. So the noise of draws from the prior is standard normal.
         """
         z = ops.cast(z, "float32")
         log_weights, means, log_variances = self.parameters(context)
@@ -147,10 +148,10 @@ class GaussianMixture(Prior):
         return turned(before + weight * ops.clip(turn, EDGE, 1 - EDGE))
 
     def polar(self, noise: Any) -> tuple[Any, Any]:
-        """The angle of the first two numbers, (batch, 1), in turns from 0 to 1; and what turns it.
+        """Returns the angle of the first two numbers, (batch, 1), in turns; and a function.
 
-        That is a function of other turns, to noise whose first two numbers have that angle and the
-        length that they had.
+        The function maps other angles to noise whose first two numbers have that angle and their
+        former length.
         """
         first, second, *rest = parted(noise, [1, 1, self.latent_dim - 2][: self.latent_dim])
         length = ops.sqrt(ops.square(first) + ops.square(second))
@@ -173,9 +174,9 @@ class GaussianMixture(Prior):
 
 
 def heads(latent_dim: int, components: int, context_dim: int | None) -> keras.Model:
-    """The parameters as stock layers: (batch, context), or ones, to logits, means, log-variances.
+    """Builds the parameters as stock layers: context, or ones, to logits, means, log-variances.
 
-    A table, whose rows are the classes; one row where there is no context.
+    It is a table with one row for each class, or one row if there is no context.
     """
     inputs = keras.Input((context_dim or 1,), name="context", dtype="float32")
     start = keras.initializers.RandomNormal(stddev=START)
@@ -215,5 +216,5 @@ def share_of(weights: Any, component: Any) -> tuple[Any, Any]:
 
 
 def of_component(values: Any, component: Any) -> Any:
-    """What one component has: (batch or 1, components, latent) to (batch, latent)."""
+    """Picks the values of one component: (batch or 1, components, latent) to (batch, latent)."""
     return ops.sum(component[:, :, None] * values, axis=1)

@@ -1,4 +1,4 @@
-"""Prior: what every p(z) shares; density, draws and divergence from the posterior, in nats."""
+"""Prior: the base class of all p(z): density, draws and KL, in nats."""
 
 import math
 from collections.abc import Sequence
@@ -13,24 +13,24 @@ __all__ = ["Prior", "log_normal", "parted"]
 
 
 class Prior(Part):
-    """What latents are drawn from: a change of variables from standard normal noise.
+    """Base class of priors p(z), which map standard normal noise to latents.
 
     A prior of your own overrides `log_prob`, `to_noise` and `from_noise`, and is registered with
-    `keras.saving.register_keras_serializable`. For `VAE.generator` its `from_noise` applies Keras
-    layers and `keras.ops`, and no weights of its own.
+    `keras.saving.register_keras_serializable`. To work with `VAE.generator`, its `from_noise`
+    applies Keras layers and `keras.ops`, and has no weights outside of layers.
 
-    `context` is what a prior p(z|context) is conditioned on, (batch, context), float32; it is None
-    where there is none.
+    The argument `context` is the condition of a prior p(z|context), (batch, context), float32, or
+    None.
 
     Args:
         latent_dim: The number of latents.
 
     Attributes:
-        context_dim: The numbers of a context that it needs; None where it needs none.
-        closed_form: Whether the divergence of a Gaussian from it has a formula, latent by latent;
-            `kl` and `kl_per_latent` are then overridden too.
-        invertible: Whether each noise becomes another z, and near ones near z: else no path goes
-            through the noise, and nothing is trained in it.
+        context_dim: Size of the context. None: the prior takes none.
+        closed_form: Whether the KL of a Gaussian from the prior has a formula for each latent. Such
+            a prior also overrides `kl` and `kl_per_latent`.
+        invertible: Whether the map from noise to latents is invertible and continuous. If not,
+            interpolations and objectives do not work in the noise.
 
     Example:
         >>> import keras, numpy as np
@@ -64,11 +64,11 @@ class Prior(Part):
         raise NotImplementedError(f"{type(self).__name__} must have a `log_prob`.")
 
     def to_noise(self, z: Any, context: Any = None) -> Any:
-        """The standard normal noise that becomes z: (batch, latent) to the same, float32."""
+        """Maps latents back to standard normal noise: (batch, latent) to the same, float32."""
         raise NotImplementedError(f"{type(self).__name__} must have a `to_noise`.")
 
     def from_noise(self, noise: Any, context: Any = None) -> Any:
-        """What standard normal noise becomes: (batch, latent) to the same, float32."""
+        """Maps standard normal noise to latents: (batch, latent) to the same, float32."""
         raise NotImplementedError(f"{type(self).__name__} must have a `from_noise`.")
 
     def sample(self, count: int, seed: Any = None, context: Any = None) -> Any:
@@ -76,14 +76,15 @@ class Prior(Part):
         return self.from_noise(self.noise(count, seed), **given(context))
 
     def noise(self, count: int, seed: Any = None) -> Any:
-        """Draws what `from_noise` takes: (count, latent), float32."""
+        """Draws standard normal noise for `from_noise`: (count, latent), float32."""
         return keras.random.normal((count, self.latent_dim), seed=seed, dtype="float32")
 
     def log_ratio(self, mean: Any, log_variance: Any, z: Any, context: Any = None) -> Any:
-        r"""What a draw of z costs: $\log q(z|x) - \log p(z)$.
+        r"""Computes the log-ratio of a draw of z: $\log q(z|x) - \log p(z)$.
 
-        The gradient goes through z alone. What it leaves out is zero on average, and noise: where
-        posterior and prior agree, this gradient is exactly zero, whatever z was drawn.
+        The gradient goes through z alone. The part that is left out is zero on average and only
+        adds noise: if posterior and prior agree, this gradient is exactly zero, for every draw of
+        z.
 
         Args:
             mean: (batch, latent), float32.
@@ -102,7 +103,7 @@ class Prior(Part):
         return log_normal(z, mean, log_variance) - self.log_prob(z, **given(context))
 
     def kl(self, mean: Any, log_variance: Any, z: Any, context: Any = None) -> Any:
-        """Divergence of N(mean, exp(log_variance)) from the prior, estimated from one draw.
+        """Estimates the KL of N(mean, exp(log_variance)) from the prior, from one draw.
 
         Args:
             mean: (batch, latent), float32.
@@ -111,28 +112,28 @@ class Prior(Part):
             context: (batch, context), float32, or None.
 
         Returns:
-            (batch,), float32, nats, summed over latents: `log_ratio`, which may be negative for a
-            draw, and on average never is.
+            (batch,), float32, nats, summed over latents. It is `log_ratio`, which may be negative
+            for a draw, but not on average.
         """
         return self.log_ratio(mean, log_variance, z, **given(context))
 
     def kl_by_group(
         self, mean: Any, log_variance: Any, z: Any, groups: Sequence[int], context: Any = None
     ) -> list[Any]:
-        """`kl`, for each group of latents by itself.
+        """Computes `kl` for each group of latents.
 
         Args:
             mean: (batch, latent), float32.
             log_variance: (batch, latent), float32, the natural log of a variance.
             z: (batch, latent), a reparameterised draw from N(mean, exp(log_variance)).
-            groups: The number of latents in each.
+            groups: Number of latents in each group.
             context: (batch, context), float32, or None.
 
         Returns:
             A list of (batch,), float32, nats, whose sum is `kl`.
 
         Raises:
-            ValueError: If the prior ties latents of several groups together.
+            ValueError: If latents of several groups depend on each other in the prior.
         """
         if len(groups) == 1:
             return [self.kl(mean, log_variance, z, **given(context))]
@@ -145,14 +146,14 @@ class Prior(Part):
         return [ops.sum(part, axis=-1) for part in parted(each, groups)]
 
     def kl_per_latent(self, mean: Any, log_variance: Any) -> Any:
-        r"""What each latent by itself says of these images.
+        r"""Computes the KL of each latent for these images.
 
         $$D_{KL}(q(z_j|x) \,\|\, N(m_j, v_j))$$
 
-        with the mean and variance of $z_j$ over all images given. A prior that ties latents
-        together has no share for each; this is what the best Gaussian for each would charge, at
-        least the information that $z_j$ holds. It does not sum up to `kl`, and needs more than one
-        image.
+        where the mean and variance of $z_j$ are those over all images given. If latents depend on
+        each other in the prior, as in a flow, no latent has a share of the KL. This is the KL from
+        the best Gaussian for each latent instead; on average over images it is at least the
+        information that $z_j$ holds. It does not add up to `kl`, and needs more than one image.
 
         Args:
             mean: (batch, latent), float32.
@@ -178,14 +179,14 @@ def log_normal(z: Any, mean: Any, log_variance: Any) -> Any:
 
 
 def parted(tensor: Any, sizes: Sequence[int]) -> list[Any]:
-    """A tensor's parts of so many latents each: of (batch, latent) a list of (batch, size)."""
+    """Splits latents into parts of these sizes: (batch, latent) to a list of (batch, size)."""
     if len(sizes) == 1:
         return [tensor]
     ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
-    # Not `ops.split`: on PyTorch its shapes are unknown to torch.export.
+    # Not `ops.split`: on PyTorch, torch.export does not know its shapes.
     return [tensor[:, end - size : end] for size, end in zip(sizes, ends, strict=True)]
 
 
 def given(context: Any) -> dict[str, Any]:
-    """The argument `context`, where there is one: a prior without any need not take it."""
+    """The argument `context` as keywords; empty if None, since some priors do not take it."""
     return {} if context is None else {"context": context}

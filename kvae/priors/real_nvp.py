@@ -18,23 +18,25 @@ __all__ = ["RealNVP"]
 class RealNVP(Prior):
     r"""A learned prior: a flow of affine couplings between latents and standard normal noise.
 
-    A coupling with the mask b keeps half of the latents, and by them moves and scales the others:
+    A coupling with the mask b keeps half of the latents, and uses them to shift and scale the
+    others:
 
     $$y = z \odot e^{s} + t, \quad (s, t) = (1 - b) \odot f(b \odot z), \quad
     \log p(z) = \log N(y; 0, I) + \sum_j s_j$$
 
-    for one coupling; for several the sums add up. f is a small network of stock Keras layers, s is
-    bounded, and both begin at zero: before training the prior is N(0, I). It is the inverse that
-    makes latents of noise, exact and as quick. With a context c it is p(z|c), and f sees c too.
+    This is for one coupling; for several, the sums add up. f is a small network of stock Keras
+    layers. s is bounded, and both s and t begin at zero: before training the prior is N(0, I). The
+    inverse maps noise to latents; it is exact and as fast. With a context c the prior is p(z|c),
+    and f sees c too.
 
     Args:
-        latent_dim: The number of latents, at least 2.
-        couplings: How many; each but the last of an odd number is followed by one with the mask
-            turned over.
-        width: Units of each hidden layer of f.
-        depth: Hidden layers of f.
-        bound: Of |s|.
-        context_dim: The numbers of the context; None where there is none.
+        latent_dim: Number of latents, at least 2.
+        couplings: Number of couplings. They come in pairs, the second with the inverted mask of the
+            first; the last of an odd number stands alone.
+        width: Number of units in each hidden layer of f.
+        depth: Number of hidden layers of f.
+        bound: Upper bound of |s|.
+        context_dim: Size of the context. None: no context.
 
     Raises:
         ValueError: If there are less than 2 latents, or a size is less than 1.
@@ -88,11 +90,11 @@ class RealNVP(Prior):
         return normal + log_volume
 
     def to_noise(self, z: Any, context: Any = None) -> Any:
-        """The standard normal noise that becomes z: (batch, latent) to the same, float32."""
+        """Maps latents back to standard normal noise: (batch, latent) to the same, float32."""
         return self.whitened(z, context)[0]
 
     def whitened(self, z: Any, context: Any = None) -> tuple[Any, Any]:
-        """`to_noise`, and the log of the volume that it gives to a unit of z: (batch,), nats."""
+        """Returns the noise, and the log-determinant of the map from z to it: (batch,), nats."""
         seen = self.seen(context)
         noise = ops.cast(z, "float32")
         log_volume = 0.0
@@ -103,7 +105,7 @@ class RealNVP(Prior):
         return noise, log_volume
 
     def from_noise(self, noise: Any, context: Any = None) -> Any:
-        """What standard normal noise becomes: (batch, latent) to the same, float32."""
+        """Maps standard normal noise to latents: (batch, latent) to the same, float32."""
         seen = self.seen(context)
         z = noise
         if not keras.backend.is_keras_tensor(noise):
@@ -114,7 +116,7 @@ class RealNVP(Prior):
         return z
 
     def seen(self, context: Any) -> list[Any]:
-        """What couplings see beside latents: the context, where they take one."""
+        """The inputs of the couplings beside the latents: the context, if they take one."""
         if self.context_dim is None:
             return []
         if context is None:
@@ -136,9 +138,9 @@ class RealNVP(Prior):
 
 
 def masks(latent_dim: int, couplings: int) -> list[np.ndarray]:
-    """Which latents each coupling keeps: random halves, each followed by the other half.
+    """Makes the masks of the couplings: random halves, each followed by the other half.
 
-    A file does not hold them, so they must come out alike for ever: NumPy has frozen `RandomState`.
+    Files do not contain the masks, so they must never change. NumPy has frozen `RandomState`.
     """
     found = []
     for i in range(couplings):
@@ -150,7 +152,7 @@ def masks(latent_dim: int, couplings: int) -> list[np.ndarray]:
 def conditioner(
     mask: np.ndarray, width: int, depth: int, bound: float, context_dim: int | None, name: str
 ) -> keras.Model:
-    """The network of one coupling, of stock layers: (batch, latent) to log-scale and shift."""
+    """Builds the network of a coupling of stock layers: (batch, latent) to log-scale and shift."""
     z = keras.Input(mask.shape, name="latents", dtype="float32")
     inputs = z
     x = layers.Rescaling(mask.tolist(), dtype="float32", name="kept")(z)

@@ -40,21 +40,21 @@ class StandardNormal(Prior):
         return -0.5 * ops.sum(ops.square(z) + math.log(2 * math.pi), axis=-1)
 
     def to_noise(self, z: Any, context: Any = None) -> Any:
-        """The latents themselves."""
+        """Returns the latents unchanged."""
         return z
 
     def from_noise(self, noise: Any, context: Any = None) -> Any:
-        """The noise itself."""
+        """Returns the noise unchanged."""
         return noise
 
     def kl(self, mean: Any, log_variance: Any, z: Any, context: Any = None) -> Any:
-        """Divergence of N(mean, exp(log_variance)) from the prior, in closed form.
+        """Computes the KL of N(mean, exp(log_variance)) from the prior, in closed form.
 
         Args:
             mean: (batch, latent), float32.
             log_variance: (batch, latent), float32, the natural log of a variance.
-            z: (batch, latent), a draw; not needed here, for priors without a closed form it is.
-            context: Not needed: the prior is the same for all.
+            z: (batch, latent), a draw. Not used here; priors without a closed form need it.
+            context: Not used: the prior is the same for every context.
 
         Returns:
             (batch,), float32, nats, summed over latents.
@@ -62,5 +62,5 @@ class StandardNormal(Prior):
         return ops.sum(self.kl_per_latent(mean, log_variance), axis=-1)
 
     def kl_per_latent(self, mean: Any, log_variance: Any) -> Any:
-        """The divergence of each latent by itself: (batch, latent), float32, nats."""
+        """Computes the KL of each latent: (batch, latent), float32, nats."""
         return 0.5 * (ops.square(mean) + ops.expm1(log_variance) - log_variance)

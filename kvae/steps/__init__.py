@@ -1,7 +1,7 @@
-"""The one place that knows a framework.
+"""Training steps of the backends: the one place that knows a framework.
 
-`TrainStep` is the model class for the active backend, `transposed` its fastest transposition,
-`team` gives the devices that train together.
+`TrainStep` is the model class of the active backend, `transposed` its fastest transposition, and
+`team` returns the devices that train together.
 """
 
 import keras

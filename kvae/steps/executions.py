@@ -1,4 +1,4 @@
-"""Several training steps in one dispatch: how many, so that nothing but the speed changes."""
+"""Runs several training steps in one dispatch, which changes nothing but the speed."""
 
 import collections
 import collections.abc
@@ -22,33 +22,34 @@ from kvae.steps.feed import Feed, arrays_of, in_floatx
 from kvae.steps.fingerprint import KNOWN_PACKAGES
 from kvae.steps.stream import Look, Stream
 
-MOST_BYTES = 2**25  # of images that are handed over at once
+MOST_BYTES = 2**25  # bytes of images passed on at a time
 
 
 class Executions(keras.Model):
-    """A model whose `fit` makes several steps at a time, and shows each as if it were alone.
+    """A model whose `fit` runs several steps at a time, but shows each step by itself.
 
-    What `compile(steps_per_execution=...)` was told holds, as Keras has it. Otherwise `fit` takes
-    some batches ahead, makes their steps in one dispatch, and hands out their logs one by one, so
-    that callbacks get each step's own number and logs. It makes one step at a time where it is to
-    stop after so many (`steps_per_epoch`), or a callback looks at batches.
+    If `compile(steps_per_execution=...)` is given, it works as in Keras. Otherwise `fit` takes some
+    batches ahead, runs their steps in one dispatch, and hands out their logs one by one, so that
+    callbacks get the number and the logs of each step. It runs one step at a time if the model has
+    convolutions, if it must stop after a number of steps (`steps_per_epoch`), or if a callback
+    looks at batches.
     """
 
-    most_steps = 1  # that pay where there are no convolutions
+    most_steps = 1  # useful number of steps without convolutions
     makes_several_steps = True  # whether Keras takes `steps_per_execution` above 1
     steps_per_execution: int  # as Keras has it
     train_function: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Out of sight of Keras. The functions are by how many steps they make.
+        # Hidden from Keras. The functions are keyed by their number of steps.
         self.executions = types.SimpleNamespace(
             ahead=1, undisturbed=False, functions={}, made=0, logs={}, batch_size=None
         )
         self.executions.of_thread = threading.local()
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
-        """`keras.Model.fit`, with as many steps in one dispatch as pay."""
+        """`keras.Model.fit`, with as many steps in one dispatch as are useful."""
         given = inspect.signature(super().fit).bind(*args, **kwargs).arguments
         now = self.executions
         former = (now.ahead, now.undisturbed, now.batch_size)
@@ -72,18 +73,18 @@ class Executions(keras.Model):
         return super().predict(**self.fed(given, whole=True))
 
     def inputs_of(self, images: Any, labels: Any) -> Any:
-        """What `call` takes of a batch: the images, unless a model needs labels too."""
+        """The argument of `call` for a batch: the images, unless a model needs labels too."""
         return images
 
     def order_key(self) -> list[int]:
-        """What the order of images in the epoch that begins is a function of."""
+        """The key from which the order of images in the next epoch is computed."""
         return [0]
 
     def fed(self, given: dict, shuffle: bool = False, whole: bool = False) -> dict:
-        """Arguments of `fit`, `evaluate` or `predict`, with arrays in a feed of our own.
+        """Replaces arrays in the arguments of `fit`, `evaluate` or `predict` by a `Feed`.
 
-        Keras keeps what it has a way of its own with: `steps_per_epoch`, weights of classes, a
-        shuffle within batches; and arrays that are not NumPy's.
+        Keras handles the cases for which it has its own way: `steps_per_epoch`, class weights,
+        shuffling within batches; and arrays other than NumPy's.
         """
         given = dict(given)
         if "_use_cached_eval_dataset" in given:
@@ -114,35 +115,35 @@ class Executions(keras.Model):
         return given
 
     def feed(self, arrays: tuple, batch_size: int, key: Any = None, whole: bool = False) -> Feed:
-        """Batches of arrays as the backend takes them.
+        """Makes batches of arrays for the backend.
 
         Args:
-            arrays: Of one length.
-            batch_size: Images in a batch, of all devices that share it.
-            key: What the order of an epoch is a function of; None: as they lie.
-            whole: Whether each process is to see all of each batch.
+            arrays: Arrays of one length.
+            batch_size: Number of images in a batch, over all devices that share it.
+            key: Key of the order of an epoch. None: the order of the arrays.
+            whole: Whether each process gets the whole of each batch.
         """
         return Feed(arrays, batch_size, key)
 
     def stream(self, data: Any, look: Look, shuffle: Any = False) -> Any:
-        """What gives batches, looked at one by one, as the backend takes it."""
+        """Wraps an iterable of batches, each of which is checked, for the backend."""
         return Stream(data, look, shuffle)
 
     @property
     def feeds_all(self) -> bool:
-        """Whether to feed what is not shuffled too."""
+        """Whether to use a `Feed` for data without shuffling too."""
         return False
 
     @property
     def share(self) -> Share | None:
-        """What this device has of the batch that is being computed; None: all of it."""
+        """The share of this device in the batch being computed; None: the whole batch."""
         return getattr(self.executions.of_thread, "share", None)
 
     @contextlib.contextmanager
     def sharing(self, share: Share | None) -> Iterator[None]:
-        """While a batch of which this device has a share is computed.
+        """A context in which this device computes a share of a batch.
 
-        A thread has a share of its own: TensorFlow has one for each device.
+        Each thread has its own share: TensorFlow has one thread for each device.
         """
         self.executions.of_thread.share = share
         try:
@@ -151,14 +152,14 @@ class Executions(keras.Model):
             self.executions.of_thread.share = None
 
     def alone(self) -> contextlib.AbstractContextManager[Any]:
-        """While one thread is in it, no other is, where the backend's predictions need that."""
+        """A context for one thread at a time, if the backend's predictions need that."""
         return contextlib.nullcontext()
 
     def settle(self) -> None:
-        """Puts the state of a running `fit` back into the variables, so that they can be set."""
+        """Writes the state of a running `fit` back to the variables, so that they can be set."""
 
     def make_train_function(self, force: bool = False) -> None:
-        """As Keras's, one for each number of steps in a dispatch, until `compile` begins anew."""
+        """Like Keras's, one function for each number of steps in a dispatch."""
         functions = self.executions.functions
         if force or self.train_function is None:
             functions.clear()
@@ -174,16 +175,16 @@ class Executions(keras.Model):
             self.train_function = self.without_what_is_made(functions[steps])
 
     def without_what_is_made(self, function: Any) -> Any:
-        """A train function that passes over the steps of an epoch that a former run has made.
+        """Wraps a train function to skip the steps of an epoch that an earlier run has made.
 
-        So many as `executions.made` says; their logs are `executions.logs`.
+        `executions.made` is their number, and `executions.logs` are their logs.
         """
 
         def step(*given: Any) -> Any:
             if not self.executions.made:
                 return function(*given)
             self.executions.made -= 1
-            *state, batches = given  # a state on JAX, an iterator but on PyTorch
+            *state, batches = given  # on JAX also a state; on PyTorch no iterator
             if not isinstance(batches, list):
                 next(batches)
             return (self.executions.logs, *state) if state else self.executions.logs
@@ -191,11 +192,11 @@ class Executions(keras.Model):
         return step
 
     def several_steps_function(self, most: int) -> Any:
-        """A train function that makes up to `most` steps in one dispatch; None: as Keras does."""
+        """A train function of up to `most` steps in one dispatch; None: Keras's own."""
         return None
 
     def convolves(self) -> bool:
-        """Whether there may be convolutions, as there may be in a layer that is not Keras's."""
+        """Whether the model may contain convolutions, perhaps in a layer of another package."""
         own = (type(layer) for layer in self._flatten_layers(include_self=False))
         return any(
             "conv" in kind.__name__.lower() or kind.__module__.split(".")[0] not in KNOWN_PACKAGES
@@ -203,12 +204,12 @@ class Executions(keras.Model):
         )
 
     def best_steps(self, given: dict) -> int:
-        """How many steps `fit` makes at a time, given its arguments."""
+        """The number of steps that `fit` runs at a time, given its arguments."""
         x: Any = given.get("x")
         batch_size = int(given.get("batch_size") or 32)
         if self.steps_per_execution != 1:  # the user's own number
             return 1
-        if self.convolves():  # within a loop XLA's take forty times as long on a CPU
+        if self.convolves():  # in a loop, XLA's convolutions take forty times as long on a CPU
             return 1
         stops = given.get("steps_per_epoch") or keras.config.max_steps_per_epoch()
         if self.run_eagerly or stops or not undisturbed(given):
@@ -220,13 +221,13 @@ class Executions(keras.Model):
 
 
 def as_keras_has_them(arrays: tuple) -> bool:
-    """Whether Keras takes arrays as they are: makes no values anew, and holds no file in memory."""
+    """Whether Keras uses these arrays without converting them or loading a file."""
     same = all(in_floatx(array[:0]).dtype == array.dtype for array in arrays)
     return same and not any(map(is_mapped, arrays))
 
 
 def with_validation_apart(given: dict) -> dict:
-    """Arguments of `fit`, with the last share of arrays as validation data where it asks for it."""
+    """Splits off the last share of arrays as validation data, if `fit` asks for it."""
     names = ("x", "y", "sample_weight")
     arrays = arrays_of(*map(given.get, names))
     split = given.get("validation_split")
@@ -241,8 +242,8 @@ def with_validation_apart(given: dict) -> dict:
     return {**given, **parts, "validation_data": rest}
 
 
-# Callbacks of Keras that have a method for batches and need not see every one: always, or where
-# this attribute is "epoch".
+# Keras callbacks that have a method for batches but need not see each batch: never, or if this
+# attribute is "epoch".
 BY_EPOCH: dict[type, str | None] = {
     keras.callbacks.ProgbarLogger: None,
     keras.callbacks.TerminateOnNaN: None,
@@ -260,15 +261,15 @@ def callbacks_in(given: dict) -> list[keras.callbacks.Callback]:
 
 
 def undisturbed(given: dict) -> bool:
-    """Whether nobody's code runs between batches, given the arguments of `fit`."""
-    arrays = getattr(given.get("x"), "shape", None) is not None  # else a generator, perhaps
+    """Whether no user code runs between batches, given the arguments of `fit`."""
+    arrays = getattr(given.get("x"), "shape", None) is not None  # otherwise perhaps a generator
     return arrays and not any(map(looks_at_batches, callbacks_in(given)))
 
 
 def looks_at_batches(callback: keras.callbacks.Callback) -> bool:
-    """Whether a callback is to be called at each batch; one of your own may say that it need not.
+    """Whether a callback must be called at each batch.
 
-    By an attribute, `looks_at_batches = False`.
+    A callback of your own may say that it need not, by `looks_at_batches = False`.
     """
     if hasattr(callback, "looks_at_batches"):
         return callback.looks_at_batches
@@ -280,12 +281,12 @@ def looks_at_batches(callback: keras.callbacks.Callback) -> bool:
 
 
 class Ahead:
-    """What was taken from an iterator of batches, and made of it, ahead of time.
+    """Batches taken ahead from an iterator, and the results of their steps.
 
     Attributes:
-        groups: Batches of one shape, not yet learned from.
-        running: Pairs of stacked logs and their count, of dispatches not yet waited for.
-        logs: Of steps that are made, until they are asked for.
+        groups: Batches of one shape that are not trained on yet.
+        running: Pairs of stacked logs and their count, of dispatches that may still run.
+        logs: Logs of finished steps, until they are asked for.
     """
 
     def __init__(self) -> None:
@@ -294,31 +295,31 @@ class Ahead:
         self.logs: collections.deque = collections.deque()
 
     def next_group(self, iterator: Any, most: int) -> list:
-        """The next batches of one shape, of `most` that are taken at a time; empty at the end."""
+        """The next batches of one shape; takes `most` batches at a time; empty at the end."""
         if not self.groups:
             self.groups.extend(of_one_shape(iterator, most))
         return self.groups.popleft() if self.groups else []
 
 
 def ahead_of_each() -> collections.abc.MutableMapping:
-    """What is ahead of each iterator, by the iterator.
+    """A mapping from each iterator to what was taken ahead from it.
 
-    A new epoch has a new iterator: so nothing is left over from one that ended early.
+    Each epoch has a new iterator, so nothing is left over from an epoch that ended early.
     """
     return weakref.WeakKeyDictionary()
 
 
 def of_one_shape(iterator: Any, most: int) -> list[list]:
-    """The next batches, `most` of them, in lists of the same shape.
+    """Takes the next `most` batches, in lists of the same shape.
 
-    The last batch of an epoch may be short, those of a generator of any size.
+    The last batch of an epoch may be short, and those of a generator may have any size.
     """
     groups = itertools.groupby(itertools.islice(iterator, most), shapes)
     return [list(group) for _, group in groups]
 
 
 def logs_of_each(stacks: Any, count: int) -> list:
-    """The logs of each of `count` steps, as NumPy has them; waits for the device."""
+    """The logs of each of `count` steps as NumPy arrays; waits for the device."""
     stacks = tree.map_structure(np.asarray, stacks)
     return [tree.map_structure(lambda stack: stack[i], stacks) for i in range(count)]  # noqa: B023
 

@@ -1,4 +1,4 @@
-"""Feed: batches of arrays, in an order that is a function of a seed and of the steps made."""
+"""Feed: batches of arrays, in an order that depends on a seed and the number of steps."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -17,14 +17,14 @@ __all__ = ["Feed", "arrays_of", "in_floatx"]
 class Feed(DataAdapter):
     """Batches of NumPy arrays, as `fit` of each backend takes them.
 
-    Keras shuffles by whatever state a global generator is in, which no file keeps; here the order
-    of an epoch is that of its key, so that a run that goes on sees the images that it would have.
+    Keras shuffles by the state of a global generator, which no file keeps. Here the order of an
+    epoch depends only on its key, so that a resumed run sees the images in the same order.
 
     Args:
-        arrays: Of one length: images, and labels and weights if there are any.
-        batch_size: Images in a batch; the last one may be short.
-        key: Called at the start of each epoch, for what its order is made of: integers that are
-            not negative. None: as they lie.
+        arrays: Arrays of one length: images, and optionally labels and weights.
+        batch_size: Number of images in a batch; the last batch may be short.
+        key: A function that is called at the start of each epoch and returns the key of its order,
+            non-negative integers. None: the order of the arrays.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Feed(DataAdapter):
         self._batch_size = batch_size
 
     def on_epoch_begin(self) -> None:
-        """Puts the images in the order of this epoch."""
+        """Shuffles the images for this epoch."""
         if self.key is not None:
             self.rows = np.random.default_rng(self.key()).permutation(len(self.rows))
 
@@ -62,33 +62,33 @@ class Feed(DataAdapter):
 
     @property
     def num_batches(self) -> int:
-        """Of an epoch."""
+        """The number of batches of an epoch."""
         return math.ceil(len(self.arrays[0]) / self._batch_size)
 
     @property
     def batch_size(self) -> int:
-        """Of all but the last one."""
+        """The size of all batches but the last."""
         return self._batch_size
 
     @property
     def has_partial_batch(self) -> bool:
-        """Whether the last one is short."""
+        """Whether the last batch is short."""
         return bool(self.partial_batch_size)
 
     @property
     def partial_batch_size(self) -> int | None:
-        """The size of the last one, where it is short."""
+        """The size of the last batch if it is short."""
         return len(self.arrays[0]) % self._batch_size or None
 
 
 def in_floatx(array: np.ndarray) -> np.ndarray:
-    """Floats as Keras computes with them; anything else as it is, but in this machine's order."""
+    """Converts floats to Keras's `floatx`, and other arrays to native byte order."""
     dtype = keras.config.floatx() if array.dtype.kind == "f" else array.dtype.newbyteorder("=")
     return array.astype(dtype, copy=False)
 
 
 def arrays_of(*given: Any) -> tuple[np.ndarray, ...] | None:
-    """Images, and labels and weights if they are there: NumPy arrays of one length, or None."""
+    """The images, labels and weights that are given, as NumPy arrays of one length; or None."""
     arrays = list(given)
     while arrays and arrays[-1] is None:
         arrays.pop()

@@ -1,4 +1,4 @@
-"""What a recorded step depends on that is no variable: the attributes of a model's parts."""
+"""Fingerprint: the attributes of a model's parts on which a recorded step depends."""
 
 import collections
 import types
@@ -10,14 +10,14 @@ import numpy as np
 
 __all__ = ["KNOWN_PACKAGES", "fingerprint"]
 
-KNOWN_PACKAGES = {"keras", "kvae"}  # whose code reads nothing but its arguments and attributes
+KNOWN_PACKAGES = {"keras", "kvae"}  # their code reads only its arguments and attributes
 SMALL = 2**16  # bytes of an array that is compared by value
 
 # Attributes that a step does not read, or that it changes itself.
 IGNORED = {
     *("_losses", "_loss_ids", "_losses_override", "_called"),
     "training",  # PyTorch's flag, which Keras's layers do not look at
-    # What Keras keeps of how a layer was made and called.
+    # Keras's records of how a layer was made and called.
     *("_auto_config", "_build_shapes_dict", "_inbound_nodes", "_outbound_nodes", "_input_spec"),
     *("_inputs", "_outputs", "_inputs_struct", "_outputs_struct", "_nodes", "_nodes_by_depth"),
     *("_operations_by_depth", "_call_context_args", "_call_signature", "_call_has_context_arg"),
@@ -35,16 +35,16 @@ IGNORED = {
     *("_allow_non_tensor_positional_args", "_compiled_trainable_state"),
     *("kernel_initializer", "bias_initializer", "beta_initializer", "gamma_initializer"),
     *("moving_mean_initializer", "moving_variance_initializer"),
-    # PyTorch's, whose hooks Keras does not call.
+    # Attributes of PyTorch, whose hooks Keras does not call.
     *("_torch_params", "_parameters", "_buffers", "_non_persistent_buffers_set"),
     *("_backward_pre_hooks", "_backward_hooks", "_is_full_backward_hook", "_forward_hooks"),
     *("_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks"),
     *("_forward_pre_hooks_with_kwargs", "_state_dict_hooks", "_state_dict_pre_hooks"),
     *("_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"),
-    # A model's own.
+    # Attributes of a model itself.
     *("_compile_config", "_compile_loss", "optimizer", "card", "executions", "graphs", "history"),
     *("kept", "told", "train_function", "test_function", "predict_function"),
-    # Of `fit`: made anew in each epoch, and found when it is first asked for.
+    # Attributes of `fit`: made again in each epoch, and used when first needed.
     *("_eval_epoch_iterator", "_jit_compile"),
     *("stop_training", "stop_evaluating", "stop_predicting"),
 }
@@ -53,20 +53,20 @@ FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, np
 
 
 class ForeignCode(Exception):
-    """Something may be called that was not written here or in Keras."""
+    """Code of another package may be called."""
 
 
 def fingerprint(*parts: Any) -> tuple | None:
-    """Describes all that objects are made of, by value, and variables by identity.
+    """Describes objects and all their content, by value; variables by identity.
 
-    Two that are equal make the same step. Code of other packages may read what is no attribute (a
-    global, a counter, `numpy.random`), so that nothing tells whether its steps are the same.
+    Equal fingerprints mean the same step. Code of other packages may read more than attributes (a
+    global, a counter, `numpy.random`), so nothing can tell whether its steps are the same.
 
     Args:
-        *parts: A model, and what else a step calls.
+        *parts: A model, and whatever else a step calls.
 
     Returns:
-        Something to compare and to hash; None where there is code that is neither Keras's nor ours.
+        A hashable value to compare. None if there is code of another package than Keras or kvae.
     """
     walk = Walk()
     try:
@@ -78,7 +78,7 @@ def fingerprint(*parts: Any) -> tuple | None:
 
 
 class Same:
-    """Stands for an object: equal to what stands for the same one, which is kept alive."""
+    """A stand-in for an object, equal to others for the same object, which it keeps alive."""
 
     __slots__ = ("it",)
 
@@ -93,14 +93,14 @@ class Same:
 
 
 class Walk:
-    """Goes through objects, each once."""
+    """Walks through objects, each once."""
 
     def __init__(self) -> None:
         self.found: list = []
         self.seen: dict[int, int] = {}
 
     def add(self, value: Any) -> None:
-        """Describes a value and all that it is made of."""
+        """Describes a value and all its content."""
         kind = type(value)
         self.found.append(kind)
         if kind in PLAIN:
@@ -113,17 +113,17 @@ class Walk:
             way(self, value)
 
     def add_sequence(self, value: Any) -> None:
-        """Items in their order."""
+        """Describes items in their order."""
         self.found.append(len(value))
         for item in value:
             self.add(item)
 
     def add_set(self, value: Any) -> None:
-        """Items without an order, by their own equality."""
+        """Describes items without an order, by their own equality."""
         self.found.append(frozenset(value))
 
     def add_dict(self, value: Any) -> None:
-        """Names and values, without what is to be ignored."""
+        """Describes names and values, without ignored ones."""
         self.found.append("{")
         for name, item in value.items():
             if name not in IGNORED:
@@ -132,22 +132,22 @@ class Walk:
         self.found.append("}")
 
     def add_object(self, value: Any) -> None:
-        """Attributes."""
+        """Describes the attributes of an object."""
         self.add_dict(vars(value))
 
     def add_variable(self, value: Any) -> None:
-        """The variable itself, and the attributes that make a difference."""
+        """Describes a variable by identity, and its relevant attributes."""
         self.found.append(Same(value))
         for name in ("regularizer", "constraint", "trainable", "_autocast"):
             self.add(getattr(value, name, None))
 
     def add_array(self, value: Any) -> None:
-        """The numbers of a small array, a large one by identity."""
+        """Describes a small array by value, a large one by identity."""
         small = value.nbytes <= SMALL and value.dtype != object
         self.found += (value.dtype, value.shape, value.tobytes() if small else Same(value))
 
     def add_function(self, value: Any) -> None:
-        """A function by identity, with what it is bound to."""
+        """Describes a function by identity, with what it is bound to."""
         package = (getattr(value, "__module__", None) or "").partition(".")[0]
         if package not in KNOWN_PACKAGES:
             raise ForeignCode
@@ -156,7 +156,7 @@ class Walk:
             self.add(value.__self__)
 
     def add_itself(self, value: Any) -> None:
-        """By identity."""
+        """Describes a value by identity."""
         self.found.append(Same(value))
 
     def refuse(self, value: Any) -> None:
@@ -165,7 +165,7 @@ class Walk:
 
 
 def way_of(kind: type) -> Any:
-    """How objects of a class are described."""
+    """The method that describes objects of a class."""
     packages = {base.__module__.partition(".")[0] for base in kind.__mro__}
     if issubclass(kind, keras.Variable):
         return Walk.add_variable

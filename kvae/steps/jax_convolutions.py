@@ -1,4 +1,4 @@
-"""Gradients of the kernels of convolutions, quickly, on JAX and a CPU."""
+"""Fast gradients of convolution kernels, on JAX and a CPU."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,19 +8,19 @@ from jax.extend import core, source_info_util
 
 __all__ = ["with_products"]
 
-# JAX's numbers for axes, where channels are last: the sum is over images, as else over channels.
+# JAX's axis numbers, with channels last. The sum is over images instead of channels.
 KERNEL_GRADIENT = ((3, 0, 1, 2), (3, 0, 1, 2), (2, 3, 0, 1))
-LEAST_PLACES = 100  # of a grid: on fewer XLA's own way is as quick
+LEAST_PLACES = 100  # places of a grid; with fewer, XLA's own way is as fast
 
 
 def with_products(function: Callable) -> Callable:
-    """The same function, of arrays alone, in which gradients of kernels are products of matrices.
+    """Wraps a function of arrays so that gradients of kernels are matrix products.
 
-    To XLA the gradient of a 3×3 kernel is a convolution whose kernel is as large as the image,
+    For XLA, the gradient of a 3×3 kernel is a convolution whose kernel is as large as the image,
     which takes a CPU two to five times as long as the convolution itself. It is also a product of
     two matrices for each place in the kernel, which takes about as long as the convolution.
 
-    Where there are none, and on other devices than CPUs, it is the function itself.
+    Without such gradients, and on devices other than CPUs, the function is returned unchanged.
     """
     if jax.default_backend() != "cpu":
         return function
@@ -36,7 +36,7 @@ def with_products(function: Callable) -> Callable:
 
 
 def evaluated(traced: Any, arguments: list) -> list:
-    """What a traced function computes, with its gradients of kernels as products."""
+    """Evaluates a traced function, with its gradients of kernels as products."""
     found = dict(zip(traced.jaxpr.constvars, traced.consts, strict=True))
     found.update(zip(traced.jaxpr.invars, arguments, strict=True))
 
@@ -57,7 +57,7 @@ def evaluated(traced: Any, arguments: list) -> list:
 
 
 def computed_by(equation: Any, inputs: list) -> list:
-    """What one equation computes."""
+    """Evaluates one equation."""
     if is_kernel_gradient(equation):
         images, gradients = inputs
         return [kernel_gradient(images, gradients, equation.params["padding"])]
@@ -68,7 +68,7 @@ def computed_by(equation: Any, inputs: list) -> list:
 
 
 def is_kernel_gradient(equation: Any) -> bool:
-    """Whether it is that of a convolution without strides, on a grid that is not too small."""
+    """Whether it is the gradient of a convolution without strides, on a large enough grid."""
     if equation.primitive is not core.primitives.conv_general_dilated_p:
         return False
     images, gradients = (name.aval for name in equation.invars)
@@ -99,7 +99,7 @@ def kernel_gradient(images: Any, gradients: Any, padding: Any) -> Any:
         part = jax.lax.dynamic_slice(around, (0, place // columns, place % columns, 0), size)
         return part.reshape(-1, size[-1]).T @ gradients
 
-    # One after the other, so that all parts lie in one place, which stays in the cache: two to
-    # three times as fast as all at once.
+    # One after another, so that all parts are in one place, which stays in the cache: two to three
+    # times as fast as all at once.
     products = jax.lax.map(at, jax.numpy.arange(rows * columns))
     return products.reshape(rows, columns, size[-1], channels)

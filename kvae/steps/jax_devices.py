@@ -1,4 +1,4 @@
-"""Batches over the devices of a `keras.distribution`, whatever their size."""
+"""Distributes batches of any size over the devices of a `keras.distribution`."""
 
 import contextlib
 import ctypes
@@ -26,16 +26,16 @@ GRACE = 5  # seconds for an error of the operation under way, which says more th
 
 
 class JaxTeam(Team):
-    """Devices of a `keras.distribution`, of one process or of several."""
+    """The devices of a `keras.distribution`, in one process or in several."""
 
     def begin(self) -> None:
-        """Begins the scope; in a process that prints nothing, aborts become one line."""
+        """Enters the scope; aborts of processes that print nothing become one line."""
         super().begin()
         if self.rank:
             self.held.enter_context(aborts_in_one_line())
 
     def told(self, words: bytes) -> bytes:
-        """What the first process says to all."""
+        """Broadcasts the words of the first process."""
         if self.processes == 1:
             return words
         mine = np.frombuffer(words if self.rank == 0 else b"", "uint8")
@@ -45,9 +45,9 @@ class JaxTeam(Team):
 
     @contextlib.contextmanager
     def apart(self) -> Iterator[None]:
-        """While the first process does something that the others do not, such as to save.
+        """A context in which the first process does something alone, such as saving.
 
-        To make a variable, as Keras does to save, all processes of a distribution must come.
+        Saving makes variables, and for that all processes of a distribution must take part.
         """
         former: Any = keras.distribution.distribution()
         if self.processes > 1:
@@ -58,19 +58,19 @@ class JaxTeam(Team):
             keras.distribution.set_distribution(former)
 
     def gathered(self, numbers: Sequence[float]) -> np.ndarray:
-        """What each process says: (processes, numbers), float32."""
+        """Gathers numbers of all processes: (processes, numbers), float32."""
         said = np.asarray(numbers, "float32")
         return np.asarray(multihost_utils.process_allgather(said)).reshape(self.processes, -1)
 
 
 def team(devices: Any = "auto") -> JaxTeam:
-    """All devices there are, or so many, also those of other processes of this job.
+    """Makes a team of all devices, or of some, also those of other processes of this job.
 
-    A `keras.distribution` that is set already stays. Of a job of several processes (of Slurm or
-    Open MPI, or as `KERAS_DISTRIBUTION_JOB_ADDRESSES` says) each finds the others.
+    A `keras.distribution` that is already set stays. In a job of several processes (of Slurm or
+    Open MPI, or given by `KERAS_DISTRIBUTION_JOB_ADDRESSES`), each finds the others.
 
     Raises:
-        ValueError: If there are not so many.
+        ValueError: If there are fewer devices.
     """
     begin_job()
     mine = {"rank": jax.process_index(), "processes": jax.process_count()}
@@ -96,9 +96,10 @@ def team(devices: Any = "auto") -> JaxTeam:
 
 
 def begin_job() -> None:
-    """Has this process find the others of its job, where something says that there are any.
+    """Connects this process to the others of its job, if there are any.
 
-    As `keras.distribution.initialize`, which would notice that one has died only after 100 s.
+    It works like `keras.distribution.initialize`, which would notice a dead process only after 100
+    s.
     """
     told = os.environ.get("KERAS_DISTRIBUTION_JOB_ADDRESSES")
     names = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
@@ -120,11 +121,11 @@ def begin_job() -> None:
 
 @contextlib.contextmanager
 def aborts_in_one_line() -> Iterator[None]:
-    """While the death of the first process of a job ends this one with one line, and status 1.
+    """A context in which the death of another process ends this one with one line, status 1.
 
-    As soon as the first has gone, or 40 s after another, jaxlib 0.10 (`client.h`) writes a page and
-    aborts, in a thread of its own and in the middle of whatever goes on; it has no callback that
-    Python can be. What it and other libraries write is left out while this lasts.
+    As soon as the first process has gone, or 40 s after another, jaxlib 0.10 (`client.h`) writes a
+    page and aborts, in a thread of its own and in the middle of other work. It offers no callback
+    to Python. The output of jaxlib and other libraries is suppressed meanwhile.
     """
     error_stream = os.dup(2)
 
@@ -133,7 +134,7 @@ def aborts_in_one_line() -> Iterator[None]:
         os.write(error_stream, f"Error: {others_are_gone('JAX has aborted')}\n".encode())
         os._exit(1)
 
-    # Not by Python's `signal`, whose handlers run later, in the main thread: there is no later.
+    # Not with Python's `signal`, whose handlers run later, in the main thread, when it is too late.
     handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(end)
     library = ctypes.CDLL(None)
     library.signal.restype = ctypes.c_void_p
@@ -146,14 +147,14 @@ def aborts_in_one_line() -> Iterator[None]:
     finally:
         os.dup2(error_stream, 2)
         library.signal(signal.SIGABRT, former)
-        os.close(nowhere)  # and the other stays open: `end` may be under way
+        os.close(nowhere)  # the other end stays open: `end` may be running
 
 
 def number_in(name: str) -> int:
-    """What an environment variable says.
+    """The number in an environment variable.
 
     Raises:
-        ValueError: If that is no number.
+        ValueError: If it is not a number.
     """
     try:
         return int(os.environ[name])
@@ -166,7 +167,7 @@ def number_in(name: str) -> int:
 
 @contextlib.contextmanager
 def odd_batches(whole: bool = False) -> Iterator[None]:
-    """While batches may be of any size.
+    """A context in which batches may have any size.
 
     In Keras 3.15.1 `JAXEpochIterator._get_distributed_iterator` (keras/src/backend/jax/trainer.py)
     asks for the layout of the first batch, by images, and lays all batches of the epoch so by
@@ -176,8 +177,8 @@ def odd_batches(whole: bool = False) -> Iterator[None]:
     `tests/test_devices.py` looks whether Keras still fails.
 
     Args:
-        whole: Whether each device gets all of each batch where several processes share it, since
-            what a process has no part of it cannot return.
+        whole: Whether each device gets the whole of each batch if several processes share it,
+            because a process cannot return what it has no part of.
     """
     if keras.distribution.distribution() is None:
         yield
@@ -192,12 +193,12 @@ def odd_batches(whole: bool = False) -> Iterator[None]:
 
 
 def placed(batch: Any, layouts: Any = None, everywhere: bool = False) -> Any:
-    """A batch on all devices: to each its share, or where it cannot be divided evenly, all of it.
+    """Places a batch on all devices: a share on each, or all of it if it does not divide.
 
     Args:
-        batch: Arrays, and None where there is none.
-        layouts: Keras's, of the first batch of the epoch: not looked at.
-        everywhere: Whether each device gets all of it.
+        batch: Arrays, or None.
+        layouts: Keras's layouts of the first batch of the epoch; not used.
+        everywhere: Whether each device gets the whole batch.
     """
 
     def part_placed(part: Any) -> Any:
@@ -209,7 +210,7 @@ def placed(batch: Any, layouts: Any = None, everywhere: bool = False) -> Any:
 
 
 def stacked_over_devices(parts: list) -> Any:
-    """Batches of one shape on top of each other, each over all devices."""
+    """Stacks batches of one shape, each over all devices."""
     sharding = sharding_of(parts[0].shape)
     spec = jax.sharding.PartitionSpec(None, *sharding.spec)
     return stacker(jax.sharding.NamedSharding(sharding.mesh, spec))(parts)
@@ -217,12 +218,12 @@ def stacked_over_devices(parts: list) -> Any:
 
 @functools.cache
 def stacker(sharding: Any) -> Any:
-    """Puts arrays on top of each other, so that the stack lies on the devices in this way."""
+    """A function that stacks arrays so that the stack has this sharding."""
     return jax.jit(jax.numpy.stack, out_shardings=sharding)
 
 
 def on_devices(array: Any, sharding: Any) -> Any:
-    """An array that this process has whole, over all devices."""
+    """Distributes an array that this process has whole over all devices."""
     if isinstance(array, jax.Array):
         return jax.device_put(array, sharding)
     array = np.asarray(array)
@@ -230,7 +231,7 @@ def on_devices(array: Any, sharding: Any) -> Any:
 
 
 def sharding_of(shape: tuple) -> Any:
-    """How an array of this shape lies on the devices: by images, where they can be divided."""
+    """The sharding of an array of this shape: by images, if they can be divided."""
     layout = data_layout(shape)
     mesh, spec = layout.mesh, layout.spec
     axis = spec[0] if len(spec) else None
@@ -241,11 +242,11 @@ def sharding_of(shape: tuple) -> Any:
 
 
 def one_for_all() -> Any:
-    """How an array lies of which each device has all."""
+    """The sharding of an array of which each device has a copy."""
     return jax.sharding.NamedSharding(data_layout((1,)).mesh, jax.sharding.PartitionSpec())
 
 
 def data_layout(shape: tuple) -> Any:
-    """How Keras would have an array of a batch lie."""
+    """Keras's layout of an array of a batch."""
     distribution: Any = keras.distribution.distribution()
     return distribution.get_data_layout(shape).backend_layout

@@ -37,7 +37,7 @@ class TrainStep(Executions):
     most_steps = 16
 
     def best_jit_compile(self) -> bool | str:
-        """What to give `compile(jit_compile=...)`: Keras chooses well here."""
+        """The best `jit_compile` for `compile`: Keras chooses well here."""
         return "auto"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -45,17 +45,17 @@ class TrainStep(Executions):
         self.executions.lock = threading.RLock()
 
     def alone(self) -> Any:
-        """One thread at a time.
+        """A context for one thread at a time.
 
-        Keras's predictions use up the arrays of the weights, and give back others of the same
-        content; in between another thread finds "Array has been deleted".
+        Keras's predictions use up the arrays of the weights, and return others with the same
+        content. Meanwhile another thread would find "Array has been deleted".
         """
         return self.executions.lock
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
-        """`keras.Model.fit`, after which weights and their averages have arrays of their own.
+        """`keras.Model.fit`; afterwards weights and their averages have arrays of their own.
 
-        Keras gives the model the averages themselves, and the next step would use up both.
+        Keras gives the model the arrays of the averages, and the next step would use up both.
         """
         try:
             with self.whole(), odd_batches():
@@ -67,35 +67,35 @@ class TrainStep(Executions):
                     average.assign(np.array(average))
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
-        """`keras.Model.evaluate`, after which the model is whole, however it ends."""
+        """`keras.Model.evaluate`; the model keeps its weights however it ends."""
         with self.whole(), odd_batches():
             return super().evaluate(*args, **kwargs)
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
-        """`keras.Model.predict`, after which the model is whole, however it ends."""
+        """`keras.Model.predict`; the model keeps its weights however it ends."""
         with self.whole(), odd_batches(whole=True):
             return super().predict(*args, **kwargs)
 
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
-        """`keras.Model.train_on_batch`, of any number of images on any number of devices."""
+        """`keras.Model.train_on_batch`, with any number of images on any number of devices."""
         with odd_batches():
             return super().train_on_batch(*args, **kwargs)
 
     def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
-        """`keras.Model.test_on_batch`, of any number of images on any number of devices."""
+        """`keras.Model.test_on_batch`, with any number of images on any number of devices."""
         with odd_batches():
             return super().test_on_batch(*args, **kwargs)
 
     def predict_on_batch(self, *args: Any, **kwargs: Any) -> Any:
-        """`keras.Model.predict_on_batch`, of any number of images on any number of devices."""
+        """`keras.Model.predict_on_batch`, with any number of images on any number of devices."""
         with odd_batches(whole=True):
             return super().predict_on_batch(*args, **kwargs)
 
     @contextlib.contextmanager
     def whole(self) -> Iterator[None]:
-        """Gives the model its weights back where batches end in an exception.
+        """A context that restores the weights of the model if batches end in an exception.
 
-        Keras has them go from batch to batch meanwhile, and would leave the model without.
+        Keras passes the weights from batch to batch meanwhile, and would leave the model without.
         """
         variables = [*self.variables, *self.metrics_variables]
         variables += getattr(getattr(self, "optimizer", None), "variables", [])
@@ -141,16 +141,16 @@ class TrainStep(Executions):
         return logs, (trainable, non_trainable, optimizer_state, metrics_state)
 
     def with_inputs(self, data: Any) -> tuple:
-        """A batch whose first part is what `call` takes."""
+        """Returns a batch with the argument of `call` as its first part."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         return self.inputs_of(x, y), y, sample_weight
 
     def test_step(self, state: Any, data: Any) -> Any:
-        """As Keras's, of images, and of labels where the model needs them."""
+        """Like Keras's, for images, and labels if the model needs them."""
         return super().test_step(state, self.with_inputs(data))
 
     def predict_step(self, state: Any, data: Any) -> Any:
-        """As Keras's, of images, and of labels where the model needs them."""
+        """Like Keras's, for images, and labels if the model needs them."""
         return super().predict_step(state, self.with_inputs(data)[:1])
 
     def is_compiled(self) -> bool:
@@ -159,17 +159,17 @@ class TrainStep(Executions):
         return self.jit_compile and not (self.run_eagerly or settings.jax_disable_jit)
 
     def settle(self) -> None:
-        """Puts the state of a running `fit`, which JAX hands from step to step, into variables."""
+        """Writes the state of a running `fit`, which JAX passes on, back to the variables."""
         self.jax_state_sync()
 
     def make_train_function(self, force: bool = False) -> None:
-        """As that of all backends; where kvae takes no steps ahead, JAX is kept from it too."""
+        """Like that of all backends; also keeps JAX from running steps ahead."""
         super().make_train_function(force)
         if self.executions.ahead == 1:
             self.train_function = not_far_ahead(self.train_function)
 
     def several_steps_function(self, most: int) -> Any:
-        """Several steps as one compiled loop, where Keras dispatches each from Python."""
+        """Runs several steps as one compiled loop; Keras dispatches each from Python."""
         if not self.is_compiled():
             return None
         several_steps = self.loop(most)
@@ -180,12 +180,12 @@ class TrainStep(Executions):
                 lambda *parts: stacked(parts, most), *batches, none_is_leaf=False
             )
             logs, state = several_steps(state, stacks, len(batches))
-            # Else Ctrl-C while we wait would leave Keras with the state that is used up.
+            # Otherwise Ctrl-C while waiting would leave Keras with a state that is used up.
             self._jax_state = dict(zip(STATE, state, strict=True))
             return logs, state
 
         def one_step(state: Any, iterator: Any) -> Any:
-            """As `not_far_ahead`, with steps that were made together."""
+            """Like `not_far_ahead`, for steps that were made together."""
             ahead = ahead_of.setdefault(iterator, Ahead())
             if not ahead.logs:
                 while len(ahead.running) < 2 and (batches := ahead.next_group(iterator, most)):
@@ -197,7 +197,7 @@ class TrainStep(Executions):
             return ahead.logs.popleft(), state
 
         def as_many_as_told(state: Any, iterator: Any) -> Any:
-            """Several at once, as Keras has it, with the logs of the last."""
+            """Several steps at once, as in Keras, with the logs of the last."""
             logs = None
             for batches in of_one_shape(iterator, most):
                 logs, state = dispatched(state, batches)
@@ -208,11 +208,12 @@ class TrainStep(Executions):
         return one_step if self.steps_per_execution == 1 else as_many_as_told
 
     def loop(self, most: int) -> Any:
-        """Compiles up to `most` steps: state, stacked batches, their count to stacked logs, state.
+        """Compiles a loop of up to `most` steps over stacked batches.
 
-        The former state is used up.
+        It maps the state, the batches and their number to stacked logs and a new state. The former
+        state is used up.
         """
-        # On several devices the state stays where it lies, and what is shown is on each.
+        # On several devices, the state stays where it is, and shown values are on each device.
         places: dict = {}
         if keras.distribution.distribution() is not None:
             places["out_shardings"] = (one_for_all(), self._get_state_sharding_spec())
@@ -237,10 +238,10 @@ class TrainStep(Executions):
 
 
 def not_far_ahead(function: Any) -> Any:
-    """A train function of which one call may wait while another runs, not more.
+    """A train function with at most one call waiting while another runs.
 
-    JAX would take some thirty ahead, and Ctrl-C and checkpoints would wait for them all: minutes,
-    where a step takes seconds.
+    JAX would dispatch some thirty calls ahead, and Ctrl-C and checkpoints would wait for all of
+    them: for minutes, if a step takes seconds.
     """
     running: collections.deque = collections.deque(maxlen=2)
 
@@ -255,7 +256,7 @@ def not_far_ahead(function: Any) -> Any:
 
 
 def stacked(parts: Any, length: int) -> Any:
-    """Arrays of one shape on top of each other, filled up to a length, so that one loop fits."""
+    """Stacks arrays of one shape, padded to a length, so that one loop fits."""
     if keras.distribution.distribution() is not None:
         return stacked_over_devices([*parts, *parts[:1] * (length - len(parts))])
     if isinstance(parts[0], jax.Array):  # on the device already

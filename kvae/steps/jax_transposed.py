@@ -9,13 +9,13 @@ __all__ = ["transposed"]
 
 
 def transposed(values: Any) -> Any:
-    """(batch, a, b) to (batch, b, a).
+    """Transposes (batch, a, b) to (batch, b, a).
 
-    On a CPU it is a product with the unit matrix. Otherwise XLA fuses the transposition into all
-    that is computed from it, which then reads memory in strides: a loss of a mixture, with its
-    gradient, takes twice as long.
+    On a CPU it is a product with the unit matrix. Otherwise XLA fuses the transposition into
+    everything computed from it, which then reads memory in strides: the loss of a mixture and its
+    gradient take twice as long.
     """
-    # Keras's symbols, of which a generator is made, have no batch size yet.
+    # Keras's symbolic tensors, from which a generator is made, have no batch size yet.
     if not isinstance(values, jax.Array) or jax.default_backend() != "cpu":
         return ops.transpose(values, (0, 2, 1))
     batch, _, depth = values.shape

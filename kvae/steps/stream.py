@@ -1,4 +1,4 @@
-"""Stream: batches of whatever gives them, each looked at as it comes."""
+"""Stream: batches of any iterable, each checked as it comes."""
 
 import contextlib
 from collections.abc import Iterator
@@ -16,40 +16,40 @@ EMPTY = "`{}` is a data set without a batch."
 
 
 class Look(Protocol):
-    """What looks at each batch."""
+    """A check of each batch."""
 
     name: str
     class_weight: Any
 
     def __call__(self, number: int, batch: Any) -> tuple:
-        """A batch, counted from 1, as a tuple for Keras; raises a ValueError that names it."""
+        """Returns a batch, counted from 1, as a tuple for Keras; errors name the batch."""
 
     def settles(self, spec: Any) -> bool:
-        """Whether every batch of such shapes and dtypes is let in, whatever its values."""
+        """Whether every batch with these shapes and dtypes is accepted, whatever its values."""
 
     def wants_unit(self, spec: Any) -> bool:
-        """Whether every batch of such shapes and dtypes is, if its images are in [0, 1]."""
+        """Whether every batch with these shapes and dtypes is accepted if it is in [0, 1]."""
 
     def arranged(self, batch: Any, as_given: bool = False) -> tuple:
-        """What a call makes of a batch, of tensors whose values are not yet known.
+        """The result of a call for symbolic tensors, whose values are not known yet.
 
         Args:
-            batch: As the data set has it.
-            as_given: Whether labels that are looked at stay what they are.
+            batch: A batch as the data set has it.
+            as_given: Whether checked labels stay as they are.
         """
 
 
 class Stream(DataAdapter):
-    """A data set, a loader or a generator, looked at batch by batch, as `fit` takes it.
+    """A data set, a loader or a generator for `fit`, checked batch by batch.
 
-    The first batch is looked at when it is made, so that `fit` refuses it before it begins; the
-    iterator that gave it is the one of the first epoch. What cannot begin anew, such as a
-    generator, goes on where the last epoch ended.
+    The first batch is checked when the stream is made, so that `fit` refuses it before it begins;
+    the same iterator then gives the first epoch. Iterables that cannot restart, such as generators,
+    continue where the last epoch ended.
 
     Args:
-        data: What gives batches.
-        look: Looks at each.
-        shuffle: Whether the batches of a `keras.utils.PyDataset` come in any order.
+        data: An iterable of batches.
+        look: The check of each batch.
+        shuffle: Whether to shuffle the batches of a `keras.utils.PyDataset`.
 
     Attributes:
         fault: The exception that ended the last iteration, if one did.
@@ -60,7 +60,7 @@ class Stream(DataAdapter):
         self.look = look
         self.fault: Exception | None = None
         self.begun: Iterator | None = None
-        self.ahead: list = []  # what was taken of it
+        self.ahead: list = []  # batches taken ahead
         self.indexed: PyDatasetAdapter | None = None
         if isinstance(data, keras.utils.PyDataset):
             if data.num_batches == 0:
@@ -75,7 +75,7 @@ class Stream(DataAdapter):
             self.first = look(1, self.ahead[0])
 
     def numbered(self) -> Iterator[tuple[int, Any]]:
-        """The batches of one epoch as they are given, counted from 1."""
+        """The batches of one epoch as given, counted from 1."""
         if self.indexed is not None:
             for pair in self.indexed.get_numpy_iterator():
                 yield int(pair["number"]), pair["batch"]
@@ -84,7 +84,7 @@ class Stream(DataAdapter):
             self.begun = iter(self.data)
         number = 0
         for number, batch in enumerate(list(self.ahead), 1):
-            yield number, batch  # and once more, if nobody asks for the next
+            yield number, batch  # yielded again if nobody asks for the next
         self.ahead = []
         yield from enumerate(self.begun, number + 1)
 
@@ -97,7 +97,7 @@ class Stream(DataAdapter):
         except Exception as error:
             self.fault = error  # TensorFlow would hide it in one of its own
             enqueuer = getattr(self.indexed, "enqueuer", None)
-            with contextlib.suppress(Exception):  # what its workers still come to
+            with contextlib.suppress(Exception):  # its workers may still fail
                 if enqueuer is not None:
                     enqueuer.stop()
             raise
@@ -111,7 +111,7 @@ class Stream(DataAdapter):
 
     @property
     def num_batches(self) -> int | None:
-        """Of an epoch, None where that is not known or there is no end."""
+        """The number of batches of an epoch; None if it is unknown or infinite."""
         if self.indexed is not None:
             return self.indexed.num_batches
         try:
@@ -121,34 +121,34 @@ class Stream(DataAdapter):
 
     @property
     def batch_size(self) -> int:
-        """Of the first batch."""
+        """The size of the first batch."""
         return int(self.first[0].shape[0])
 
     @property
     def has_partial_batch(self) -> bool | None:
-        """Whether the last one is short: not known."""
+        """Whether the last batch is short: not known."""
         return None
 
     @property
     def partial_batch_size(self) -> int | None:
-        """The size of the last one, where it is short: not known."""
+        """The size of the last batch if it is short: not known."""
         return None
 
     def on_epoch_begin(self) -> None:
-        """Hands on."""
+        """Passes the call on to the data."""
         if self.indexed is not None:
             self.indexed.on_epoch_begin()
 
     def on_epoch_end(self) -> None:
-        """Hands on."""
+        """Passes the call on to the data."""
         if self.indexed is not None:
             self.indexed.on_epoch_end()
 
 
 class Numbered(keras.utils.PyDataset):
-    """A data set that gives each batch with its number, whatever the batch is.
+    """A data set that returns each batch with its number.
 
-    Keras takes a dict as it is, where it wants a tuple of arrays otherwise.
+    Keras passes dicts on unchanged; otherwise it expects a tuple of arrays.
     """
 
     def __init__(self, data: keras.utils.PyDataset) -> None:
@@ -157,7 +157,7 @@ class Numbered(keras.utils.PyDataset):
 
     @property
     def num_batches(self) -> int | None:
-        """The number of batches, None where there is no end."""
+        """The number of batches; None if there is no end."""
         return self.data.num_batches
 
     def __getitem__(self, index: int) -> dict[str, Any]:
@@ -165,16 +165,16 @@ class Numbered(keras.utils.PyDataset):
         return {"number": index + 1, "batch": self.data[index]}
 
     def on_epoch_begin(self) -> None:
-        """Hands on."""
+        """Passes the call on to the data."""
         self.data.on_epoch_begin()
 
     def on_epoch_end(self) -> None:
-        """Hands on."""
+        """Passes the call on to the data."""
         self.data.on_epoch_end()
 
 
 def on_device(part: Any) -> Any:
-    """An array as a tensor of the backend."""
+    """Converts an array to a tensor of the backend."""
     if isinstance(part, np.ndarray):
         part = np.require(part, requirements="W")  # PyTorch warns of what cannot be written
     return part if part is None else ops.convert_to_tensor(part)

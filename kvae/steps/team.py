@@ -1,4 +1,4 @@
-"""Team: the devices, and the processes, that train one model together."""
+"""Team: the devices and processes that train one model together."""
 
 import contextlib
 import io
@@ -10,7 +10,7 @@ import numpy as np
 
 __all__ = ["OthersGone", "Team", "wanted"]
 
-# What collective operations of PyTorch and JAX say where a process has died.
+# Words in the errors of PyTorch's and JAX's collective operations after a process has died.
 GONE = re.compile(
     "closed by peer|connection reset|connection refused|broken pipe|gloo|nccl|"
     "coordination service|clients joined|heartbeat timeout",
@@ -23,17 +23,17 @@ class OthersGone(ConnectionError):
 
 
 class Team:
-    """What shares each batch; as a context, what is built and trained within is shared.
+    """The devices and processes that share each batch, as a context for building and training.
 
-    Within it all processes but the first print nothing, and where one of them has died the others
-    raise `OthersGone`.
+    Within the context, only the first process prints. If a process dies, the others raise
+    `OthersGone`.
 
     Args:
-        devices: That share each batch.
-        rank: The number of this process; the first, 0, is the one that writes files and prints.
-        processes: How many there are.
-        scope: Within which a model must be built; None where nothing needs one.
-        idle: Devices of this machine that are not used.
+        devices: Number of devices that share each batch.
+        rank: Number of this process. The first, 0, writes files and prints.
+        processes: Number of processes.
+        scope: Context in which a model must be built, or None.
+        idle: Number of unused devices of this machine.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Team:
         self.scope = scope
 
     def __enter__(self) -> "Team":
-        """Begins to share."""
+        """Enters the context."""
         try:
             self.begin()
         except RuntimeError as error:
@@ -65,39 +65,39 @@ class Team:
         return self
 
     def begin(self) -> None:
-        """Finds the others, and begins the scope."""
+        """Connects to the other processes, and enters the scope."""
         if self.scope is not None:
             self.held.enter_context(self.scope)
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        """Ends."""
+        """Leaves the context."""
         self.held.__exit__(kind, error, trace)
         if self.processes > 1:
             raise_if_others_are_gone(error)
 
     def told(self, words: bytes) -> bytes:
-        """What the first process says to all; others give whatever they like."""
+        """Broadcasts the words of the first process; those of other processes are ignored."""
         return words
 
     def apart(self) -> contextlib.AbstractContextManager[Any]:
-        """While the first process does something that the others do not."""
+        """A context in which the first process does something that the others do not."""
         return contextlib.nullcontext()
 
     def gathered(self, numbers: Sequence[float]) -> np.ndarray:
-        """What each process says: (processes, numbers), float32. All must say equally many."""
+        """Gathers numbers of all processes: (processes, numbers), float32, equally many of each."""
         return np.asarray([numbers], "float32")
 
 
 def raise_if_others_are_gone(error: BaseException | None) -> None:
-    """Raises `OthersGone` in place of an error that says that another process has died."""
+    """Raises `OthersGone` if this error means that another process has died."""
     reason = " ".join(str(error).split())[:200]
-    # JAX raises a ValueError on a CPU.
+    # On a CPU, JAX raises a ValueError.
     if isinstance(error, (RuntimeError, ValueError)) and GONE.search(reason):
         raise OthersGone(others_are_gone(reason)) from error
 
 
 def others_are_gone(reason: str) -> str:
-    """What is said where another process has died."""
+    """The message about another process that has died."""
     return (
         "Another process that trains with this one has stopped, so this one stops too. With "
         f"--resume (in Python resume=True) the run goes on from what is kept. ({reason})"
@@ -105,14 +105,14 @@ def others_are_gone(reason: str) -> str:
 
 
 def wanted(devices: Any, there: Iterable[str]) -> int:
-    """How many of the devices that there are to take.
+    """The number of devices to use.
 
     Args:
-        devices: "auto", all of them, or a number.
-        there: Their names.
+        devices: "auto" for all of them, or a number.
+        there: Names of the available devices.
 
     Raises:
-        ValueError: If there are not so many.
+        ValueError: If there are fewer devices.
     """
     there = list(there)
     if devices == "auto":

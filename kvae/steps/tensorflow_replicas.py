@@ -1,4 +1,4 @@
-"""What replicas of a `tf.distribute` strategy have of a batch, and what they do together."""
+"""The share of a `tf.distribute` replica in a batch, and its communication."""
 
 import collections
 import contextlib
@@ -14,15 +14,15 @@ from kvae.steps.team import Team, wanted
 
 __all__ = ["share_of", "summed_over_replicas", "team", "with_share"]
 
-# Optimizers, by identity, with how many replicas are giving them gradients of all.
+# Optimizers, by identity, with the number of replicas that are passing them summed gradients.
 SUMMED: collections.Counter[int] = collections.Counter()
 
 
 def team(devices: Any = "auto") -> Team:
-    """All devices of this machine, or so many; a strategy whose scope this is in stays.
+    """Makes a team of all devices of this machine, or of some; keeps an active strategy.
 
     Raises:
-        ValueError: If there are not so many.
+        ValueError: If there are fewer devices.
     """
     if tf.distribute.has_strategy():
         return Team(tf.distribute.get_strategy().num_replicas_in_sync)
@@ -33,9 +33,10 @@ def team(devices: Any = "auto") -> Team:
 
 
 def mirrored(names: list[str]) -> Any:
-    """The scope of a strategy on these devices, without what TensorFlow says of it.
+    """The scope of a strategy on these devices, without TensorFlow's messages.
 
-    Its collective operations are slow on a CPU, and there one at times meets one of another shape.
+    TensorFlow's collective operations are slow on a CPU, and at times fail there because shapes
+    differ.
     """
     on_cpu = all(name.startswith("CPU") for name in names)
     ways = {"cross_device_ops": tf.distribute.ReductionToOneDevice()} if on_cpu else {}
@@ -49,7 +50,7 @@ def mirrored(names: list[str]) -> Any:
 
 
 class ReplicaShare(Share):
-    """The share of a replica."""
+    """The share of a replica in a batch."""
 
     def sum(self, value: Any) -> Any:
         """The sum of a value over all replicas; its gradient is that of the own part."""
@@ -62,7 +63,7 @@ class ReplicaShare(Share):
 
 
 def share_of(images: Any) -> ReplicaShare | None:
-    """What the replica that runs has of a batch; None where it has all of it."""
+    """The share of the running replica in a batch; None if it has all of it."""
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return None
@@ -74,9 +75,9 @@ def share_of(images: Any) -> ReplicaShare | None:
 
 
 def with_share(batch: tuple) -> tuple[tuple, ReplicaShare | None]:
-    """A batch with what the replica that runs has of it; None where it has all of it.
+    """Returns a batch and the share of the running replica; None if it has all of it.
 
-    In place of an empty share stands an image: of none some kernels make no gradient.
+    An empty share is replaced by an image, because some kernels have no gradient without images.
     """
     share = share_of(batch[0])
     if share is None:
@@ -99,9 +100,9 @@ def over_replicas(value: Any) -> Any:
 
 @contextlib.contextmanager
 def summed_over_replicas(optimizer: Any, gradients: list) -> Iterator[list]:
-    """Gradients as the optimizer is to have them: of all replicas.
+    """Sums gradients over all replicas for the optimizer.
 
-    Keras's optimizer adds them up itself, but after it has clipped what each replica has.
+    Keras's optimizer would add them up itself, but only after clipping those of each replica.
     """
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
@@ -119,7 +120,7 @@ def summed_over_replicas(optimizer: Any, gradients: list) -> Iterator[list]:
 
 
 def unless_summed(optimizer: Any, pairs: Any) -> Any:
-    """In place of the optimizer's own sum over replicas."""
+    """Replaces the optimizer's own sum over replicas."""
     if SUMMED[id(optimizer)]:
         return pairs
     return type(optimizer)._all_reduce_sum_gradients(optimizer, pairs)

@@ -29,8 +29,8 @@ from kvae.steps.stream import EMPTY, Look, Stream
 from kvae.steps.tensorflow_replicas import summed_over_replicas, with_share
 
 MOST_COPIED = 2**30  # bytes of an array that TensorFlow may copy
-GONE: list[bool] = []  # an entry for each model that was dropped since kernels were
-MOST_GONE = 16  # models, whose kernels may stay
+GONE: list[bool] = []  # one entry for each model deleted since kernels were released
+MOST_GONE = 16  # deleted models whose kernels may stay
 
 
 class TrainStep(Executions):
@@ -45,22 +45,22 @@ class TrainStep(Executions):
 
     @property
     def feeds_all(self) -> bool:
-        """Whether to feed what is not shuffled too: Keras's data sets wait for a thread."""
+        """Whether to use a `Feed` without shuffling too: Keras's data sets wait for a thread."""
         return True
 
     def best_jit_compile(self) -> bool | str:
-        """What to give `compile(jit_compile=...)`.
+        """The best `jit_compile` for `compile`.
 
-        On a CPU XLA trains dense layers faster, and convolutions more slowly.
+        On a CPU, XLA trains dense layers faster, and convolutions more slowly.
         """
-        # On several devices XLA does not find all variables.
+        # On several devices, XLA does not find all variables.
         return "auto" if self.convolves() or not self.alone_here() else True
 
     def train_step(self, data: Any) -> Any:
         """Updates the weights on one batch; returns the running metrics."""
         batch, share = with_share(keras.utils.unpack_x_y_sample_weight(data))
         x, y, sample_weight = batch
-        # Else a graph would count a step whose batch never came.
+        # Otherwise a graph would count a step whose batch never came.
         with nothing_registered(), tf.control_dependencies(tensors(data)):
             with tf.GradientTape() as tape, self.sharing(share):
                 x = self.inputs_of(x, y)
@@ -76,7 +76,7 @@ class TrainStep(Executions):
         return self.compute_metrics(x, y, outputs, sample_weight)
 
     def test_step(self, data: Any) -> Any:
-        """As Keras's, whose loss would count for each device that has a share of a batch."""
+        """Like Keras's, whose loss would count once for each device with a share of a batch."""
         batch, share = with_share(keras.utils.unpack_x_y_sample_weight(data))
         x, y, sample_weight = batch
         with nothing_registered(), self.sharing(share):
@@ -89,10 +89,10 @@ class TrainStep(Executions):
             return self.compute_metrics(x, y, outputs, sample_weight)
 
     def predict_step(self, data: Any) -> Any:
-        """As Keras's, of the share that a replica has of a batch."""
+        """Like Keras's, for the share of a replica in a batch."""
         x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
         inputs = self.inputs_of(x, y)
-        # Of a share that is known to be empty Keras's `add` fails.
+        # Keras's `add` fails for a share that is known to be empty.
         parts, share = with_share(tuple(tree.flatten(inputs)))
         with nothing_registered(), self.sharing(share):
             outputs = super().predict_step((tree.pack_sequence_as(inputs, parts),))
@@ -104,9 +104,9 @@ class TrainStep(Executions):
         )
 
     def make_train_function(self, force: bool = False) -> Any:
-        """As Keras's; the optimizer's variables, made in the step, would cost a second trace.
+        """Like Keras's; makes the optimizer's variables first, which saves a second trace.
 
-        Unless a layer is built when it is first called: then the optimizer cannot know it yet.
+        If a layer is built in its first call, the optimizer cannot be built before.
         """
         built = all(layer.built for layer in self._flatten_layers(include_self=False))
         if built and not self.optimizer.built:
@@ -115,7 +115,7 @@ class TrainStep(Executions):
         return super().make_train_function(force)
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
-        """As Keras's, of the share of one replica: Keras adds up shares, which may differ."""
+        """Like Keras's, for the share of one replica; Keras adds up shares, which may differ."""
         if iterator is not None and self._distribute_strategy is not None:
             locally = self.distribute_strategy.experimental_local_results
             _, _, batches = next(iter(iterator))
@@ -123,14 +123,14 @@ class TrainStep(Executions):
         super()._maybe_symbolic_build(data_batch=data_batch)
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
-        """`keras.Model.fit`, out of which comes what a stream of batches raises."""
+        """`keras.Model.fit`, which raises the errors of a stream of batches."""
         if self._distribute_strategy is not None:
             self.check_replicas()
         with as_streams_say(*args, *kwargs.values()):
             return super().fit(*args, **kwargs)
 
     def check_replicas(self) -> None:
-        """Raises a ValueError where Keras would fail on several devices, with a page of errors."""
+        """Raises a ValueError if Keras would fail on several devices, with a page of errors."""
         optimizer: Any = getattr(self.optimizer, "inner_optimizer", self.optimizer)
         given = {
             "gradient_accumulation_steps": getattr(optimizer, "gradient_accumulation_steps", None),
@@ -144,21 +144,21 @@ class TrainStep(Executions):
                 )
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
-        """`keras.Model.evaluate`, out of which comes what a stream of batches raises."""
+        """`keras.Model.evaluate`, which raises the errors of a stream of batches."""
         with as_streams_say(*args, *kwargs.values()):
             return super().evaluate(*args, **kwargs)
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
-        """`keras.Model.predict`, out of which comes what a stream of batches raises."""
+        """`keras.Model.predict`, which raises the errors of a stream of batches."""
         with as_streams_say(*args, *kwargs.values()):
             return super().predict(*args, **kwargs)
 
     def feed(self, arrays: tuple, batch_size: int, key: Any = None, whole: bool = False) -> Feed:
-        """Batches of arrays as data sets of our own."""
+        """Makes batches of arrays as data sets of kvae."""
         return TensorFlowFeed(arrays, batch_size, key)
 
     def fed(self, given: dict, shuffle: bool = False, whole: bool = False) -> dict:
-        """As for every backend; what is left to Keras is not copied where it is large."""
+        """Like for every backend; large arrays that are left to Keras are not copied."""
         given = super().fed(given, shuffle, whole)
         if "_use_cached_eval_dataset" in given:
             return given
@@ -178,7 +178,7 @@ class TrainStep(Executions):
     def train_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, *given: Any, **named: Any
     ) -> Any:
-        """`keras.Model.train_on_batch`, also of a batch that several devices share."""
+        """`keras.Model.train_on_batch`, also for a batch that several devices share."""
         if self.alone_here():
             return super().train_on_batch(x, y, sample_weight, *given, **named)
         named |= dict(zip(("class_weight", "return_dict"), given, strict=False))
@@ -190,25 +190,25 @@ class TrainStep(Executions):
     def test_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
     ) -> Any:
-        """`keras.Model.test_on_batch`, also of a batch that several devices share."""
+        """`keras.Model.test_on_batch`, also for a batch that several devices share."""
         if self.alone_here():
             return super().test_on_batch(x, y, sample_weight, return_dict)
         given = {"batch_size": len(x), "verbose": 0, "return_dict": return_dict}
         return self.evaluate(x, y, sample_weight=sample_weight, **given)
 
     def predict_on_batch(self, x: Any) -> Any:
-        """`keras.Model.predict_on_batch`; Keras has each device do all of it, and returns all."""
+        """`keras.Model.predict_on_batch`; Keras lets each device compute and return all of it."""
         found = super().predict_on_batch(x)
         return (
             found if self.alone_here() else tree.map_structure(lambda part: part[: len(x)], found)
         )
 
     def alone_here(self) -> bool:
-        """Whether one device has each batch."""
+        """Whether each batch is on one device."""
         return self.distribute_strategy.num_replicas_in_sync == 1
 
     def stream(self, data: Any, look: Look, shuffle: Any = False) -> Any:
-        """What gives batches, looked at one by one, as data sets."""
+        """Wraps an iterable of batches, each of which is checked, as a data set."""
         if isinstance(data, tf.distribute.DistributedDataset):
             return data  # its batches lie on several devices
         if isinstance(data, tf.data.Dataset):
@@ -220,21 +220,21 @@ class TrainStep(Executions):
         return self._distribute_strategy is not None or tf.distribute.has_strategy()
 
     def several_steps_function(self, most: int) -> Any:
-        """Several steps as one loop within XLA, where Keras's loop calls XLA for each of them."""
+        """Runs several steps as one loop within XLA; Keras's loop calls XLA for each step."""
         if self.distributed() or not (self.jit_compile or self.steps_per_execution == 1):
             return None
-        steps: dict = {}  # traced for batches of any size, by what else they are
+        steps: dict = {}  # traced for batches of any size, keyed by their other properties
         loops: dict = {}  # of these steps, compiled for batches of one size
         ahead_of = ahead_of_each()
 
         def logs_of(batches: Any) -> list:
-            """Makes these steps."""
+            """Runs these steps."""
             kind = str(tree.map_structure(described, batches[0]))
             size = str(shapes(batches[0]))
             if kind not in steps:
                 steps[kind] = self.traced(batches[0])
             if len(batches) == 1 and self.is_short(batches[0], (kind, size) in loops):
-                # Mostly the last of an epoch: not worth XLA's compiling.
+                # Usually the last batch of an epoch: not worth compiling with XLA.
                 return [steps[kind](*tensors(batches[0]))]
             if (kind, size) not in loops:
                 loops[kind, size] = self.loop(steps[kind], most)
@@ -253,7 +253,7 @@ class TrainStep(Executions):
             return ahead.logs.popleft()
 
         def as_many_as_told(iterator: Any) -> Any:
-            """Several at once, as Keras has it, with the logs of the last."""
+            """Several steps at once, as in Keras, with the logs of the last."""
             logs = None
             for batches in of_one_shape(map(without_optionals, iterator), most):
                 logs = logs_of(batches)[-1]
@@ -264,16 +264,16 @@ class TrainStep(Executions):
         return one_step if self.steps_per_execution == 1 else as_many_as_told
 
     def is_short(self, batch: Any, compiled: bool) -> bool:
-        """Whether a batch is the short one of a feed, or, of another data set, one of a kind.
+        """Whether a batch is the short one of a feed or, in other data sets, of a rare shape.
 
-        Of a feed it does not depend on what was before, so that a run that goes on has the same
+        For a feed this does not depend on earlier batches, so that a resumed run has the same
         rounding.
         """
         size = self.executions.batch_size
         return not compiled if size is None else tensors(batch)[0].shape[0] != size
 
     def traced(self, batch: Any) -> Any:
-        """`train_step` as a function of the tensors of such a batch, of any size."""
+        """Traces `train_step` as a function of the tensors of such a batch, of any size."""
         parts = tree.flatten(batch)
 
         def step(*tensors: Any) -> Any:
@@ -285,7 +285,7 @@ class TrainStep(Executions):
         return tf.function(step, input_signature=sizes, autograph=False)
 
     def loop(self, step: Any, most: int) -> Any:
-        """Compiles up to `most` steps: stacked batches and their count to stacked logs."""
+        """Compiles a loop of up to `most` steps: stacked batches and their count to logs."""
         structure = step.get_concrete_function().structured_outputs
         each = tree.flatten(structure)
 
@@ -306,13 +306,13 @@ class TrainStep(Executions):
 
 
 def forget_the_dropped() -> None:
-    """Has TensorFlow drop what it keeps to call operations of models that are gone.
+    """Makes TensorFlow release what it keeps for operations of deleted models.
 
-    It keeps a kernel for each operation and its attributes, of which one is the name of a variable,
-    for as long as the process lives: 0.2 MB for a model that is built, 1 MB for one that is
-    trained. Now and then all go: a model that is still there has its kernels made again when it is
-    next called, which takes up to some seconds, and draws of TensorFlow's that have a seed of their
-    own begin anew.
+    For the life of the process, TensorFlow keeps a kernel for each operation with its attributes,
+    one of which is the name of a variable: 0.2 MB for a model that is built, 1 MB for one that is
+    trained. From time to time, this function releases all of them. Kernels of models in use are
+    made again at their next call, which takes up to some seconds, and TensorFlow's random
+    operations with a seed of their own start anew.
     """
     if len(GONE) >= MOST_GONE and tf.executing_eagerly():
         GONE.clear()
@@ -321,11 +321,11 @@ def forget_the_dropped() -> None:
 
 @contextlib.contextmanager
 def nothing_registered() -> Iterator[None]:
-    """Takes back, when a step is traced, what the trace has put into TensorFlow's registry.
+    """A context that removes what tracing a step adds to TensorFlow's registry.
 
-    Operations with gradients of their own (silu, and the optimizer's sum over replicas) are there
-    for as long as the process lives, and with them the graph and all its variables: 18 MB for each
-    `mlp-400`. Once the step is traced nobody looks there for them.
+    Operations with custom gradients (silu, and the optimizer's sum over replicas) stay there for
+    the life of the process, and with them the graph and all its variables: 18 MB for each
+    `mlp-400`. They are not needed after tracing.
     """
     if tf.executing_eagerly():
         yield
@@ -352,27 +352,27 @@ def graphs_of(function: Any, depth: int = 2) -> Iterator[Any]:
 
 
 def without_optionals(batch: Any) -> Any:
-    """A batch with None where TensorFlow has an optional in its place."""
+    """Returns a batch with None in place of TensorFlow's optionals."""
     return tree.map_structure(
         lambda part: None if isinstance(part, tf.experimental.Optional) else part, batch
     )
 
 
 def tensors(batch: Any) -> list:
-    """What of a batch is not None."""
+    """The parts of a batch that are not None."""
     return [part for part in tree.flatten(batch) if part is not None]
 
 
 def described(part: Any) -> tuple | None:
-    """What a step is traced for: type and shape of a part of a batch, of any size."""
+    """Dtype and shape of a part of a batch, of any size, for which a step is traced."""
     return None if part is None else (part.dtype.name, tuple(part.shape[1:]))
 
 
 class TensorFlowFeed(Feed):
     """A feed as a data set of TensorFlow.
 
-    Those that Keras makes of arrays wait at the end of each epoch, often for as long as it took,
-    until a thread of TensorFlow's that tunes them wakes up.
+    Data sets that Keras makes from arrays wait at the end of each epoch until a thread of
+    TensorFlow that tunes them wakes up, often as long as the epoch took.
     """
 
     def __init__(self, arrays: tuple, batch_size: int, key: Any = None) -> None:
@@ -381,12 +381,12 @@ class TensorFlowFeed(Feed):
             self.order = tf.Variable(self.rows, trainable=False)
 
     def on_epoch_begin(self) -> None:
-        """Puts the images in the order of this epoch."""
+        """Shuffles the images for this epoch."""
         super().on_epoch_begin()
         self.order.assign(self.rows)
 
     def get_tf_dataset(self) -> tf.data.Dataset:
-        """The data set, whose order is anew in each epoch."""
+        """The data set, with a new order in each epoch."""
         if tf.distribute.has_strategy():
             return generated(self.get_numpy_iterator, self.taken(self.rows[:1]), 2)
         size = self.batch_size
@@ -397,15 +397,15 @@ class TensorFlowFeed(Feed):
         return prefetched(batches, 2)
 
     def gathered(self, rows: tf.data.Dataset) -> tf.data.Dataset:
-        """Batches that TensorFlow takes from a copy of the arrays."""
+        """Yields batches that TensorFlow takes from a copy of the arrays."""
         with tf.device("cpu"):
             arrays = tuple(tf.convert_to_tensor(in_floatx(array)) for array in self.arrays)
-        # The arrays go from step to step: what a function captures lives on for a while.
+        # The arrays are passed from step to step: what a function captures stays alive for a while.
         pairs = tf.data.Dataset.zip((rows, tf.data.Dataset.from_tensors(arrays).repeat()))
         return pairs.map(lambda rows, arrays: tuple(tf.gather(array, rows) for array in arrays))
 
     def picked(self, rows: tf.data.Dataset) -> tf.data.Dataset:
-        """Batches that NumPy takes from the arrays, and reads no more of them."""
+        """Yields batches that NumPy takes from the arrays, which reads no other rows."""
         kinds = [in_floatx(array[:0]) for array in self.arrays]
 
         def pick(rows: np.ndarray) -> list[np.ndarray]:
@@ -424,29 +424,29 @@ class TensorFlowStream(Stream):
 
     def get_tf_dataset(self) -> tf.data.Dataset:
         """The data set, of batches of any size."""
-        # The workers of a data set of Keras's fetch batches ahead themselves.
+        # The workers of a Keras data set fetch batches ahead themselves.
         has_workers = getattr(self.indexed, "enqueuer", None) is not None
         return generated(self.get_numpy_iterator, self.first, 0 if has_workers else 2)
 
 
 class TensorFlowArrays(ArrayDataAdapter):
-    """Arrays as Keras feeds them, but that it would have TensorFlow copy all of each."""
+    """Arrays as Keras feeds them, but without letting TensorFlow copy all of each."""
 
     def get_tf_dataset(self) -> tf.data.Dataset:
         """The data set, of batches that NumPy takes from the arrays."""
         return generated(self.tuples, next(self.tuples()), 2)
 
     def tuples(self) -> Iterator[tuple]:
-        """The batches of one epoch; Keras gives images alone as they are."""
+        """The batches of one epoch; images alone are passed on as they are, as in Keras."""
         for batch in self.get_numpy_iterator():
             yield batch if isinstance(batch, tuple) else (batch,)
 
 
 class TensorFlowData(TFDatasetAdapter):
-    """A data set of TensorFlow's, whose batches are looked at where their values matter.
+    """A TensorFlow data set, whose batches are checked if their values matter.
 
     Attributes:
-        fault: The exception with which a look at a batch ended the last iteration, if one did.
+        fault: The exception of a check that ended the last iteration, if any.
     """
 
     def __init__(self, data: tf.data.Dataset, look: Look) -> None:
@@ -474,7 +474,7 @@ class TensorFlowData(TFDatasetAdapter):
         return self.look.arranged(batch[0] if len(batch) == 1 else batch)
 
     def seen(self, shape: tuple[int, int, int], number: Any, batch: Any) -> tuple:
-        """The same, after a look at its values, which runs when the batch is made."""
+        """Returns a batch for Keras after a check of its values, when the batch is made."""
         parts = self.look.arranged(batch)
         given = self.look.arranged(batch, as_given=True)
 
@@ -493,7 +493,7 @@ class TensorFlowData(TFDatasetAdapter):
             with tf.control_dependencies([seen]):
                 return tf.constant(True)
 
-        if self.wants_unit:  # then Python is asked for the words alone
+        if self.wants_unit:  # then Python is only needed for the error message
             fine = tf.logical_and(tf.reduce_min(images) >= 0, tf.reduce_max(images) <= 1)
             looked = tf.cond(fine, lambda: tf.constant(True), look)
         else:
@@ -507,10 +507,10 @@ class TensorFlowData(TFDatasetAdapter):
 
 @contextlib.contextmanager
 def as_streams_say(*given: Any) -> Iterator[None]:
-    """Raises what a stream raised, which TensorFlow wraps into an error of its own.
+    """A context that raises the errors of streams, which TensorFlow wraps.
 
-    And says what to do where its collective operations, which number themselves for each device as
-    it comes, take one of a device for another of a second one.
+    It also explains a failure of TensorFlow's collective operations, which number themselves as
+    they come on each device, and may mix up those of two devices.
     """
     streams = [one for one in given if isinstance(one, (Stream, TensorFlowData))]
     try:
@@ -528,12 +528,12 @@ def as_streams_say(*given: Any) -> Iterator[None]:
 
 
 def stays(array: Any) -> bool:
-    """Whether TensorFlow must not copy it, since it lies in a file, or is large."""
+    """Whether TensorFlow must not copy an array, because it is in a file or large."""
     return is_mapped(array) or isinstance(array, np.ndarray) and array.nbytes > MOST_COPIED
 
 
 def generated(batches: Any, first: tuple, ahead: int) -> tf.data.Dataset:
-    """Batches, of any size, of what is called for them; so many ahead."""
+    """Yields batches of any size from a function, some ahead."""
 
     def spec(part: Any) -> tf.TensorSpec:
         dtype = keras.backend.standardize_dtype(part.dtype)
@@ -545,7 +545,7 @@ def generated(batches: Any, first: tuple, ahead: int) -> tf.data.Dataset:
 
 
 def prefetched(batches: tf.data.Dataset, ahead: int) -> tf.data.Dataset:
-    """So many batches ahead, without TensorFlow's tuning, which waits at the end of an epoch."""
+    """Fetches batches ahead without TensorFlow's tuning, which waits at the end of an epoch."""
     options = tf.data.Options()
     options.autotune.enabled = False
     if not ahead:

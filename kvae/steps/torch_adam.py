@@ -1,4 +1,4 @@
-"""Adam on PyTorch and a CPU, in one pass over memory where Keras's makes ten."""
+"""Fast Adam on PyTorch and a CPU: one pass over memory instead of Keras's ten."""
 
 import functools
 from typing import Any
@@ -10,10 +10,10 @@ __all__ = ["quicken"]
 
 
 def quicken(optimizer: keras.optimizers.Optimizer) -> None:
-    """Lets an Adam, or AdamW, make its update and its clipping quickly; the result is the same.
+    """Replaces update and clipping of an Adam or AdamW by fast ones with the same result.
 
-    An optimizer derived from Adam that has steps of its own for matrices says for which weights, by
-    a method `matrix_shape`.
+    An optimizer derived from Adam that updates matrices differently says for which weights, by a
+    method `matrix_shape`.
     """
     if isinstance(optimizer, keras.optimizers.Adam) and not optimizer.amsgrad:
         if "matrix_shape" in vars(type(optimizer)):  # not in one derived from that
@@ -25,7 +25,7 @@ def quicken(optimizer: keras.optimizers.Optimizer) -> None:
 
 
 def update(optimizer: Any, gradients: Any, variables: Any, learning_rate: Any) -> None:
-    """The update of weights and moments in place, as Keras's Adam defines it."""
+    """Updates weights and moments in place, as Keras's Adam defines it."""
     weights = [variable.value for variable in variables]
     places = {(weight.device.type, weight.dtype) for weight in [*weights, *gradients]}
     if places != {("cpu", torch.float32)}:
@@ -37,7 +37,7 @@ def update(optimizer: Any, gradients: Any, variables: Any, learning_rate: Any) -
         return
     indices = [optimizer._get_variable_index(variable) for variable in variables]
     step = int(keras.ops.convert_to_numpy(optimizer.iterations)) + 1
-    # PyTorch corrects the second moment before it adds epsilon, Keras after.
+    # PyTorch corrects the second moment before it adds epsilon; Keras does so after.
     epsilon = optimizer.epsilon / (1 - optimizer.beta_2**step) ** 0.5
     torch._fused_adam_(
         weights,
@@ -57,7 +57,7 @@ def update(optimizer: Any, gradients: Any, variables: Any, learning_rate: Any) -
 
 
 def update_rest(optimizer: Any, gradients: Any, variables: Any, learning_rate: Any) -> None:
-    """The same with steps of the optimizer's own for matrices: those of one shape at once."""
+    """Like `update`, with the optimizer's own updates for matrices, grouped by shape."""
     groups: dict = {}
     for gradient, variable in zip(gradients, variables, strict=True):
         groups.setdefault(optimizer.matrix_shape(variable), []).append((gradient, variable))
@@ -70,11 +70,11 @@ def update_rest(optimizer: Any, gradients: Any, variables: Any, learning_rate: A
 
 
 def clipped(optimizer: Any, gradients: list) -> list:
-    """Gradients whose norm, taken over all of them, is at most `global_clipnorm`."""
+    """Clips gradients so that their global norm is at most `global_clipnorm`."""
     most = optimizer.global_clipnorm
     given = [gradient for gradient in gradients if gradient is not None]
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(given)))
     scale = most / torch.clamp(norm, min=most) + (norm - norm)  # not finite where the norm is not
-    if norm.device.type == "cpu" and scale == 1:  # no pass over memory for nothing
+    if norm.device.type == "cpu" and scale == 1:  # avoids a useless pass over memory
         return gradients
     return [gradient if gradient is None else gradient * scale for gradient in gradients]

@@ -1,4 +1,4 @@
-"""What the processes of a `torch.distributed` group have of a batch, and what they do together."""
+"""The share of a `torch.distributed` process in a batch, and its communication."""
 
 import datetime
 import os
@@ -38,7 +38,7 @@ class TorchTeam(Team):
     """The processes of a `torch.distributed` group, each with a device of its own."""
 
     def begin(self) -> None:
-        """Finds the others, unless a group is there."""
+        """Connects to the other processes, unless a group exists."""
         if self.processes > 1 and not dist.is_initialized():
             cuda = torch.cuda.is_available()
             local = int(os.environ.get("LOCAL_RANK", "0"))
@@ -53,7 +53,7 @@ class TorchTeam(Team):
             self.held.callback(dist.destroy_process_group)
 
     def told(self, words: bytes) -> bytes:
-        """What the first process says to all."""
+        """Broadcasts the words of the first process."""
         if self.processes == 1:
             return words
         said = [words]
@@ -61,7 +61,7 @@ class TorchTeam(Team):
         return said[0]
 
     def gathered(self, numbers: Sequence[float]) -> np.ndarray:
-        """What each process says: (processes, numbers), float32."""
+        """Gathers numbers of all processes: (processes, numbers), float32."""
         said: list = [None] * self.processes
         if self.processes > 1:
             dist.all_gather_object(said, list(numbers))
@@ -69,10 +69,10 @@ class TorchTeam(Team):
 
 
 def team(devices: Any = "auto") -> TorchTeam:
-    """The processes that a launcher, such as torchrun, has started together.
+    """Makes a team of the processes that a launcher, such as torchrun, has started.
 
     Raises:
-        ValueError: If there are not so many.
+        ValueError: If there are fewer processes.
     """
     rank, count = ranks()
     if count == 1:
@@ -89,7 +89,7 @@ def team(devices: Any = "auto") -> TorchTeam:
 
 
 class RankShare(Share):
-    """The share of a process."""
+    """The share of a process in a batch."""
 
     def sum(self, value: Any) -> Any:
         """The sum of a value over all processes; its gradient is that of the own part."""
@@ -97,12 +97,12 @@ class RankShare(Share):
 
 
 def share_of(parts: tuple | None) -> RankShare | None:
-    """What this process has of a batch, of what `with_share` says; None: all of it."""
+    """The share of this process in a batch, from `with_share`; None: all of it."""
     return None if parts is None else RankShare(parts[0], parts[1], parts[2], ranks()[1])
 
 
 class Summed(torch.autograd.Function):
-    """A sum over processes, of which a recorded step makes a node of its graph."""
+    """A sum over processes, as a node of the graph of a recorded step."""
 
     @staticmethod
     def forward(context: Any, value: Any) -> Any:
@@ -112,12 +112,12 @@ class Summed(torch.autograd.Function):
 
     @staticmethod
     def backward(context: Any, upstream: Any) -> Any:
-        """As if the parts of others were constants."""
+        """Treats the parts of other processes as constants."""
         return upstream
 
 
 class RankedFeed(Feed):
-    """A feed of which each process takes its share of each batch, as equal as can be."""
+    """A feed from which each process takes its share of each batch, as equal as possible."""
 
     def taken(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
         """The share of a batch of these rows."""
@@ -126,16 +126,16 @@ class RankedFeed(Feed):
 
 
 def ranks() -> tuple[int, int]:
-    """The number of this process, and how many share each batch."""
+    """The number of this process, and the number of processes that share each batch."""
     if not (dist.is_available() and dist.is_initialized()):
         return 0, 1
     return dist.get_rank(), dist.get_world_size()
 
 
 def check_ranks() -> None:
-    """Raises a ValueError where processes were started together that know nothing of each other.
+    """Raises a ValueError if processes were started together without a process group.
 
-    Each would train a model of its own, and all write it.
+    Each would train a model of its own, and all would write it.
     """
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if started > 1 and ranks()[1] == 1:
@@ -146,9 +146,10 @@ def check_ranks() -> None:
 
 
 def check_distribution() -> None:
-    """Raises a ValueError where weights lie on several processes, as from Keras 3.16 on they may.
+    """Raises a ValueError if weights lie on several processes, as Keras 3.16 allows.
 
-    Its `DataParallel` is no harm: it wraps the model, and its hooks see none of our gradients.
+    Keras's `DataParallel` does no harm: it wraps the model, and its hooks do not see kvae's
+    gradients.
     """
     if isinstance(keras.distribution.distribution(), keras.distribution.ModelParallel):
         raise ValueError(
@@ -158,10 +159,11 @@ def check_distribution() -> None:
 
 
 def check_batches(given: dict[str, Any]) -> None:
-    """Raises a ValueError where processes give unequal numbers of batches, and would wait for ever.
+    """Raises a ValueError if processes give unequal numbers of batches, and would wait forever.
 
     Args:
-        given: By name, arrays, which all processes have, or what gives batches of one's own share.
+        given: Arguments by name: arrays, which all processes have, or iterables of each process's
+            own share.
     """
     own = {name: getattr(one, "num_batches", None) for name, one in given.items()}
     every: list = [None] * ranks()[1]
@@ -176,9 +178,9 @@ def check_batches(given: dict[str, Any]) -> None:
 
 
 def with_share(batch: tuple) -> tuple:
-    """A batch with what this process has of it, as tensors: what `share_of` takes.
+    """Returns a batch and the share of this process as tensors, for `share_of`.
 
-    Where one process has the whole batch that is None. In place of an empty share stands an image.
+    The share is None if one process has the whole batch. An empty share is replaced by an image.
     """
     rank, count = ranks()
     if count == 1:
@@ -196,12 +198,12 @@ def with_share(batch: tuple) -> tuple:
 
 
 def summed(gradients: list) -> list:
-    """Gradients of all processes, added up in one go; as they are where there is but one."""
+    """Adds up the gradients of all processes in one operation; unchanged with one process."""
     return in_one_go(gradients) if ranks()[1] > 1 else gradients
 
 
 def averaged(variables: Iterable[Any], images: int) -> None:
-    """Sets variables to their mean over the processes that had images: what batch norm has seen."""
+    """Averages variables over the processes that had images: statistics of batch norm."""
     variables = list(variables)
     if variables:
         had = torch.ones if images else torch.zeros
@@ -213,7 +215,7 @@ def averaged(variables: Iterable[Any], images: int) -> None:
 
 
 def in_one_go(parts: list) -> list:
-    """Tensors, some of them None, added up over processes."""
+    """Adds up tensors over processes in one operation; some may be None."""
     there = [part for part in parts if part is not None]
     flat = torch.cat([part.reshape(-1).float() for part in there])
     dist.all_reduce(flat)
@@ -222,7 +224,7 @@ def in_one_go(parts: list) -> list:
 
 
 def with_that_of_the_first(variables: Iterable[Any]) -> None:
-    """Sets variables to what the first process has."""
+    """Sets variables to the values of the first process."""
     if ranks()[1] > 1:
         with torch.no_grad():
             for variable in variables:

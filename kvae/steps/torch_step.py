@@ -27,9 +27,9 @@ from kvae.steps.torch_ranks import (
     with_that_of_the_first,
 )
 
-# Eager steps with batches of one shape before it is recorded, or seconds of them: what they lose is
-# about what recording takes, so that neither a short nor a long run is much worse than if it had
-# known.
+# Number of eager steps with batches of one shape, or their seconds, before a step is recorded. They
+# cost about as much as recording, so neither a short nor a long run is much slower than with the
+# best choice.
 EAGER_STEPS = 64
 EAGER_SECONDS = 10.0
 MOST_FINGERPRINTS = 32
@@ -38,11 +38,12 @@ MOST_FINGERPRINTS = 32
 class TrainStep(Executions):
     """A model whose `train_step` differentiates `compute_loss` with PyTorch.
 
-    Keras spends most of an eager step in Python, layer by layer. So what a step asks of PyTorch is
-    recorded once for each shape of a batch that comes often, and then replayed; anew when an
-    attribute of the model or of a part of it has changed. What cannot be recorded, since it depends
-    on values, is run eagerly; and so is what calls code that is neither Keras's nor ours (a layer,
-    a likelihood, a `VAE` or an activation of your own), since it may read what is no attribute.
+    Keras spends most of an eager step in Python, layer by layer. Therefore the PyTorch operations
+    of a step are recorded once for each frequent batch shape and then replayed. They are recorded
+    again if an attribute of the model or of its parts changes. A step that cannot be recorded
+    because it depends on values runs eagerly. So does a step that calls code of other packages (a
+    layer, a likelihood, a `VAE` or an activation of your own), because such code may read more than
+    attributes.
     """
 
     makes_several_steps = False
@@ -50,7 +51,7 @@ class TrainStep(Executions):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Out of sight of Keras, which would take them for parts of the model.
+        # Hidden from Keras, which would treat them as parts of the model.
         self.graphs = types.SimpleNamespace(
             made={},
             seen=collections.Counter(),
@@ -61,11 +62,11 @@ class TrainStep(Executions):
         )
 
     def best_jit_compile(self) -> bool | str:
-        """What to give `compile(jit_compile=...)`: Keras chooses well here."""
+        """The best `jit_compile` for `compile`: Keras chooses well here."""
         return "auto"
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
-        """`keras.Model.fit`; processes that share batches begin as the first of them is."""
+        """`keras.Model.fit`; processes that share batches start with the first one's weights."""
         check_ranks()
         check_distribution()
         if ranks()[1] > 1:
@@ -77,7 +78,7 @@ class TrainStep(Executions):
         return super().fit(*args, **kwargs)
 
     def check_own_step(self) -> None:
-        """Raises a ValueError where each process would train a model of its own."""
+        """Raises a ValueError if each process would train a model of its own."""
         own = type(self).train_step is not TrainStep.train_step
         if own and not self.reduces_gradients:
             raise ValueError(
@@ -88,11 +89,11 @@ class TrainStep(Executions):
 
     @property
     def feeds_all(self) -> bool:
-        """Whether to feed what is not shuffled too: of several processes each has its share."""
+        """Whether to use a `Feed` without shuffling too: with several processes, for shares."""
         return ranks()[1] > 1
 
     def fed(self, given: dict, shuffle: bool = False, whole: bool = False) -> dict:
-        """As for every backend; raises a ValueError where processes would all see the same."""
+        """Like for every backend; raises a ValueError if processes would see the same images."""
         given = super().fed(given, shuffle, whole)
         if ranks()[1] > 1 and not whole and arrays_of(given.get("x")) is not None:
             raise ValueError(
@@ -111,12 +112,12 @@ class TrainStep(Executions):
         return given
 
     def feed(self, arrays: tuple, batch_size: int, key: Any = None, whole: bool = False) -> Feed:
-        """Batches of arrays; of several processes each has its share."""
+        """Makes batches of arrays; with several processes, each has its share."""
         kind = Feed if whole or ranks()[1] == 1 else RankedFeed
         return kind(arrays, batch_size, key)
 
     def seen_by_batch_norm(self) -> list:
-        """The variables in which batch norm keeps what it has seen."""
+        """The moving statistics of batch norm."""
         return [
             variable
             for layer in self._flatten_layers(include_self=False)
@@ -125,7 +126,7 @@ class TrainStep(Executions):
         ]
 
     def make_train_function(self, force: bool = False) -> Any:
-        """As Keras's; forgets what was recorded for another optimizer."""
+        """Like Keras's; forgets recordings with another optimizer."""
         if force or self.train_function is None:
             self.forget()
             if self.can_be_recorded():
@@ -145,12 +146,12 @@ class TrainStep(Executions):
         gradients, logs = self.timed(key, data) if made is None else made
         with torch.no_grad():
             self.optimizer.apply(summed(gradients), self.trainable_weights)
-            if ranks()[1] > 1:  # to look for them takes time at every step
+            if ranks()[1] > 1:  # checking this at every step would take time
                 averaged(self.seen_by_batch_norm(), images)
         return logs
 
     def test_step(self, data: Any) -> Any:
-        """As Keras's, of the share that this process has of a batch."""
+        """Like Keras's, for the share of this process in a batch."""
         x, y, sample_weight, share = with_share(keras.utils.unpack_x_y_sample_weight(data))
         with self.sharing(share_of(share)):
             x = self.inputs_of(x, y)
@@ -162,12 +163,12 @@ class TrainStep(Executions):
         return self.compute_metrics(x, y, outputs, sample_weight)
 
     def predict_step(self, data: Any) -> Any:
-        """As Keras's, of images, and of labels where the model needs them."""
+        """Like Keras's, for images, and labels if the model needs them."""
         x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
         return super().predict_step((self.inputs_of(x, y),))
 
     def eager(self, x: Any, y: Any, sample_weight: Any, share: Any) -> tuple[list, dict]:
-        """The gradients and the running metrics, layer by layer; `share` is of `with_share`."""
+        """Computes gradients and running metrics layer by layer; `share` is from `with_share`."""
         weights = [weight.value for weight in self.trainable_weights]
         with self.sharing(share_of(share)):
             x = self.inputs_of(x, y)
@@ -182,7 +183,7 @@ class TrainStep(Executions):
             return list(gradients), self.compute_metrics(x, y, outputs, sample_weight)
 
     def timed(self, key: tuple | None, data: tuple) -> tuple[list, dict]:
-        """As `eager`, counted under a key."""
+        """Like `eager`, counted under a key."""
         begun = time.perf_counter()
         made = self.eager(*data)
         self.graphs.seen[key] += 1
@@ -190,26 +191,27 @@ class TrainStep(Executions):
         return made
 
     def can_be_recorded(self) -> bool:
-        """Whether a step may be: not where somebody else compiles or looks, or the scale moves."""
+        """Whether a step may be recorded: not under another compiler, or with a moving scale."""
         scales = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
         return not (self.run_eagerly or self.jit_compile or scales)
 
     def forget(self) -> None:
-        """Forgets what was recorded."""
+        """Forgets all recordings."""
         self.graphs.made, self.graphs.fingerprints = {}, {}
         self.graphs.seen.clear()
         self.graphs.seconds.clear()
         self.graphs.looked = False
 
     def reset_metrics(self) -> None:
-        """As Keras's, at the start of epochs and of steps alone: there attributes may change."""
+        """Like Keras's, at the start of epochs and single steps, where attributes may change."""
         super().reset_metrics()
         self.graphs.looked = False
 
     def attributes(self) -> int | None:
-        """A number for all attributes as they are now; None where there is code of the user's.
+        """A number for the current attributes; None if there is user code.
 
-        It takes as long as a tenth of a step: so only where somebody may have changed one.
+        Computing it takes a tenth of the time of a step, so this is done only where an attribute
+        may have changed.
         """
         graphs = self.graphs
         if not (graphs.looked and self.executions.undisturbed):
@@ -223,13 +225,13 @@ class TrainStep(Executions):
         return graphs.now
 
     def recording_key(self, data: tuple) -> tuple | None:
-        """What a recording of a step on such a batch is known by; None where there can be none."""
+        """The key of the recording of a step on such a batch; None if it cannot be recorded."""
         if not self.can_be_recorded() or self.attributes() is None:
             return None
         return (self.graphs.now, *(described(part) for part in tree.flatten(data)))
 
     def recorded(self, key: tuple, data: tuple) -> tuple[list, dict] | None:
-        """As `eager`, replayed; None where it cannot be recorded, or is not yet worth it."""
+        """Like `eager`, replayed; None if it cannot be recorded, or is not worth it yet."""
         graphs = self.graphs
         if key not in graphs.made:
             if graphs.seen[key] < EAGER_STEPS and graphs.seconds[key] < EAGER_SECONDS:
@@ -249,7 +251,7 @@ class TrainStep(Executions):
         """Records `eager` as a function of all variables.
 
         Returns:
-            A graph module, or None where it cannot be recorded; the variables it takes; and those
+            A graph module, or None if it cannot be recorded; the variables that it takes; and those
             of them that it changes.
         """
         weights = self.trainable_weights
@@ -271,21 +273,21 @@ class TrainStep(Executions):
             return gradients, logs, [new.detach() for _, new, old in pairs if new is not old]
 
         values = [variable.value.detach() for variable in state]
-        try:  # what layers make when first called, eager steps have made, of real numbers
+        try:  # eager steps have already built all layers with real numbers
             return make_fx(function, tracing_mode="fake")(values, data), state, changed
-        except Exception:  # whatever a layer does that depends on values
+        except Exception:  # layers may depend on values in any way
             return None, state, changed
         finally:
-            self._clear_losses()  # else those of the recording would be taken for a later step's
+            self._clear_losses()  # otherwise a later step would use the losses of the recording
 
 
 def described(part: Any) -> tuple | None:
-    """What a graph is made for: shape, type and place of an array."""
+    """Shape, dtype and device of an array, for which a graph is made."""
     return None if part is None else (tuple(part.shape), part.dtype, str(part.device))
 
 
 def settings() -> tuple:
-    """What steps depend on that is set for all of Keras and PyTorch."""
+    """The global settings of Keras and PyTorch on which steps depend."""
     return (
         keras.config.floatx(),
         keras.config.epsilon(),

@@ -1,4 +1,4 @@
-"""Transposed: pixels last, since compilers are many times as fast along a long last axis."""
+"""Transposition: puts pixels last, since compilers are fast along a long last axis."""
 
 from typing import Any
 
@@ -8,5 +8,5 @@ __all__ = ["transposed"]
 
 
 def transposed(values: Any) -> Any:
-    """(batch, a, b) to (batch, b, a)."""
+    """Transposes (batch, a, b) to (batch, b, a)."""
     return ops.transpose(values, (0, 2, 1))

@@ -1,4 +1,4 @@
-"""Training: a recipe carried out on a data set, with what looks on and what it leaves."""
+"""Training: carries out a recipe on a data set, with callbacks and the files of the run."""
 
 from kvae.steps import team
 from kvae.training.callbacks import LatentKL, ReconstructionGrid, SampleGrid

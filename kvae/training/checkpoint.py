@@ -1,4 +1,4 @@
-"""Checkpoints: the whole state of a run, so that one that was killed goes on bit for bit."""
+"""Checkpoints: the whole state of a run, so that a killed run can continue bit for bit."""
 
 import json
 import pathlib
@@ -24,17 +24,17 @@ KINDS: dict[str, Any] = {  # of the facts
     "seconds": (int, float),
     "losses": list,
 }
-FACTS = "facts"  # the array that holds, as JSON, what is no array
+FACTS = "facts"  # the array with the facts as JSON
 
 
 class Checkpoint:
-    """What a run needs to go on: every variable, and where it was.
+    """The state that a run needs to continue: every variable, and facts about the run.
 
-    A `.npz` file without a line of code in it: the variables by their number, and facts as JSON.
+    It is stored as a `.npz` file without any code: the variables by number, and the facts as JSON.
 
     Args:
-        values: Of the variables, in the order of `variables_of`.
-        facts: Of the run, as JSON has them.
+        values: Values of the variables, in the order of `variables_of`.
+        facts: Facts about the run, as JSON types.
     """
 
     def __init__(self, values: list[np.ndarray], facts: dict[str, Any]) -> None:
@@ -45,12 +45,13 @@ class Checkpoint:
     def of(
         cls, vae: keras.Model, raw: list[np.ndarray] | None, facts: dict[str, Any]
     ) -> "Checkpoint":
-        """The state as it is now.
+        """Makes a checkpoint of the current state.
 
         Args:
             vae: The model, with its optimizer.
-            raw: The trained weights, where the model has the average of them; None: its own.
-            facts: Of the run.
+            raw: The trained weights, if the model currently has their average. None: the model has
+                its own weights.
+            facts: Facts about the run.
         """
         values = {id(one): ops.convert_to_numpy(one) for one in variables_of(vae)}
         if raw is not None:
@@ -59,10 +60,10 @@ class Checkpoint:
         return cls(list(values.values()), facts)
 
     def write(self, path: pathlib.Path) -> None:
-        """Writes it, whole or not at all.
+        """Writes the checkpoint, as a whole or not at all.
 
         Raises:
-            OSError: If it cannot be written.
+            OSError: If the checkpoint cannot be written.
         """
         facts = np.frombuffer(json.dumps({"format": FORMAT, **self.facts}).encode(), "uint8")
         arrays: dict[str, Any] = {str(i): value for i, value in enumerate(self.values)}
@@ -72,10 +73,10 @@ class Checkpoint:
 
     @classmethod
     def read(cls, path: pathlib.Path) -> "Checkpoint":
-        """Reads what `write` wrote.
+        """Reads a checkpoint that `write` wrote.
 
         Raises:
-            ValueError: If it is damaged, or of a later version of kvae.
+            ValueError: If the file is damaged, or from a later version of kvae.
         """
         try:
             with zipfile.ZipFile(path) as archive:
@@ -88,7 +89,7 @@ class Checkpoint:
             for name, kind in KINDS.items():
                 if not isinstance(facts[name], kind):
                     raise ValueError(f"{name} is of another kind")
-        except Exception:  # whatever damage sets off in NumPy and json
+        except Exception:  # damage may raise any error in NumPy and json
             raise ValueError(
                 f"{path} is damaged, so the run cannot go on. Train anew, without --resume."
             ) from None
@@ -100,10 +101,10 @@ class Checkpoint:
         return cls(values, facts)
 
     def restore(self, vae: keras.Model) -> None:
-        """Gives a model, built and compiled by the same recipe, its state.
+        """Restores the state of a model that was built and compiled with the same recipe.
 
         Raises:
-            ValueError: If it is the state of another model.
+            ValueError: If the checkpoint is of another model.
         """
         if not vae.optimizer.built:
             vae.optimizer.build(vae.trainable_variables)
@@ -115,7 +116,7 @@ class Checkpoint:
             variable.assign(value)
 
     def restore_metrics(self, vae: keras.Model) -> None:
-        """Gives a model the sums that its metrics had, which Keras sets to zero in `fit`."""
+        """Restores the sums of the metrics, which Keras sets to zero in `fit`."""
         metrics = {id(variable) for variable in vae.metrics_variables}
         for variable, value in zip(variables_of(vae), self.values, strict=True):
             if id(variable) in metrics:
@@ -123,17 +124,17 @@ class Checkpoint:
 
 
 def variables_of(vae: keras.Model) -> list[keras.Variable]:
-    """All that has a state: weights, settings, random states, metrics, the optimizer."""
+    """All variables with a state: weights, settings, random states, metrics, optimizer."""
     every = [*vae.variables, *vae.metrics_variables, *vae.optimizer.variables]
     return list({id(variable): variable for variable in every}.values())
 
 
 def fingerprint(dataset: Dataset, labels: bool = False) -> str:
-    """What tells whether images are the same, in the same order: of training and validation.
+    """A checksum of the training and validation images and their order.
 
     Args:
         dataset: The images.
-        labels: Whether their labels are to be the same too.
+        labels: Whether to include the labels.
     """
     number = 0
     arrays = [dataset.train, dataset.validation]

@@ -1,4 +1,4 @@
-"""Choice: the preset, batch and likelihood that images ask for, where the user names none."""
+"""Choice: the preset, batch size and likelihood for the images, if the user names none."""
 
 import numpy as np
 
@@ -8,17 +8,17 @@ from kvae.recipe import Recipe
 
 __all__ = ["batch_size_for", "likelihood_for", "preset_for"]
 
-DENSE = 16 * 16  # pixels of an image, up to which dense layers are as good as any
-FLAT = 32 * 32  # pixels of a grey image, up to which latents need not lie on a grid
-AT_ONCE = 64 * 128 * 128  # pixels of a batch, which convolutions train on in some 3 GB
+DENSE = 16 * 16  # pixels of an image up to which dense layers are as good as others
+FLAT = 32 * 32  # pixels of a grey image up to which latents need no grid
+AT_ONCE = 64 * 128 * 128  # pixels of a batch; convolutions need about 3 GB to train on it
 LOOKED_AT = 1_000  # images, to choose a likelihood
-DARK, LIGHT = 25, 230  # of 255; what is beyond is nearly black or nearly white
-STROKES = 0.8  # the share of such pixels from which on images are strokes
-FEW_LEVELS = 32  # of grey: no more are strokes as well, which were drawn small
+DARK, LIGHT = 25, 230  # of 255; values beyond are nearly black or nearly white
+STROKES = 0.8  # with at least this share of such pixels, images are strokes
+FEW_LEVELS = 32  # with at most this many grey levels, images are (small) strokes too
 
 
 def preset_for(dataset: Dataset) -> tuple[str, str]:
-    """The preset for images of this size, and why.
+    """Chooses the preset for images of this size, and says why.
 
     Example:
         >>> from kvae.data import load
@@ -34,7 +34,7 @@ def preset_for(dataset: Dataset) -> tuple[str, str]:
 
 
 def batch_size_for(recipe: Recipe, image_shape: tuple[int, ...]) -> int:
-    """The recipe's batch, halved for large images until memory holds it.
+    """The batch size of the recipe, halved for large images until a batch fits in memory.
 
     Example:
         >>> [batch_size_for(Recipe(batch_size=64), (side, side, 3)) for side in (64, 256)]
@@ -48,7 +48,7 @@ def batch_size_for(recipe: Recipe, image_shape: tuple[int, ...]) -> int:
 
 
 def likelihood_for(recipe: Recipe, dataset: Dataset) -> tuple[str, str]:
-    """The likelihood for these pixels, and why.
+    """Chooses the likelihood for these pixels, and says why.
 
     Example:
         >>> from kvae.data import load
@@ -69,7 +69,7 @@ def likelihood_for(recipe: Recipe, dataset: Dataset) -> tuple[str, str]:
 
 
 def are_strokes(images: np.ndarray) -> bool:
-    """Whether grey images are black and white, or nearly: drawn or written."""
+    """Whether grey images are (nearly) black and white, such as drawings or handwriting."""
     scale = 1 if images.dtype == np.uint8 else 255
     dark, light = images <= DARK / scale, images >= LIGHT / scale
     if (dark | light).mean() >= STROKES:

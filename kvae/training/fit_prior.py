@@ -1,4 +1,4 @@
-"""Fit prior: a learned prior for a trained model, whose encoder and decoder stay as they are."""
+"""Fits a learned prior to a trained model, whose encoder and decoder stay the same."""
 
 import math
 from typing import Any
@@ -28,30 +28,31 @@ def fit_prior(
     seed: int = 0,
     verbose: str | int = 0,
 ) -> VAE:
-    r"""A copy of a model with a prior that is fitted to what its encoder says of training images.
+    r"""Fits a prior to the latents of a trained model, and returns a copy of the model with it.
 
     $$\max_p \; \tfrac1N \textstyle\sum_n \mathbb{E}_{q(z|x_n)} \log p(z)$$
 
-    Encoder, decoder and likelihood stay what they are, and so does every reconstruction; new images
-    and the bound gain what the old prior was off the aggregate posterior. Each epoch has draws of
-    its own; that whose loss of validation images was the least is kept.
+    Encoder, decoder and likelihood stay the same, and so do all reconstructions. New images and the
+    bound improve as far as the old prior differed from the aggregate posterior. Each epoch uses new
+    draws of z. The epoch with the lowest validation loss is kept.
 
     Args:
         vae: A trained model whose latents are in one group.
         dataset: The images that it was trained on, of any size.
-        prior: An untrained prior; `RealNVP` of ten couplings where none is given.
-        epochs: How often all training images are seen.
-        batch_size: Images in one update.
-        learning_rate: Peak rate of Adam, which falls to 0 along a cosine.
-        seed: Of the weights, the draws and the order of images.
+        prior: An untrained prior. Defaults to a `RealNVP` of ten couplings.
+        epochs: Number of epochs.
+        batch_size: Number of images per update.
+        learning_rate: Peak learning rate of Adam, with cosine decay to 0.
+        seed: Random seed of the weights, the draws and the order of images.
         verbose: As for `keras.Model.fit`.
 
     Returns:
-        A new model, not compiled. Its card has the figures of the test images and, as
-        `fitted_prior`, of how it was done and −log p(z) of validation images before and after.
+        A new model, not compiled. Its card has the figures of the test images. Its entry
+        `fitted_prior` says how the prior was fitted, and has −log p(z) of validation images before
+        and after.
 
     Raises:
-        ValueError: If latents come in groups, or an argument is not what it should be.
+        ValueError: If latents come in groups, or an argument is invalid.
 
     References:
         Ghosh et al. (2020), "From variational to deterministic autoencoders", arXiv:1903.12436
@@ -104,7 +105,7 @@ def fit_prior(
 
 
 def encoded(vae: VAE, dataset: Dataset, part: str, seed: int) -> tuple[np.ndarray, ...]:
-    """Mean and log-variance of the posteriors, (count, latent), and what the model was told."""
+    """Means and log-variances of the posteriors, (count, latent), and their context."""
     images = fitted(getattr(dataset, part), vae.image_shape)
     classes = vae.filled(vae.known(getattr(dataset, f"{part}_labels")), images)
     found = list(posteriors(vae, images, seed, classes))
@@ -115,7 +116,7 @@ def encoded(vae: VAE, dataset: Dataset, part: str, seed: int) -> tuple[np.ndarra
 
 
 def nats(prior: Prior, posterior: tuple[np.ndarray, ...], seed: int) -> float:
-    """−log p(z), averaged over images, with one draw of z of each, by NumPy."""
+    """−log p(z), averaged over images, with one draw of z per image from NumPy."""
     mean, log_variance, *rows = posterior
     noise = np.random.default_rng(seed).standard_normal(mean.shape, dtype="float32")
     z = mean + np.exp(0.5 * log_variance) * noise
@@ -128,11 +129,11 @@ def nats(prior: Prior, posterior: tuple[np.ndarray, ...], seed: int) -> float:
 
 
 class Density(keras.Model):
-    """The loss −log p(z) of draws of z from posteriors.
+    """A model with the loss −log p(z) of draws of z from posteriors.
 
     Args:
         prior: p(z).
-        seed: Of the draws.
+        seed: Random seed of the draws.
     """
 
     def __init__(self, prior: Prior, seed: int) -> None:
@@ -143,10 +144,10 @@ class Density(keras.Model):
         self.built = True
 
     def call(self, posterior: Any) -> Any:
-        """−log p(z) of a draw from each: (batch,), nats.
+        """Computes −log p(z) of a draw from each posterior: (batch,), nats.
 
         Args:
-            posterior: `mean` and `log_variance`, (batch, latent), and of a conditional model the
+            posterior: `mean` and `log_variance`, (batch, latent), and for a conditional model the
                 context, (batch, context).
         """
         mean, log_variance, *context = posterior

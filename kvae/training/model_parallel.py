@@ -1,4 +1,4 @@
-"""Weights that lie on several devices, each of which has a part of them."""
+"""Model parallelism: weights that are split over several devices."""
 
 from typing import Any
 
@@ -12,24 +12,26 @@ __all__ = ["model_parallel"]
 
 
 def model_parallel(parts: int = 2) -> ModelParallel:
-    """A Keras distribution in which each large weight lies on so many devices, in equal parts.
+    """Makes a Keras distribution that splits each large weight over several devices.
 
-    For a model that is too large for one device. Of D devices, D / parts groups share each batch,
-    and the devices of a group share the weights: each has, of every weight with two axes or more,
-    a part of its last axis (units of a dense layer, channels of a convolution), or of the one
-    before where the last cannot be divided evenly; others are on every device. What the optimizer
-    keeps of a weight lies as the weight does. Training gives what one device gives. Set it before
-    the model is made. JAX alone, in one process: each process must have all weights, to save them.
+    Use it for a model that is too large for one device, before the model is made. Of D devices, D /
+    parts groups share each batch, and the devices of a group share the weights. Each weight with
+    two axes or more is split along its last axis (units of a dense layer, channels of a
+    convolution), or along the one before if the last cannot be divided evenly. Other weights are on
+    every device. The optimizer's variables are split like their weights. The result of training is
+    that of one device. It works on JAX only, in one process, because each process must have all
+    weights to save them.
 
     Args:
-        parts: Devices that share a weight.
+        parts: Number of devices that share a weight.
 
     Returns:
         A `keras.distribution.ModelParallel` over all devices, (D / parts, parts), whose axes are
         called "batch" and "model".
 
     Raises:
-        ValueError: If Keras does not run on JAX, or the devices cannot be divided so.
+        ValueError: If the backend is not JAX, or the number of devices is not a multiple of
+            `parts`.
 
     References:
         Shoeybi et al. (2019), "Megatron-LM: Training Multi-Billion Parameter Language Models Using
@@ -57,9 +59,9 @@ def model_parallel(parts: int = 2) -> ModelParallel:
 
 
 class ByShape(ModelParallel):
-    """A `ModelParallel` that goes by the shapes of weights, where a `LayoutMap` knows their names.
+    """A `ModelParallel` that splits weights by their shapes; a `LayoutMap` uses names.
 
-    A name says nothing of whether a weight can be divided, and has a number that depends on what
+    A name does not say whether a weight can be divided, and contains a number that depends on what
     was made before.
 
     Args:
@@ -71,7 +73,7 @@ class ByShape(ModelParallel):
         self.parts = mesh.shape[1]
 
     def get_variable_layout(self, variable: Any) -> TensorLayout:
-        """How a weight lies."""
+        """The layout of a weight."""
         if getattr(variable, "_layout", None) is not None:
             return variable._layout
         axes: list[str | None] = [None] * len(variable.shape)

@@ -1,4 +1,4 @@
-"""Runs: the files that training leaves, where they go, and how a former run is kept."""
+"""Runs: the files of a training run, where they go, and how a former run is kept."""
 
 import contextlib
 import csv
@@ -23,25 +23,26 @@ LONGEST_NAME = 255  # bytes
 class Run:
     """The files of one training run.
 
-    `NAME.keras` is the model; beside it the folder `NAME` has `history.csv`, `latents.csv`,
+    `NAME.keras` is the model. The folder `NAME` beside it has `history.csv`, `latents.csv`,
     `curves.png`, `samples/`, `samples.gif`, `reconstructions/` and `checkpoint.npz`. Until the
-    model is saved for the first time all of it is in a hidden folder, so that what a former run
-    left under the same name stays there; then that is moved aside, to the first free of `NAME-1`,
-    `NAME-2`, …; `former` says where.
+    model is saved for the first time, all files are in a hidden folder, so that a former run of the
+    same name stays in place. Then the former run is moved aside, to the first free name of
+    `NAME-1`, `NAME-2`, …, which is in `former`.
 
-    As a context it keeps other processes from this name.
+    As a context manager, it keeps other processes from using this name.
 
     Args:
         out: The `.keras` file to write.
-        optimizer: Whether the file has the optimizer's state.
-        writes: Whether anything is written: of several processes the first alone does.
+        optimizer: Whether the file contains the optimizer's state.
+        writes: Whether to write anything. Of several processes, only the first writes.
 
     Attributes:
         folder: Where files are written now.
 
     Raises:
         ValueError: If `out` does not end in `.keras`.
-        OSError: As a context, if it cannot be written, or another process trains it.
+        OSError: On entering the context, if the place cannot be written, or another process trains
+            under this name.
     """
 
     def __init__(self, out: str | os.PathLike, optimizer: bool = True, writes: bool = True) -> None:
@@ -58,7 +59,7 @@ class Run:
         self.held = contextlib.ExitStack()
 
     def __enter__(self) -> "Run":
-        """Looks whether the place is free, and holds it."""
+        """Checks that the place is free, and locks it."""
         for path, right in ((self.place, is_a_runs_folder), (self.model, pathlib.Path.is_file)):
             if path.exists() and not right(path):
                 raise ValueError(
@@ -77,12 +78,12 @@ class Run:
         return self
 
     def __exit__(self, *_: Any) -> None:
-        """Lets it go."""
+        """Unlocks the place."""
         self.held.close()
 
     @contextlib.contextmanager
     def named_errors(self) -> Iterator[None]:
-        """Makes one line of an OSError."""
+        """Turns an OSError into one with a one-line message."""
         try:
             yield
         except OSError as error:
@@ -93,25 +94,25 @@ class Run:
 
     @property
     def samples(self) -> pathlib.Path | None:
-        """The folder of the sample grids, where any are written."""
+        """The folder of the sample grids, if any are written."""
         return self.folder / "samples" if self.writes else None
 
     @property
     def reconstructions(self) -> pathlib.Path | None:
-        """The folder of the grids of reconstructions, where any are written."""
+        """The folder of the reconstruction grids, if any are written."""
         return self.folder / "reconstructions" if self.writes else None
 
     @property
     def checkpoint(self) -> pathlib.Path:
-        """The file of the state, from which a run goes on."""
+        """The file of the checkpoint, from which a run can continue."""
         return self.folder / "checkpoint.npz"
 
     def is_under_way(self) -> bool:
-        """Whether a new run was stopped here before it took the place of a former one."""
+        """Whether a new run was stopped here before its model was saved."""
         return (self.hidden / self.checkpoint.name).is_file()
 
     def stopped(self) -> Checkpoint | None:
-        """The state of the run that was stopped here last, to go on from; None if there is none."""
+        """The checkpoint of the run that was stopped here last; None if there is none."""
         for folder in (self.hidden, self.place):
             if (folder / self.checkpoint.name).is_file():
                 self.folder = folder
@@ -119,19 +120,19 @@ class Run:
         return None
 
     def facts(self) -> dict[str, Any] | None:
-        """What is known of the run that was stopped or has ended here, or None.
+        """Facts about the run that was stopped or has ended here, or None.
 
-        `recipe`, and `card` with what its data are called and the command that began it.
+        They are `recipe`, and `card` with the name of the data and the command of the run.
         """
         former = self.stopped()
         return None if former is None else former.facts
 
     def begin(self, needs: int, anew: bool = True) -> None:
-        """Makes the folder, or says at once why it cannot be.
+        """Makes the folder, or raises an error at once if it cannot.
 
         Args:
-            needs: The size of the model's file, in bytes.
-            anew: Whether this is not a run that goes on.
+            needs: Size of the model's file, in bytes.
+            anew: Whether this is a new run, not a resumed one.
         """
         if not self.writes:
             return
@@ -147,7 +148,7 @@ class Run:
             self.folder.mkdir(exist_ok=True)
 
     def take_place(self) -> None:
-        """Moves a former run aside, and this one to where it belongs."""
+        """Moves a former run aside, and this run to its place."""
         if self.folder == self.place:
             return
         remove_if_empty(self.place)
@@ -158,7 +159,7 @@ class Run:
         self.folder = self.place
 
     def undo(self) -> None:
-        """Takes back `begin`, for a run of which nothing is to stay."""
+        """Undoes `begin`, for a run that leaves nothing."""
         if self.writes and self.folder == self.hidden and not self.checkpoint.exists():
             shutil.rmtree(self.hidden)
 
@@ -169,16 +170,16 @@ class Run:
         latents: dict[str, list],
         finished: int,
     ) -> None:
-        """Writes the model, with its card brought up to date, and the histories.
+        """Writes the model, with its updated card, and the histories.
 
         Args:
             vae: The model.
-            history: Of losses.
-            latents: The history of `LatentKL`.
-            finished: The number of good epochs; what comes after is left out.
+            history: History of the losses.
+            latents: History of `LatentKL`.
+            finished: Number of good epochs; later rows are left out.
 
         Raises:
-            OSError: If that fails; the message says what is kept.
+            OSError: If writing fails; the message says what is kept.
         """
         per_epoch = math.ceil(vae.card["images"]["train"] / vae.card["recipe"]["batch_size"])
         columns = {
@@ -197,7 +198,7 @@ class Run:
         try:
             in_place = self.folder == self.place
             first = self.folder / "model.keras"
-            # The model goes last: where it is finished nothing else is looked at.
+            # The model is written last: once it is complete, no other file is checked.
             with whole(self.model if in_place else first) as partial:
                 (vae if self.optimizer else vae.uncompiled()).save(partial)
                 write_columns(columns, self.folder / "history.csv")
@@ -208,11 +209,11 @@ class Run:
                 self.take_place()
                 (self.folder / first.name).rename(self.model)
             self.saved = finished
-        except (OSError, RuntimeError) as error:  # h5py has either
+        except (OSError, RuntimeError) as error:  # h5py raises either
             raise OSError(f"{' '.join(str(error).split())} {self.outcome(self.saved)}") from error
 
     def animate(self, finished: int) -> None:
-        """Makes a GIF of the sample grids of good epochs: the same latents, as training went on."""
+        """Makes a GIF of the sample grids of good epochs, from the same latents in each."""
         frames = sorted(self.samples.glob("epoch-*.png")) if self.samples else []
         frames = [path for path in frames if int(path.stem.removeprefix("epoch-")) <= finished]
         if frames:
@@ -220,7 +221,7 @@ class Run:
                 plots.save_animation(frames, self.folder / "samples.gif")
 
     def outcome(self, finished: int) -> str:
-        """One sentence on what is kept."""
+        """One sentence that says what is kept."""
         if finished:
             return f"Epoch {finished} is kept in {self.model}."
         if self.checkpoint.exists():
@@ -228,7 +229,7 @@ class Run:
         return "No epoch was finished, so nothing was written."
 
 
-# All that a run leaves in its folder.
+# All files that a run leaves in its folder.
 FILES = {
     *("history.csv", "latents.csv", "curves.png", "samples.gif", "checkpoint.npz", "model.keras"),
     *("samples", "reconstructions"),
@@ -236,7 +237,7 @@ FILES = {
 
 
 def is_a_runs_folder(path: pathlib.Path) -> bool:
-    """Whether a folder is one that training left, or empty."""
+    """Whether a folder was left by training, or is empty."""
     if not path.is_dir():
         return False
     names = {entry.name for entry in path.iterdir() if not entry.name.startswith(".partial-")}
@@ -244,7 +245,7 @@ def is_a_runs_folder(path: pathlib.Path) -> bool:
 
 
 def remove_if_empty(folder: pathlib.Path) -> None:
-    """Removes a folder in which there is nothing."""
+    """Removes a folder if it is empty."""
     with contextlib.suppress(OSError):
         folder.rmdir()
 
@@ -258,7 +259,7 @@ def write_columns(columns: dict[str, list], path: pathlib.Path) -> None:
 
 
 def free_name(folder: pathlib.Path) -> pathlib.Path:
-    """The first of `NAME-1`, `NAME-2`, … under which there is neither a folder nor a model."""
+    """The first of `NAME-1`, `NAME-2`, … without a folder or a model of that name."""
     number = 1
     while True:
         end = f"-{number}"
@@ -270,7 +271,7 @@ def free_name(folder: pathlib.Path) -> pathlib.Path:
 
 
 def move(folder: pathlib.Path, model: pathlib.Path, to: pathlib.Path) -> None:
-    """Renames those of a run's folder and model that are there."""
+    """Renames a run's folder and model, if they exist."""
     if folder.exists():
         folder.rename(to)
     if model.exists():
@@ -278,5 +279,5 @@ def move(folder: pathlib.Path, model: pathlib.Path, to: pathlib.Path) -> None:
 
 
 def beside(folder: pathlib.Path) -> pathlib.Path:
-    """The model's file that belongs to a run's folder."""
+    """The model file that belongs to the folder of a run."""
     return folder.with_name(f"{folder.name}.keras")

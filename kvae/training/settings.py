@@ -1,4 +1,4 @@
-"""Settings: what a recipe comes to on a data set: images, epochs, model, optimizer."""
+"""Settings: the images, epochs, model and optimizer of a recipe on a data set."""
 
 import contextlib
 import dataclasses
@@ -24,9 +24,9 @@ __all__ = ["built", "completed", "default_epochs", "optimizer", "precision", "pr
 
 
 def completed(recipe: Recipe, dataset: Dataset) -> Recipe:
-    """The recipe of a run on this data set, as `prepared` returned it, with nothing left open.
+    """Completes the recipe of a run on this data set, as returned by `prepared`.
 
-    But for the number of latents where they come in groups: that is for the images to say.
+    If latents come in groups, their number stays open: it depends on the size of the images.
     """
     if recipe.likelihood == "auto":
         kind, _ = likelihood_for(recipe, dataset)
@@ -56,7 +56,7 @@ def completed(recipe: Recipe, dataset: Dataset) -> Recipe:
 
 
 def default_epochs(images: int, recipe: Recipe) -> int:
-    """As many as a run has at least, or on a small data set as many as make its updates."""
+    """The minimum number of epochs, or more if a small data set needs them for its updates."""
     updates_of_one = math.ceil(images / recipe.batch_size)
     return max(recipe.least_epochs, math.ceil(recipe.least_updates / updates_of_one))
 
@@ -67,7 +67,7 @@ def updates(recipe: Recipe, dataset: Dataset) -> int:
 
 
 def prepared(dataset: Dataset, recipe: Recipe) -> Dataset:
-    """The data set as a recipe wants it: of its size and channels, or with fewer images."""
+    """Prepares the data set for a recipe: its image size and channels, or fewer images."""
     dataset = refitted(dataset, fitting_of(recipe))
     height, width, _ = dataset.image_shape
     if recipe.largest and max(height, width) > recipe.largest:
@@ -78,7 +78,7 @@ def prepared(dataset: Dataset, recipe: Recipe) -> Dataset:
 
 
 def fitting_of(recipe: Recipe) -> Fitting:
-    """How pictures become the images that a recipe is for, as far as it says."""
+    """How pictures become images, as far as the recipe says."""
     return Fitting(
         image_size=recipe.image_size,
         fit=recipe.fit or "crop",
@@ -88,7 +88,7 @@ def fitting_of(recipe: Recipe) -> Fitting:
 
 
 def built(recipe: Recipe, dataset: Dataset) -> VAE:
-    """The model of a recipe, untrained, with its optimizer; Keras's global seed is set."""
+    """Builds the untrained model of a recipe with its optimizer; sets Keras's global seed."""
     keras.utils.set_random_seed(recipe.seed)
     count = updates(recipe, dataset)
     rises = recipe.capacity_rise if recipe.objective == "capacity" else recipe.kl_warmup
@@ -108,10 +108,10 @@ def built(recipe: Recipe, dataset: Dataset) -> VAE:
 
 
 def classes_of(recipe: Recipe, dataset: Dataset) -> int | None:
-    """The number of classes that a conditional recipe is of; None of any other.
+    """The number of classes of a conditional recipe; None for any other recipe.
 
     Raises:
-        ValueError: If the images have no labels, or all the same.
+        ValueError: If the images have no labels, or all have the same.
     """
     if not recipe.conditional:
         return None
@@ -133,14 +133,14 @@ def classes_of(recipe: Recipe, dataset: Dataset) -> int | None:
 
 
 def unknown(dataset: Dataset) -> int:
-    """The number of training images whose class is not known, where others have one."""
+    """The number of training images of unknown class, if others have one."""
     labels = dataset.train_labels
     return 0 if labels is None else int((labels < 0).sum())
 
 
 @contextlib.contextmanager
 def precision(policy: str | None) -> Iterator[None]:
-    """Sets Keras's dtype policy for a while; None leaves it as it is."""
+    """Sets Keras's dtype policy within a context; None does not change it."""
     former = keras.config.dtype_policy()
     if policy is not None and policy != former.name:
         keras.config.set_dtype_policy(policy)
@@ -151,7 +151,7 @@ def precision(policy: str | None) -> Iterator[None]:
 
 
 def optimizer(recipe: Recipe, count: int) -> keras.optimizers.Optimizer:
-    """The recipe's optimizer for so many updates, by its schedule."""
+    """Makes the optimizer of a recipe, with its schedule for this many updates."""
     kind = {"adam": keras.optimizers.Adam, "muon": Muon}[recipe.optimizer]
     arguments: dict[str, Any] = {"global_clipnorm": recipe.clip_norm, "beta_2": recipe.beta_2}
     if recipe.averaged:

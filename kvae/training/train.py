@@ -1,4 +1,4 @@
-"""Training: from a data set to a trained, saved model with its history and pictures."""
+"""Training: trains and saves a model on a data set, with its history and pictures."""
 
 import contextlib
 import io
@@ -41,45 +41,46 @@ def train(
     verbose: str | int = "auto",
     **settings: Any,
 ) -> VAE:
-    """Trains a preset on a data set; saves the model, its history, and pictures by epoch.
+    """Trains a model on a data set, and saves it with its history and pictures by epoch.
 
-    By default the decoder begins at the mean of the images; Adam or Muon follows with a cosine
-    learning rate after a short rise, and KL warm-up, each over a share of the whole run, so that
-    one epoch and a hundred are both sensible. Some presets average the weights, or have a way of
-    their own. The figures of the test images, in nats per image, end in the model's card.
+    By default the decoder begins at the mean image. The learning rate of Adam or Muon warms up
+    briefly and then follows a cosine; the KL term warms up too. Both cover a share of the whole
+    run, so that runs of one epoch and of a hundred both work. Some presets average the weights, or
+    use other schedules. The card of the model contains the figures of the test images, in nats per
+    image.
 
     Args:
-        dataset: What `kvae.data.load` or `kvae.data.from_arrays` returned.
-        preset: A key of `kvae.presets.PRESETS`, a `kvae.Recipe`, or "auto": the one for images of
-            this size: "mlp" for small ones, "conv" for grey ones such as MNIST's, "conv-colour" for
-            others, with smaller batches where they are larger than 128×128.
-        out: The `.keras` file to write; see `Run` for what else is written, and where.
-        keep_optimizer: Whether the file has the optimizer's state, so that training can go on from
-            it: up to twice the size of the weights.
-        resume: Whether to go on with the run of this recipe, on these images, that was stopped or
-            killed under this name, so that it ends as if it had not been, bit for bit on the same
-            backend and device; a new one begins where there is none. With more `epochs` than it
-            had, schedules go on as in a run of so many from where they now are.
-        checkpoint_minutes: Minutes between two checkpoints in an epoch; there is one after each
-            epoch too, unless that would take more than a fiftieth of the time.
-        devices: How many devices share each batch: "auto", all that this machine has, or a number.
-            Where a launcher has started several processes, all of them: on PyTorch one that sets
-            RANK and WORLD_SIZE, as torchrun does; on JAX Slurm or Open MPI, or whoever sets Keras's
-            KERAS_DISTRIBUTION_JOB_ADDRESSES. Then the first writes the files and prints. The result
-            is that of one device, but for rounding and for batch norm.
-        notes: What else the model's card should say; plain values, as JSON has them.
+        dataset: A data set from `kvae.data.load` or `kvae.data.from_arrays`.
+        preset: A key of `kvae.presets.PRESETS`, a `kvae.Recipe`, or "auto", which chooses by the
+            size of the images: "mlp" for small ones, "conv" for grey ones such as MNIST's,
+            "conv-colour" for others, with smaller batches above 128×128.
+        out: The `.keras` file to write. See `Run` for the other files.
+        keep_optimizer: Whether the file contains the optimizer's state, so that training can
+            continue from it. The state takes up to twice the size of the weights.
+        resume: Whether to continue the run of this recipe on these images that was stopped or
+            killed under this name. The result is that of an uninterrupted run, bit for bit on the
+            same backend and device. If there is no such run, a new one starts. With more `epochs`
+            than before, schedules continue from where they are, as in a run of that length.
+        checkpoint_minutes: Minutes between two checkpoints within an epoch. There is also one after
+            each epoch, unless that would take more than a fiftieth of the time.
+        devices: Number of devices that share each batch, or "auto" for all devices of this machine.
+            If a launcher started several processes, all of them are used: on PyTorch, a launcher
+            that sets RANK and WORLD_SIZE, such as torchrun; on JAX, Slurm, Open MPI, or one that
+            sets Keras's KERAS_DISTRIBUTION_JOB_ADDRESSES. Only the first process then writes files
+            and prints. The result is that of one device, except for rounding and batch norm.
+        notes: Further entries of the model's card, as JSON types.
         verbose: As for `keras.Model.fit`.
-        **settings: Fields of `kvae.Recipe` to replace, such as `epochs=10, beta=4`; None leaves one
-            as the preset has it. Keras's global seed is set to the recipe's.
+        **settings: Fields of `kvae.Recipe` to replace, such as `epochs=10, beta=4`. None keeps the
+            value of the preset. Keras's global seed is set to that of the recipe.
 
     Returns:
         The trained model.
 
     Raises:
-        ValueError: If an argument is not what it should be.
-        KeyboardInterrupt: After Ctrl-C; its message says which epoch is kept, and where.
-        SystemExit: After SIGTERM or SIGHUP, in the same way.
-        FloatingPointError: If the loss becomes NaN or infinite; the last good epoch is kept.
+        ValueError: If an argument is invalid.
+        KeyboardInterrupt: After Ctrl-C. The message says which epoch is kept, and where.
+        SystemExit: After SIGTERM or SIGHUP, with the same message.
+        FloatingPointError: If the loss becomes NaN or infinite. The last good epoch is kept.
         OSError: If `out` cannot be written, or another process that trains with this one has died.
 
     References:
@@ -123,7 +124,7 @@ def train(
             try:
                 fit(vae, recipe, dataset, watch, verbose)
             except BaseException:
-                # Stopped in the middle of a step, Keras may fail with errors that say nothing.
+                # If it is stopped within a step, Keras may raise meaningless errors.
                 if not watch.keep.interrupted:
                     raise
             finally:
@@ -135,7 +136,7 @@ def train(
 def chosen(
     dataset: Dataset, preset: str | Recipe, settings: dict[str, Any]
 ) -> tuple[Recipe, list[str]]:
-    """The recipe that the user asks for, and why the images ask for what the user leaves open."""
+    """Returns the recipe of the user's choices, and the reasons for choices made by kvae."""
     why = []
     if preset == "auto":
         sized = Recipe().replaced(**settings)
@@ -155,7 +156,7 @@ def chosen(
 
 
 def checked(dataset: Any, verbose: Any) -> None:
-    """Raises a ValueError unless there is a data set, and `fit` knows how much to say."""
+    """Raises a ValueError if `dataset` or `verbose` is invalid."""
     if not isinstance(dataset, Dataset):
         raise ValueError(
             "`dataset` must be what kvae.data.load or kvae.data.from_arrays returned. "
@@ -166,7 +167,7 @@ def checked(dataset: Any, verbose: Any) -> None:
 
 
 def finished(run: Run, recipe: Recipe) -> VAE | None:
-    """The model of this run, if that has come to its end."""
+    """Returns the model of this run if the run is complete, else None."""
     if not run.model.is_file() or run.is_under_way():
         return None
     vae = load(run.model)
@@ -175,17 +176,17 @@ def finished(run: Run, recipe: Recipe) -> VAE | None:
 
 
 def changes(was: Recipe, recipe: Recipe) -> dict[str, tuple]:
-    """In what two recipes differ whose number of epochs is known, whatever it came from."""
+    """The differences between two recipes, except how the number of epochs was chosen."""
     chosen_by = ("least_epochs", "least_updates")
     changed = was.differences(recipe)
     return {name: pair for name, pair in changed.items() if name not in chosen_by}
 
 
 def stopped(run: Run, recipe: Recipe, dataset: Dataset) -> Checkpoint | None:
-    """The state of the run that was stopped here; None, and a word, if there is none.
+    """Returns the checkpoint of the run that was stopped here; prints a line if there is none.
 
     Raises:
-        ValueError: If it is of another recipe or of other images.
+        ValueError: If the run has another recipe or other images.
     """
     former = run.stopped()
     if former is None:
@@ -214,7 +215,7 @@ def stopped(run: Run, recipe: Recipe, dataset: Dataset) -> Checkpoint | None:
 
 
 def fit(vae: VAE, recipe: Recipe, dataset: Dataset, watch: Watch, verbose: str | int) -> None:
-    """Trains the model; where all went well, its card gets the figures."""
+    """Trains the model; unless training broke off, adds the figures to its card."""
     started = time.perf_counter() - watch.seconds
     classes = [vae.known(dataset.train_labels), vae.known(dataset.validation_labels)]
     vae.fit(
@@ -235,7 +236,7 @@ def fit(vae: VAE, recipe: Recipe, dataset: Dataset, watch: Watch, verbose: str |
 
 
 def card(dataset: Dataset, recipe: Recipe) -> dict[str, Any]:
-    """What a model says of its data and how it was trained; values as JSON has them."""
+    """The facts about data and training for a model's card, as JSON types."""
     return {
         "dataset": dataset.name,
         "origin": dataset.origin,
@@ -251,7 +252,7 @@ def card(dataset: Dataset, recipe: Recipe) -> dict[str, Any]:
 def opening(
     dataset: Dataset, vae: VAE, recipe: Recipe, why: Sequence[str] = (), crew: Team | None = None
 ) -> str:
-    """What a user should know before the first epoch."""
+    """The lines that are printed before the first epoch."""
     parts = ", ".join(f"{count:,} {part}" for part, count in vae.card["images"].items())
     size = "×".join(map(str, dataset.image_shape))
     draws = f", {vae.samples} draws of z" if vae.samples > 1 else ""
@@ -277,7 +278,7 @@ def opening(
 
 
 def shared(recipe: Recipe, crew: Team | None) -> str:
-    """How many devices share a batch, where there are several."""
+    """How many devices share a batch, in words, if there are several."""
     if crew is not None and crew.devices > 1:
         processes = f" in {crew.processes} processes" if crew.processes > 1 else ""
         return f", {crew.devices} devices{processes} for each batch of {recipe.batch_size}"
@@ -288,10 +289,10 @@ def shared(recipe: Recipe, crew: Team | None) -> str:
 
 @contextlib.contextmanager
 def place_of(crew: Team, out: str | os.PathLike, resume: bool) -> Iterator[pathlib.Path]:
-    """Where a run's files are: of the first process where it is told to, of others in a copy.
+    """The place of a run's files: `out` in the first process, a copy in the others.
 
-    What a run goes on from they get from the first; they compute all that it does, and write
-    nothing else.
+    When resuming, the others get the checkpoint from the first process. They compute all that it
+    computes, but write nothing else.
     """
     if crew.processes == 1:
         yield pathlib.Path(out)

@@ -1,4 +1,4 @@
-"""Watch: what looks on while a model trains, and sees to its files."""
+"""Watch: observes a model while it trains, and writes its files."""
 
 import math
 import signal
@@ -34,19 +34,19 @@ PLATEAU = ("wait", "best", "cooldown_counter")  # the state of Keras's callback
 
 
 class Watch:
-    """What looks on while a model trains, and sees to its files.
+    """Observes a model while it trains, and writes its files.
 
     Args:
         vae: The model.
         recipe: The recipe.
         dataset: The images.
         run: The files.
-        checkpoint_minutes: Minutes between two checkpoints in an epoch.
+        checkpoint_minutes: Minutes between two checkpoints within an epoch.
         crew: The processes that train together.
 
     Attributes:
-        callbacks: Of `fit`.
-        seconds: That `fit` took before the run was stopped.
+        callbacks: The callbacks for `fit`.
+        seconds: Time that `fit` took before the run was stopped.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Watch:
         )
         self.plateau = keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=2)
         self.callbacks = [
-            self.averages,  # first, so that all that follow see the average
+            self.averages,  # first, so that the following callbacks see the average
             BetaLogger(),
             self.history,
             self.latents,
@@ -94,11 +94,11 @@ class Watch:
             self.samples,
             self.reconstructions,
             *([self.plateau] if recipe.schedule == "plateau" else []),
-            self.keep,  # last, so that what it keeps is all there is
+            self.keep,  # last, so that it keeps the final state
         ]
 
     def save(self, finished: int) -> None:
-        """Writes the model and its histories as they are after so many epochs."""
+        """Writes the model and its histories after this many epochs."""
         known = self.run.former
         with self.crew.apart():
             self.run.save(self.vae, self.history, self.latents.history, finished)
@@ -108,7 +108,7 @@ class Watch:
             print(f"The former {self.run.place.name} was moved aside, to {self.run.former}")
 
     def checkpoint(self, finished: int, made: int) -> None:
-        """Writes the state, after so many epochs and so many steps of the next one."""
+        """Writes a checkpoint, after this many epochs and steps of the next epoch."""
         facts = {
             "recipe": self.recipe.as_dict(),
             "card": {name: self.vae.card.get(name) for name in ("origin", "dataset", "command")},
@@ -131,23 +131,23 @@ class Watch:
             raise OSError(f"{error} {self.run.outcome(self.run.saved)}") from error
 
     def plateau_state(self) -> dict[str, Any]:
-        """How long the loss has stalled, where the learning rate follows that."""
+        """The state of the plateau schedule, if the learning rate follows one."""
         if self.recipe.schedule != "plateau":
             return {}
         return plain({name: getattr(self.plateau, name) for name in PLATEAU})
 
     def go_on(self, former: Checkpoint) -> str:
-        """Takes up the state of a run that was stopped; returns a word on it."""
+        """Restores the state of a run that was stopped; returns a line about it."""
         facts = former.facts
         warmup_steps = float(keras.ops.convert_to_numpy(self.vae.warmup_steps))
         former.restore(self.vae)
-        self.vae.objective.warmup_steps = warmup_steps  # another where there are more epochs now
+        self.vae.objective.warmup_steps = warmup_steps  # differs if there are more epochs now
         self.seconds = facts["seconds"]
         self.keep.finished = facts["finished"]
         self.run.saved = 0 if self.run.is_under_way() else facts["finished"]
         self.vae.executions.made, self.vae.executions.logs = facts["made"], facts["logs"]
         self.callbacks.append(Resumed(self, former))
-        # At the end of an epoch what is kept is the average.
+        # At the end of an epoch, the average is kept.
         if facts["finished"] and not facts["made"]:
             for callback in (self.averages, self.keep):
                 callback.set_model(self.vae)
@@ -167,7 +167,7 @@ class Watch:
         return text
 
     def end(self) -> None:
-        """Puts the last good epoch back and saves it; where there is none, nothing stays."""
+        """Restores and saves the last good epoch; leaves nothing if there is none."""
         self.keep.restore()
         if self.keep.kept:
             self.run.animate(self.keep.finished)
@@ -178,7 +178,7 @@ class Watch:
             self.run.undo()
 
     def say_what_stopped_it(self) -> None:
-        """Raises where the run did not come to its end."""
+        """Raises an error if the run did not reach its end."""
         outcome = self.run.outcome(self.run.saved)
         if self.keep.interrupted:
             text = f"Interrupted. {outcome}"
@@ -197,11 +197,11 @@ class Watch:
 
 
 class Resumed(keras.callbacks.Callback):
-    """Gives callbacks and metrics their state, once `fit` has cleared it.
+    """Restores the state of callbacks and metrics after `fit` has cleared it.
 
     Args:
-        watch: Whose callbacks these are.
-        former: The state of the run that was stopped.
+        watch: The `Watch` with the callbacks.
+        former: The checkpoint of the run that was stopped.
     """
 
     def __init__(self, watch: Watch, former: Checkpoint) -> None:
@@ -210,7 +210,7 @@ class Resumed(keras.callbacks.Callback):
         self.former = former
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """The callbacks'."""
+        """Restores the callbacks."""
         facts, watch = self.former.facts, self.watch
         watch.history.epoch = list(range(facts["finished"]))
         watch.history.history = facts["history"]
@@ -220,13 +220,13 @@ class Resumed(keras.callbacks.Callback):
             setattr(watch.plateau, name, value)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """The metrics', where the run was stopped within an epoch."""
+        """Restores the metrics, if the run was stopped within an epoch."""
         if self.former.facts["made"] and epoch == self.former.facts["finished"]:
             self.former.restore_metrics(self.model)
 
 
 def plain(value: Any) -> Any:
-    """Numbers, or None, as JSON has them."""
+    """Converts numbers, or None, to JSON types."""
     if isinstance(value, dict):
         return {name: plain(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):

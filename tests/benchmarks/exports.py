@@ -40,6 +40,7 @@ ROWS = {
     "mlp": {},
     "conv, of 5 numbers": {"context_dim": 5},
     "mlp, of 10 classes": {"classes": 10},
+    "mlp, with a mixture as prior": {"prior": "mixture"},
     "conv-colour": {},
     "conv-pooled": {},
     "resnet": {},
@@ -62,9 +63,13 @@ def built(row: str):
 
     if row in SHIPPED:
         return kvae.load(row, compile=False)
-    preset = row.partition(",")[0]
-    arguments, shape = dict(ROWS[row]), (14, 14, 1) if preset == "binary-14" else (28, 28, 1)
-    if preset in COLOUR:
+    preset = kvae.presets.get(row.partition(",")[0])
+    arguments, shape = dict(ROWS[row]), (28, 28, 1)
+    if "prior" in arguments:
+        preset = preset.replaced(prior=arguments.pop("prior"))
+    if preset.preset == "binary-14":
+        shape = (14, 14, 1)
+    if preset.preset in COLOUR:
         arguments["likelihood"], shape = kvae.LogisticMixture(), (32, 32, 3)
     keras.utils.set_random_seed(0)
     vae = kvae.VAE.from_preset(preset, shape, **arguments)

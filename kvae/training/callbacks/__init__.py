@@ -1,4 +1,4 @@
-"""Callbacks: what happens between epochs. Each reaches the model through `self.model` only."""
+"""Callbacks that run between epochs. Each reaches the model through `self.model` only."""
 
 from kvae.training.callbacks.averages import AveragedWeights
 from kvae.training.callbacks.grids import ReconstructionGrid, SampleGrid

@@ -1,4 +1,4 @@
-"""The average of the weights."""
+"""The moving average of the weights."""
 
 from typing import Any
 
@@ -10,12 +10,12 @@ __all__ = ["AveragedWeights", "copied"]
 
 
 class AveragedWeights(keras.callbacks.Callback):
-    """Lends the model the average of its weights, from validation until the next epoch begins.
+    """Gives the model the average of its weights from validation until the next epoch.
 
-    So `val_loss`, pictures and saved files are those of the average, which Keras itself gives the
-    model only when training ends. For an optimizer with `use_ema=True`; without it does nothing.
-    Put it before callbacks that look at the model. (Keras's `SwapEMAWeights` leaves deleted arrays
-    behind on JAX when another callback predicts, and drops the average when training stops early.)
+    So `val_loss`, pictures and saved files are those of the average; Keras gives it to the model
+    only when training ends. It is for an optimizer with `use_ema=True`, and does nothing without
+    it. Put it before callbacks that use the model. (Keras's `SwapEMAWeights` leaves deleted arrays
+    behind on JAX if another callback predicts, and drops the average if training stops early.)
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class AveragedWeights(keras.callbacks.Callback):
             self.own = None
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Keras has given the model the average, for good."""
+        """Forgets the own weights: Keras has now given the model the average for good."""
         self.own = None
 
     def averages(self) -> list:
@@ -52,5 +52,5 @@ class AveragedWeights(keras.callbacks.Callback):
 
 
 def copied(variable: Any) -> np.ndarray:
-    """A variable's value, apart from the variable."""
+    """A copy of the value of a variable."""
     return np.array(ops.convert_to_numpy(variable))

@@ -1,4 +1,4 @@
-"""Grids of new and of reconstructed images by epoch."""
+"""Callbacks that draw grids of new and reconstructed images by epoch."""
 
 import pathlib
 from typing import Any
@@ -16,8 +16,8 @@ class Grid(keras.callbacks.Callback):
     """Draws a picture of the model after an epoch.
 
     Args:
-        folder: Where `epoch-0001.png`, … are written; made where it is missing. None: nowhere.
-        every: Epochs between two pictures. The last one of those planned has one too.
+        folder: Folder of `epoch-0001.png`, …, which is made if missing. None: write nothing.
+        every: Number of epochs between two pictures. The last planned epoch has one too.
     """
 
     def __init__(self, folder: str | pathlib.Path | None, every: int = 1) -> None:
@@ -26,30 +26,30 @@ class Grid(keras.callbacks.Callback):
         self.every = every
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Draws the picture when it is time."""
+        """Draws the picture if the epoch is due."""
         if is_due(epoch, self.every, self.params):
             with or_warn():
-                picture = self.picture()  # in which all processes have a part on JAX
+                picture = self.picture()  # on JAX, all processes take part in this
                 if self.folder is not None:
                     plots.save_picture(picture, self.folder / f"epoch-{epoch + 1:04}.png")
 
     def picture(self) -> np.ndarray:
-        """The picture of this moment, (height, width, 3), uint8."""
+        """The current picture, (height, width, 3), uint8."""
         raise NotImplementedError
 
 
 class SampleGrid(Grid):
-    """Draws a grid of new images after an epoch, from the same latents every time.
+    """Draws a grid of new images after an epoch, always from the same latents.
 
-    Of a conditional model each class comes in turn.
+    For a conditional model, each class comes in turn.
 
     Args:
-        folder: Where `epoch-0001.png`, … are written; made where it is missing. None: nowhere.
-        count: Images in a grid.
-        every: Epochs between two grids. The last one of those planned has one too.
-        seed: Of the latents.
-        classes: Of a conditional model, the class of each image, or its numbers, as
-            `VAE.generate` takes them; None: each class in turn.
+        folder: Folder of `epoch-0001.png`, …, which is made if missing. None: write nothing.
+        count: Number of images in a grid.
+        every: Number of epochs between two grids. The last planned epoch has one too.
+        seed: Random seed of the latents.
+        classes: For a conditional model, the class of each image, or its numbers, as for
+            `VAE.generate`. None: each class in turn.
 
     Example:
         >>> import pathlib, tempfile
@@ -78,18 +78,18 @@ class SampleGrid(Grid):
         self.classes = classes
 
     def picture(self) -> np.ndarray:
-        """The grid of this moment, (height, width, 3), uint8."""
+        """The current grid, (height, width, 3), uint8."""
         return plots.grid(self.model.generate(self.count, self.seed, classes=self.classes))
 
 
 class ReconstructionGrid(Grid):
-    """Draws given images over their reconstructions after an epoch.
+    """Draws images above their reconstructions after an epoch.
 
     Args:
-        folder: Where `epoch-0001.png`, … are written; made where it is missing. None: nowhere.
+        folder: Folder of `epoch-0001.png`, …, which is made if missing. None: write nothing.
         images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1].
-        every: Epochs between two grids. The last one of those planned has one too.
-        classes: Of a conditional model, the class of each image, or its numbers.
+        every: Number of epochs between two grids. The last planned epoch has one too.
+        classes: For a conditional model, the class of each image, or its numbers.
 
     Example:
         >>> import pathlib, tempfile
@@ -116,11 +116,11 @@ class ReconstructionGrid(Grid):
         self.classes = classes
 
     def picture(self) -> np.ndarray:
-        """The grid of this moment, (height, width, 3), uint8."""
+        """The current grid, (height, width, 3), uint8."""
         made = self.model.reconstruct(self.images, classes=self.classes)
         return plots.stacked_pairs(self.images, made)
 
 
 def is_due(epoch: int, every: int, params: dict) -> bool:
-    """Whether an epoch, counted from 0, is one in `every`, or the last."""
+    """Whether an epoch, counted from 0, completes `every` epochs, or is the last."""
     return (epoch + 1) % every == 0 or epoch + 1 == params.get("epochs")

@@ -1,4 +1,4 @@
-"""The last good epoch is kept, whatever stops training."""
+"""A callback that keeps the last good epoch, whatever stops training."""
 
 import os
 import signal
@@ -16,42 +16,42 @@ from kvae.training.callbacks.averages import copied
 
 __all__ = ["KeepLastEpoch"]
 
-# What asks a process to stop, and its name. Windows has not all of them.
+# The signals that ask a process to stop, and their names. Windows lacks some of them.
 SIGNALS = {
     getattr(signal, name): what
     for name, what in (("SIGINT", "Ctrl-C"), ("SIGTERM", "SIGTERM"), ("SIGHUP", "SIGHUP"))
     if hasattr(signal, name)
 }
-SHARE = 0.02  # of all time that checkpoints may take
-APART = 1.0  # seconds between two questions to the other processes, of which each costs some ms
+SHARE = 0.02  # largest share of the time for checkpoints
+APART = 1.0  # seconds between messages to the other processes, which cost some ms each
 
 
 class KeepLastEpoch(keras.callbacks.Callback):
-    """Keeps the last good epoch, so that neither Ctrl-C nor a loss that is not finite loses it.
+    """Keeps the last good epoch, so that neither Ctrl-C nor a NaN or infinite loss loses it.
 
-    Use it as a context around `fit` and what follows. Within it the first Ctrl-C, SIGTERM or SIGHUP
-    waits until the running steps have ended, so that the model's state is whole, or while the model
-    is validated until the epoch has ended; then `fit` is left by a KeyboardInterrupt. A second one
-    raises at once. After `restore` all are held back to the end of the context, so that nothing
-    that is being saved is lost. What the process was told to ignore stays ignored.
+    Use it as a context manager around `fit` and what follows. Within it, the first Ctrl-C, SIGTERM
+    or SIGHUP waits until the running steps have ended, so that the state of the model is whole;
+    during validation, it waits until the epoch has ended. Then `fit` ends with a KeyboardInterrupt.
+    A second signal raises at once. After `restore`, signals are held back until the end of the
+    context, so that saving is not interrupted. Signals that the process ignores stay ignored.
 
-    Where several processes train together all stop at the same step, whichever was asked to, and
-    make checkpoints when the first of them does: about every second they tell each other.
+    If several processes train together, they communicate about once a second. All stop at the same
+    step, whichever was asked to stop, and all make checkpoints when the first process does.
 
     Args:
-        save: Called with the number of finished epochs, after the first and then at most every
-            `seconds`, so that a crash or a power cut loses little too.
-        checkpoint: Called with the number of finished epochs and of the steps made since, after
-            each epoch, and within one every `minutes`; less often where that would take more than
-            a fiftieth of all time.
-        seconds: Time between two saves.
-        minutes: Time between two checkpoints within an epoch.
-        crew: The processes that train together; None: this one alone.
+        save: Called with the number of finished epochs, after the first epoch and then at most
+            every `seconds`, so that a crash or a power cut loses little too.
+        checkpoint: Called with the number of finished epochs and the number of steps made since,
+            after each epoch and every `minutes` within an epoch; less often if that would take more
+            than a fiftieth of the time.
+        seconds: Seconds between two saves.
+        minutes: Minutes between two checkpoints within an epoch.
+        crew: The processes that train together. None: this process alone.
 
     Attributes:
-        finished: The number of good epochs: all losses and weights were finite at their end.
-        broken: What was not finite in the epoch that stopped training.
-        interrupted: The signal that asked to stop, or None; any process's, once all know.
+        finished: Number of good epochs, at whose end all losses and weights were finite.
+        broken: Names of the values that were not finite in the epoch that stopped training.
+        interrupted: The signal that asked to stop, or None; that of any process, once all know.
     """
 
     def __init__(
@@ -72,18 +72,18 @@ class KeepLastEpoch(keras.callbacks.Callback):
         self.broken: list[str] = []
         self.interrupted: int | None = None
         self.heard = self.deaf = False
-        self.asked = (-1, 0.0)  # at which step, and when, the processes told each other last
-        self.apart = 1  # steps, till they do again
+        self.asked = (-1, 0.0)  # step and time of the last message between processes
+        self.apart = 1  # steps until the next message
         self.kept: list[np.ndarray] = []
         self.former: dict[int, Any] = {}
         self.former_hook: Callable[[Any], None] | None = None
         self.saved_at = self.checked_at = -float("inf")
         self.cost = 0.0
         self.first_step = 0
-        self.seen = 0  # steps that were about to begin
+        self.seen = 0  # steps that have begun
 
     def __enter__(self) -> Any:
-        """Listens for signals, where Python lets us: in the main thread."""
+        """Installs signal handlers, which Python allows in the main thread only."""
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 former = signal.getsignal(number)
@@ -94,14 +94,14 @@ class KeepLastEpoch(keras.callbacks.Callback):
         return self
 
     def __exit__(self, *_: Any) -> None:
-        """Gives signals back."""
+        """Restores the former signal handlers."""
         for number, former in self.former.items():
             signal.signal(number, former)
         if self.former_hook is not None:
             sys.unraisablehook = self.former_hook
 
     def raise_again(self, unraisable: Any) -> None:
-        """Sends a signal once more that came where Python can only ignore it, as in `__del__`."""
+        """Sends a signal again that came where Python ignores exceptions, as in `__del__`."""
         if self.interrupted and isinstance(unraisable.exc_value, KeyboardInterrupt):
             threading.Timer(0.01, os.kill, (os.getpid(), self.interrupted)).start()
         elif self.former_hook is not None:
@@ -119,7 +119,7 @@ class KeepLastEpoch(keras.callbacks.Callback):
         print(f"\n{what}: stopping after this step. Repeat it to stop at once.", file=sys.stderr)
 
     def agreed(self, checkpoint: bool, save: bool = False) -> tuple[bool, bool, bool]:
-        """Whether to stop, to make a checkpoint and to save: in all processes the same."""
+        """Whether to stop, make a checkpoint and save; the same in all processes."""
         if self.crew.processes == 1:
             return bool(self.interrupted), checkpoint, save
         made, now = self.seen, time.monotonic()
@@ -131,11 +131,11 @@ class KeepLastEpoch(keras.callbacks.Callback):
         self.asked = (made, time.monotonic())
         return bool(said[:, 0].any()), bool(said[0, 2]), bool(said[0, 3])
 
-    looks_at_batches = False  # steps may be made ahead: it need not see each alone
+    looks_at_batches = False  # steps may run ahead: it need not see each one
 
     # Not at the end of a batch: Keras would then wait for every batch's metrics.
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Between two steps: makes a checkpoint where it is time, or stops."""
+        """Between two steps, stops or makes a checkpoint if one is due."""
         self.seen += 1
         if self.crew.processes > 1 and self.seen < self.asked[0] + self.apart:
             return
@@ -146,11 +146,11 @@ class KeepLastEpoch(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Notes where the epoch begins."""
+        """Notes the first step of the epoch."""
         self.first_step = self.steps() - self.model.executions.made
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Keeps the state; where something is not finite, stops instead."""
+        """Keeps the state, or stops if a value is not finite."""
         now = [copied(variable) for variable in self.state()]
         self.broken = [name for name, value in (logs or {}).items() if not np.isfinite(value)]
         if not self.broken and not all(np.isfinite(value).all() for value in now):
@@ -161,7 +161,8 @@ class KeepLastEpoch(keras.callbacks.Callback):
         self.kept, self.finished = now, epoch + 1
         self.first_step = self.steps()
         last = self.finished == self.params.get("epochs")
-        # First the state, so that there is no moment with a model that could not go on.
+        # The checkpoint comes first, so that there is never a model from which a run cannot
+        # continue.
         time_to_save = time.monotonic() - self.saved_at > self.seconds
         stop, due, save = self.agreed(self.is_time(self.cost / SHARE), time_to_save)
         if last or stop or due:
@@ -173,13 +174,13 @@ class KeepLastEpoch(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
     def is_time(self, seconds: float) -> bool:
-        """Whether the last checkpoint, or the beginning, is so long ago, and another is cheap."""
+        """Whether the last checkpoint is at least this old, and a new one is cheap enough."""
         if self.checkpoint is None:
             return False
         return time.monotonic() - self.checked_at > max(seconds, self.cost / SHARE)
 
     def make_checkpoint(self) -> None:
-        """Makes a checkpoint of this moment, between two steps or at the end of an epoch."""
+        """Makes a checkpoint, between two steps or at the end of an epoch."""
         if self.checkpoint is None:
             return
         begun = time.monotonic()
@@ -189,7 +190,7 @@ class KeepLastEpoch(keras.callbacks.Callback):
         self.cost = self.checked_at - begun
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Begins to count the time."""
+        """Starts the clock."""
         self.checked_at = time.monotonic()
 
     def steps(self) -> int:
@@ -197,7 +198,7 @@ class KeepLastEpoch(keras.callbacks.Callback):
         return int(keras.ops.convert_to_numpy(self.model.step))
 
     def restore(self) -> None:
-        """Puts the last good epoch back into the model, if there is one; signals are held back."""
+        """Restores the last good epoch of the model, if there is one; holds signals back."""
         self.deaf = True
         if self.kept:
             for variable, value in zip(self.state(), self.kept, strict=True):

@@ -1,4 +1,4 @@
-"""What is watched while a model trains: the KL of each latent, beta, and what goes wrong."""
+"""Callbacks that watch the KL of each latent, beta, and common problems during training."""
 
 import sys
 from typing import Any
@@ -27,17 +27,17 @@ PATIENCE = 3  # epochs
 
 
 class LatentKL(keras.callbacks.Callback):
-    """Keeps the KL of each latent after an epoch; the logs stay as they are.
+    """Records the KL of each latent after an epoch. The logs do not change.
 
     Args:
-        images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1]; the KL is
-            averaged over them, over the first 1,000 at most.
-        every: Epochs between two looks. The last epoch always has one.
-        classes: Of a conditional model, the class of each image, or its numbers.
+        images: (count, height, width, channels), uint8 in 0…255 or float in [0, 1]. The KL is
+            averaged over at most the first 1,000.
+        every: Number of epochs between two records. The last epoch always has one.
+        classes: For a conditional model, the class of each image, or its numbers.
 
     Attributes:
-        history: `epoch`, counted from 1, and a column for each latent, by its number from 1 on, in
-            nats; or where latents come in groups for each group, "group 1" and so on.
+        history: `epoch`, counted from 1, and a column for each latent, named by its number from 1
+            on, in nats. If latents come in groups, a column for each group: "group 1" and so on.
 
     Example:
         >>> import kvae
@@ -60,7 +60,7 @@ class LatentKL(keras.callbacks.Callback):
         self.history: dict[str, list[float]] = {}
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Looks when it is time."""
+        """Records the KL if the epoch is due."""
         if is_due(epoch, self.every, self.params):
             kl = self.model.kl_per_latent(self.images, classes=self.classes)
             several = len(self.model.groups) > 1
@@ -72,17 +72,17 @@ class LatentKL(keras.callbacks.Callback):
 
 
 class Warnings(keras.callbacks.Callback):
-    """Warns while a model trains, once of each problem, in a line that ends in what helps.
+    """Warns once of each problem during training, in a line that ends with what helps.
 
-    It looks at what is at hand: the images of `LatentKL` before the first epoch; then the KL of its
-    latents, the losses in the logs, and a scale that all values share. It says nothing while the KL
-    term warms up, and prints nothing where `fit` is silent.
+    Before the first epoch it checks the images of `LatentKL`; then the KL of its latents, the
+    losses in the logs, and a scale that all values share. It is silent while the KL term warms up,
+    and if `fit` is silent.
 
     Args:
-        latents: Put it before this one in the list of callbacks.
+        latents: The `LatentKL`, which must come before this callback in the list.
 
     Attributes:
-        findings: What was warned of.
+        findings: The problems that were found.
     """
 
     def __init__(self, latents: LatentKL) -> None:
@@ -94,12 +94,12 @@ class Warnings(keras.callbacks.Callback):
         self.validation_losses: list[float] = []
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Looks at the images."""
+        """Checks the images."""
         facts = pixel_facts(self.latents.images)
         self.note(check_likelihood(facts, self.model.likelihood), "Before training")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Looks at the model, when it has had time to settle."""
+        """Checks the model, after it has had time to settle."""
         logs = logs or {}
         self.losses.append(logs.get("loss", np.nan))
         self.validation_losses.append(logs.get("val_loss", np.nan))
@@ -107,7 +107,7 @@ class Warnings(keras.callbacks.Callback):
             float(ops.convert_to_numpy(getattr(self.model, name)))
             for name in ("step", "beta", "warmup_steps")
         )
-        if len(self.model.groups) > 1:  # of which the last opens then
+        if len(self.model.groups) > 1:  # the last group opens then
             warmup = max(warmup, getattr(self.model.objective, "fine_steps", 0.0))
         last = epoch + 1 == self.params.get("epochs")
         if step < warmup + (0 if last else SETTLING):
@@ -131,19 +131,19 @@ class Warnings(keras.callbacks.Callback):
             self.note(check_scale(at_bound, likelihood), after)
 
     def rises(self) -> bool:
-        """Whether validation was best some epochs ago, and the training loss has fallen since."""
+        """Whether validation was best some epochs ago, while the training loss still falls."""
         best = int(np.argmin(self.validation_losses))
         return best + PATIENCE < len(self.losses) and self.losses[-1] < self.losses[best]
 
     def note(self, finding: Finding, when: str) -> None:
-        """Keeps a problem that is new, to be said when the progress bar has ended its line."""
+        """Keeps a new problem, to be printed after the progress bar has ended its line."""
         known = {kept.name for kept in self.findings}
         if finding.severity == "problem" and finding.name not in known:
             self.findings.append(finding)
             self.unsaid.append(f"{when}: {finding.seen} → {finding.remedy}")
 
     def say(self, *_: Any, **__: Any) -> None:
-        """Prints what is to be said."""
+        """Prints the lines that are due."""
         if self.params.get("verbose", 0):
             for line in self.unsaid:
                 print(line, file=sys.stderr)
@@ -153,7 +153,7 @@ class Warnings(keras.callbacks.Callback):
 
 
 class BetaLogger(keras.callbacks.Callback):
-    """Adds `beta` to the logs of an epoch: the weight of the KL term in its last training step."""
+    """Adds `beta` to the logs of an epoch: the KL weight in its last training step."""
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Reads the weight from the model's own variables."""
