@@ -123,7 +123,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "fine_warmup": 0.5,
     },
     "ladder-large": {
-        "summary": "latents in seven groups, twice as deep: for pictures in colour, on a GPU",
+        "summary": "latents in up to seven groups, twice as deep: for pictures in colour, on a GPU",
         "network": "ladder",
         "network_arguments": {
             "groups": ((1, 64), (4, 8), (4, 8), (8, 4), (8, 4), (16, 2), (32, 1)),

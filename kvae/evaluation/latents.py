@@ -175,8 +175,9 @@ def prior_gap_at_least(
 ) -> float | None:
     """Computes `moment_gap` in the noise that the prior maps to latents.
 
-    The change of variables from noise to latents does not change the KL. One z is drawn for each
-    image, unless the prior is N(0, I).
+    A change of variables does not change the KL. A mixture, whose map is not invertible, may make
+    it smaller but never larger, so this is a lower bound there too. One z is drawn for each image,
+    unless the prior is N(0, I).
 
     Args:
         prior: p(z).

@@ -8,8 +8,8 @@ to 1; or why the export is refused. `--only` takes models that come with kvae to
     pip install 'keras-vae[export,torch]'
     python tests/benchmarks/exports.py [--out exports.json]
 
-It takes ten minutes on two cores. With several parts there is a line for each of a preset, and at
-the end one for each part, of the largest differences over all presets:
+It takes ten minutes on two cores, and 40 with all four parts. With several parts there is a line
+for each of a preset, and at the end one for each part, of the largest differences over all presets:
 
     python tests/benchmarks/exports.py --part encoder decoder generator vae
 
