@@ -28,7 +28,8 @@ from .inputs import MODEL, Images, data_options, open_model, seed_option
 @click.option(
     "--images",
     type=click.IntRange(min=1),
-    help="Evaluate only the first N images of the split.  [default: all]",
+    help="Evaluate only the first N images of the split. The probe and the neighbours still use "
+    "all training images.  [default: all]",
 )
 @click.option(
     "--samples",
@@ -105,7 +106,8 @@ def evaluate(
     click.echo(as_text(found, differences) if not as_json else as_plain(found, differences))
     if neighbours:
         vae = vaes[first]
-        train = kvae.data.fitted(Images(vae, dataset, data_dir, split).data.train, vae.image_shape)
+        train = Images(vae, dataset, data_dir, split).data.train
+        train = kvae.data.fitted(train, vae.image_shape, vae.fitting)
         cells, _ = kvae.evaluation.beside_neighbours(vae.generate(10, seed), train)
         columns = len(cells) // 10
         kvae.plots.save_picture(kvae.plots.grid(cells, columns), neighbours)

@@ -21,17 +21,25 @@ FORMATS = {
 }
 
 
+class FormatChoice(click.Choice):
+    """The formats; for pages, the error names the command that writes them."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Returns the name of a format."""
+        if value == "html":
+            self.fail("kvae explore writes pages: kvae explore MODEL --out explorer.html")
+        return super().convert(value, param, ctx)
+
+
 @click.command(cls=Command)
 @click.argument("model", default=MODEL)
 @click.option(
     "--format",
     "name",
-    type=click.Choice(list(FORMATS)),
-    default="onnx",
-    show_default=True,
+    type=FormatChoice(list(FORMATS)),
     help="File format. onnx: ONNX; saved-model: a folder with a TensorFlow SavedModel; litert: "
     "LiteRT; openvino: two OpenVINO files; torch: a PyTorch exported program; keras: a .keras file "
-    "of Keras's own layers.",
+    "of Keras's own layers.  [default: by the suffix of --out, else onnx]",
 )
 @click.option(
     "--part",
@@ -55,7 +63,7 @@ FORMATS = {
     help="Precision of the weights. float16 and int8 make the file smaller and change images a "
     "little.",
 )
-def export(model: str, name: str, part: str, out: str | None, weights: str) -> None:
+def export(model: str, name: str | None, part: str, out: str | None, weights: str) -> None:
     """Export a part of a model to ONNX, LiteRT and other formats.
 
     The file runs without kvae, and all but the format keras without Keras. The command runs it in
@@ -67,6 +75,7 @@ def export(model: str, name: str, part: str, out: str | None, weights: str) -> N
 
     Example: kvae export mnist --format onnx --part generator --out mnist.onnx
     """
+    name = name or format_of(out)
     path = pathlib.Path(out or f"{pathlib.Path(model).stem}-{part}{FORMATS[name]}")
     import_quietly()
     import kvae
@@ -80,6 +89,14 @@ def export(model: str, name: str, part: str, out: str | None, weights: str) -> N
         f"{path}: {part}, {shown(exported.inputs)} → {shown(exported.outputs)}, "
         f"{exported.bytes:,} bytes; differs from the model by {worst:.1e} at most"
     )
+
+
+def format_of(out: str | None) -> str:
+    """The format to which the suffix of a file belongs; else onnx."""
+    suffix = pathlib.Path(out or "").suffix
+    if suffix in (".html", ".htm"):
+        raise click.UsageError("kvae explore writes pages: kvae explore MODEL --out explorer.html")
+    return next((name for name, own in FORMATS.items() if own and own == suffix), "onnx")
 
 
 @contextlib.contextmanager

@@ -16,14 +16,24 @@ from .inputs import MODEL, Images, dataset_options, open_model, out_option, seed
     type=click.IntRange(min=1),
     default=30,
     show_default=True,
-    help="Number of epochs of the flow. The training images are encoded once.",
+    help="Number of epochs of the prior. The training images are encoded once.",
+)
+@click.option(
+    "--prior",
+    type=click.Choice(["real-nvp", "mixture"]),
+    default="real-nvp",
+    show_default=True,
+    help="Prior to fit. real-nvp: a flow; mixture: a mixture of Gaussians.",
 )
 @click.option(
     "--couplings",
     type=click.IntRange(1, 100),
-    default=10,
-    show_default=True,
-    help="Number of coupling layers of the flow.",
+    help="Number of coupling layers of the flow.  [default: 10]",
+)
+@click.option(
+    "--components",
+    type=click.IntRange(1, 10_000),
+    help="Number of Gaussians of the mixture.  [default: 10]",
 )
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @dataset_options
@@ -33,13 +43,15 @@ def fit_prior(
     model: str,
     out: str,
     epochs: int,
-    couplings: int,
+    prior: str,
+    couplings: int | None,
+    components: int | None,
     quiet: bool,
     dataset: str | None,
     data_dir: str | None,
     seed: int,
 ) -> None:
-    """Fit a flow prior to the latents of a trained model.
+    """Fit a prior to the latents of a trained model: a flow, or a mixture of Gaussians.
 
     The encoder and the decoder do not change, and neither do reconstructions. New images come
     closer to the data. The result is written as a new model. MODEL is a .keras file, by default
@@ -59,12 +71,18 @@ def fit_prior(
     path = pathlib.Path(out)
     if path.is_file() and pathlib.Path(model).is_file() and path.samefile(model):
         raise click.UsageError("--out must differ from the file of MODEL.")
+    check_place(path)
+    settings = {"couplings": couplings, "components": components}
+    settings = {name: value for name, value in settings.items() if value is not None}
+    if prior == "real-nvp":
+        settings.setdefault("couplings", 10)
+    if vae.condition is not None:
+        settings["context_dim"] = vae.condition.size
+    new = kvae.priors.get(prior, vae.latent_dim, **settings)
     data = Images(vae, dataset, data_dir, "train").data
-    context_dim = None if vae.condition is None else vae.condition.size
-    prior = kvae.RealNVP(vae.latent_dim, couplings, context_dim=context_dim)
     with contextlib.redirect_stdout(sys.stderr):
         verbose = 0 if quiet else 1 if sys.stderr.isatty() else 2
-        made = kvae.fit_prior(vae, data, prior, epochs=epochs, seed=seed, verbose=verbose)
+        made = kvae.fit_prior(vae, data, new, epochs=epochs, seed=seed, verbose=verbose)
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as partial:
         made.save(partial)
@@ -73,5 +91,23 @@ def fit_prior(
     click.echo(
         f"-log p(z) of validation images: {nats['before']:.2f} before, {nats['after']:.2f} after"
     )
+    if nats["after"] >= nats["before"]:
+        click.echo("The new prior is no better than the former: try more --epochs.", err=True)
     click.echo(f"Test: -ELBO {bound} nats per image ({len(data.test):,} images)")
     click.echo(f"Model: {out}; compare both with `kvae evaluate {out} {model}`")
+
+
+def check_place(path: pathlib.Path) -> None:
+    """Raises an error if a file is there that this command did not write."""
+    import kvae
+
+    if not path.is_file():
+        return
+    try:
+        known = "fitted_prior" in kvae.load(path, compile=False).card
+    except (OSError, ValueError):
+        known = False
+    if not known:
+        raise click.ClickException(
+            f"{path} is there already, and has no fitted prior: choose another --out."
+        )

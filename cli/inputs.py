@@ -218,6 +218,8 @@ class Images:
                 )
             return self.fitted(images[index : index + 1])[0]
         path = pathlib.Path(name)
+        if path.is_dir():
+            raise click.ClickException(f"{name} is a folder: name its files, such as {path}/*.png.")
         if not path.is_file():
             raise click.ClickException(
                 f"There is no image {name}. Give a file, or an index such as test:7."

@@ -69,6 +69,8 @@ def reconstruct(
         figure = kvae.reconstruct(vae, inputs, columns, what, classes)
         how = "over their reconstructions"
     kvae.plots.save_picture(figure, out)
+    if len(inputs) == 1:
+        what, how = what.removesuffix("s"), how.replace("their", "its")
     click.echo(f"{out}: {len(inputs):,} {what} {how}, by {model}")
 
 

@@ -404,6 +404,31 @@ def test_classes_of_a_data_set_go_by_name(vae, images, labels):
     assert {"classification", "representation"} <= set(whole.figures)
 
 
+def test_neighbours_and_probe_are_not_told_the_class_that_they_are_to_find(vae, images, labels):
+    labels = np.random.default_rng(0).permutation(labels)  # of which the images say nothing
+    data = kvae.data.from_arrays(
+        images, test=images, train_labels=labels, test_labels=labels, validation=images[:8],
+        validation_labels=labels[:8],
+    )  # fmt: skip
+    found = kvae.evaluate(vae, data, importance_samples=1, samples=0)
+    alone = vae.encode(images)[0]
+    order = np.sort(np.random.default_rng(0).permutation(64))
+    expected = kvae.evaluation.report.representation(alone[order], labels[order], alone, labels)
+    assert found.figures["representation"] == expected
+    text = "\n".join(kvae.evaluation.text.lines_of(kvae.evaluation.text.rows_of(found.figures)))
+    assert "−log p(x|c), at most" in text
+
+
+def test_labels_of_a_data_set_are_no_numbers(images, labels):
+    vae = kvae.VAE.from_preset("mlp-400", (8, 8, 1), latent_dim=3, context_dim=1)
+    data = kvae.data.from_arrays(images, train_labels=labels)
+    says = "conditional on rows of 1 finite numbers.* and a data set has classes. In Python, pass"
+    for verb in (kvae.evaluate, kvae.fit_prior, kvae.diagnose):
+        with pytest.raises(ValueError, match=says):
+            verb(vae, data)
+    assert len(vae.score(images[:4], 1, classes=np.ones((4, 1))).elbo) == 4
+
+
 def test_information_is_what_images_of_one_class_show(vae, images, labels):
     found = kvae.evaluation.report.latent_figures(
         vae, kvae.evaluation.posterior(vae, images, 0, labels), 5.0, 0

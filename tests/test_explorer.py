@@ -1,5 +1,6 @@
 """The explorer: what becomes part of a page, and what a page says that it leaves out."""
 
+import dataclasses
 import html
 import json
 import re
@@ -118,7 +119,9 @@ def test_of_a_likelihood_of_ones_own_nothing_is_run():
 
 
 def test_of_a_model_conditional_on_numbers_nothing_is_run():
-    explorer = kvae.explore(vae_of("mlp-400", context_dim=1), bars())
+    data = bars()
+    data = dataclasses.replace(data, test_labels=data.test_labels.astype("float32"))
+    explorer = kvae.explore(vae_of("mlp-400", context_dim=1), data)
     assert content(explorer)["model"]["graphs"] == {} and content(explorer)["made"]
     assert "conditional on numbers" in explorer.notes[0]
 

@@ -107,6 +107,16 @@ def test_the_command_says_why_not_in_a_line(in_folder):
 
 
 @once
+def test_the_suffix_of_the_file_says_the_format():
+    module = sys.modules["kvae_cli.export"]
+    for name, one in FORMATS.items():
+        assert module.format_of(f"a.b{one.suffix}") == (name if one.suffix else "onnx")
+    assert module.format_of(None) == module.format_of("a.txt") == "onnx"
+    for arguments in (["--format", "html"], ["--out", "page.html"]):
+        assert_refused(["export", "mnist", *arguments], 2, "kvae explore MODEL --out explorer.html")
+
+
+@once
 @pytest.mark.slow
 def test_the_command_exports_a_shipped_model(in_folder):
     needs("onnx")

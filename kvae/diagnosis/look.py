@@ -42,7 +42,7 @@ def sampled(
     classes = vae.known(labels, dataset.class_names)
     if classes is not None:
         classes = vae.condition.checked(classes, len(images))[chosen] if vae.condition else None
-    found = fitted(read_rows(images, chosen), vae.image_shape)
+    found = fitted(read_rows(images, chosen), vae.image_shape, vae.fitting)
     return found, vae.filled(classes, found)
 
 

@@ -56,7 +56,7 @@ def check_scale(at_bound: float, likelihood: Gaussian | DiscretizedLogistic) -> 
         name,
         severity,
         f"{seen}: there the density depends on the bound, not on the images.",
-        "--likelihood bernoulli for black and white, discretized-logistic for other pixels that "
+        "--likelihood bernoulli for black and white, logistic-mixture for other pixels that "
         "hardly change; or a fixed --scale, or a larger min_scale.",
     )
 
@@ -120,7 +120,7 @@ def check_likelihood(facts: Mapping[str, float], likelihood: Likelihood) -> Find
             name,
             rated(grey, (GREY, MOSTLY_GREY)),
             f"The likelihood binarises the images, but they have {pixels}{lost}.",
-            "--likelihood discretized-logistic.",
+            "--likelihood logistic-mixture.",
         )
     density = isinstance(likelihood, (Gaussian, ContinuousBernoulli))
     if two_levels and (density or isinstance(likelihood, DiscretizedLogistic)):
@@ -133,7 +133,7 @@ def check_likelihood(facts: Mapping[str, float], likelihood: Likelihood) -> Find
     constant = facts.get("constant", 0.0)
     unbounded = constant >= CONSTANT or ends >= BLACK_OR_WHITE
     if isinstance(likelihood, Gaussian) and learns_scale(likelihood) and unbounded:
-        better = "bernoulli" if grey < GREY else "discretized-logistic"
+        better = "bernoulli" if grey < GREY else "logistic-mixture"
         return Finding(
             name,
             "warning",

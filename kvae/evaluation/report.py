@@ -45,6 +45,7 @@ CURVE = (1, 10, 100, 1000, 5000)
 NEIGHBOURS = 5
 DRAWS_TO_CLASSIFY = 10
 FACTOR_IMAGES = 5_000
+FEW = 10_000  # training images whose latents of a conditional model represent them
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -136,7 +137,7 @@ def evaluate(
             )
     check_seed(seed)
     shape_of_data = dataset.image_shape
-    dataset = resized_to(dataset, vae.image_shape)
+    dataset = resized_to(dataset, vae)
     chosen = getattr(dataset, split)[:images]
     labels = getattr(dataset, f"{split}_labels")
     labels = None if labels is None else labels[:images]
@@ -161,10 +162,13 @@ def evaluate(
         right = slice(None) if told is None else np.asarray(told) >= 0
         figures["classification"] = classification(vae, chosen[right], classes[right], seed)
     if others and labels is not None and known is not None and len(np.unique(known)) > 1:
-        of_both = vae.known(known, dataset.class_names), classes
-        pairs = zip((train, chosen), of_both, strict=True)
-        means = (vae.encode(part, classes=those)[0] for part, those in pairs)
-        figures["representation"] = representation(next(means), known, next(means), labels)
+        if vae.condition is not None:
+            # It is not told the class, which these figures are to find, and so encodes an image
+            # once for each class.
+            few = np.random.default_rng(seed).permutation(len(train))[:FEW]
+            train, known = read_rows(train, np.sort(few)), known[np.sort(few)]
+        means = [vae.encode(part)[0] for part in (train, chosen)]
+        figures["representation"] = representation(means[0], known, means[1], labels)
     if samples and others:
         figures["samples"] = sample_quality(vae, dataset, samples, seed, split=split)
     if factors:
@@ -180,13 +184,13 @@ def evaluate(
     return Evaluation(figures, protocol, {**per_image, "nll": nll[importance_samples]})
 
 
-def resized_to(dataset: Dataset, image_shape: tuple[int, int, int]) -> Dataset:
-    """Resizes the images of a data set to those of the model."""
+def resized_to(dataset: Dataset, vae: VAE) -> Dataset:
+    """Fits the images of a data set to the model, as its training images were."""
     return dataclasses.replace(
         dataset,
-        train=fitted(dataset.train, image_shape),
-        validation=fitted(dataset.validation, image_shape),
-        test=fitted(dataset.test, image_shape),
+        train=fitted(dataset.train, vae.image_shape, vae.fitting),
+        validation=fitted(dataset.validation, vae.image_shape, vae.fitting),
+        test=fitted(dataset.test, vae.image_shape, vae.fitting),
     )
 
 

@@ -29,9 +29,10 @@ def rows_of(figures: dict[str, Any]) -> list[Row]:
     ]
     if "bits_per_dimension" in bound:
         rows.append(("  bits per dimension", f"{bound['bits_per_dimension']:.4f}"))
+    told = "|c" if "classification" in figures else ""
     for i, (k, value) in enumerate(figures["nll"].items()):
         text = f"{with_error(value['mean'], value['standard_error'])}   k = {int(k):,}"
-        rows.append(("−log p(x), at most" if i == 0 else "", text))
+        rows.append((f"−log p(x{told}), at most" if i == 0 else "", text))
     latents = figures["latents"]
     active, kl = f"{latents['active']} of {latents['latents']}", UNKNOWN
     if latents["kl_per_latent"] is not None:

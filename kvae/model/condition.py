@@ -49,9 +49,10 @@ class Condition:
             ValueError: If they are not what they should be.
         """
         if given is None:
+            alone = "; `kvae score` and vae.classify do without" if self.classes else ""
             raise ValueError(
                 f"The model is conditional, on {self.what}: give them beside the images, as the "
-                "labels of `fit` or of a data set, or as `classes`."
+                f"labels of `fit` or of a data set, or as `classes`{alone}."
             )
         values = as_values(given)
         if values.dtype.kind not in "buif" or values.ndim not in (1, 2) or not values.size:

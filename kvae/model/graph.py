@@ -1,5 +1,6 @@
 """Graph: a part of a model as a deterministic function with named inputs and outputs."""
 
+import re
 import types
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,7 @@ from kvae.priors import given
 __all__ = ["GRAPHS", "Graph", "check_part", "export_or_say"]
 
 FORMATS_OF_KERAS = ("tf_saved_model", "onnx", "openvino", "litert", "torch")
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # of a terminal, in Keras's messages
 LONGEST = 200  # characters of an exporter's message
 GRAPHS = {
     "encoder": (("images",), ("mean", "log_variance")),
@@ -194,7 +196,8 @@ def export_or_say(export: Callable[..., Any], filepath: Any, *args: Any, **kwarg
     except Exception as error:  # converters raise many kinds of errors
         if format not in FORMATS_OF_KERAS:
             raise
-        reason = printable(str(error).strip() or type(error).__name__, LONGEST)
+        said = COLOURS.sub("", str(error)).strip()
+        reason = printable(said or type(error).__name__, LONGEST)
         raise ValueError(
             f"Keras cannot export this to {format} on {keras.backend.backend()} ({reason}). "
             f"{way_out}"

@@ -70,14 +70,21 @@ class Told(KerasModel):
                 numbers.
 
         Raises:
-            ValueError: If the model does not know a class of this name.
+            ValueError: If the model does not know a class of this name, or is conditional on
+                numbers, which labels are not.
         """
         if self.condition is None or labels is None:
             return None
+        labels = np.asarray(labels)
+        if not self.condition.classes and labels.ndim == 1 and labels.dtype.kind in "iu":
+            raise ValueError(
+                f"The model is conditional on {self.condition.what}, and a data set has classes. "
+                "In Python, pass the numbers as `classes` to vae.score, encode, reconstruct or "
+                "generate; to train, as the labels of fit."
+            )
         own = list(self.card.get("class_names") or [])
         if not self.condition.classes or not class_names or not own or list(class_names) == own:
             return labels
-        labels = np.asarray(labels)
         for number in np.unique(labels[labels >= 0]):
             if class_names[number] not in own:
                 raise ValueError(

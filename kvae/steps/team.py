@@ -121,5 +121,5 @@ def wanted(devices: Any, there: Iterable[str]) -> int:
         raise ValueError(f'`devices` must be "auto" or at least 1. Received: devices={devices!r}')
     if devices > len(there):
         names = ", ".join(there)
-        raise ValueError(f"Of {devices} devices there are {len(there)} here: {names}.")
+        raise ValueError(f"There are fewer than {devices} devices here, {len(there)}: {names}.")
     return devices

@@ -12,7 +12,7 @@ from kvae.evaluation import test_figures
 from kvae.model import VAE, in_batches
 from kvae.model.bounds import posteriors
 from kvae.parts import check_seed, checked_integer
-from kvae.priors import Prior, RealNVP, given
+from kvae.priors import PRIORS, Prior, RealNVP, given
 
 __all__ = ["fit_prior"]
 
@@ -52,7 +52,7 @@ def fit_prior(
         and after.
 
     Raises:
-        ValueError: If latents come in groups, or an argument is invalid.
+        ValueError: If latents come in groups, the prior has no weights, or an argument is invalid.
 
     References:
         Ghosh et al. (2020), "From variational to deterministic autoencoders", arXiv:1903.12436
@@ -81,6 +81,8 @@ def fit_prior(
     if prior is None:
         context_dim = None if vae.condition is None else vae.condition.size
         prior = RealNVP(vae.latent_dim, couplings=10, context_dim=context_dim)
+    if not prior.trainable_weights:
+        raise ValueError(f"`prior` must have weights to fit. Received: {type(prior).__name__}")
     made = vae.uncompiled(prior=prior)
     train, validation = (encoded(vae, dataset, part, seed) for part in ("train", "validation"))
     before = nats(vae.prior, validation, seed)
@@ -98,16 +100,37 @@ def fit_prior(
         verbose=verbose,
     )
     figures = {"before": before, "after": nats(made.prior, validation, seed)}
-    made.card["fitted_prior"] = {"epochs": epochs, "seed": seed, "nats_of_validation": figures}
-    test = fitted(dataset.test, vae.image_shape)
-    made.card["test"] = test_figures(made, test, seed, made.known(dataset.test_labels))
+    made.card.pop("train", None)  # of the former prior
+    made.card["fitted_prior"] = {
+        "prior": type(prior).__name__,
+        "epochs": epochs,
+        "seed": seed,
+        "nats_of_validation": figures,
+    }
+    if "recipe" in made.card:
+        made.card["recipe"] = {**made.card["recipe"], **settings_of(prior)}
+    test = fitted(dataset.test, vae.image_shape, vae.fitting)
+    known = made.known(dataset.test_labels, dataset.class_names)
+    made.card["test"] = test_figures(made, test, seed, made.filled(known, test))
     return made
+
+
+def settings_of(prior: Prior) -> dict[str, Any]:
+    """The settings of a recipe that make such a prior; none for a class of the user's."""
+    names = {kind: name for name, kind in PRIORS.items()}
+    if type(prior) not in names:
+        return {}
+    settings = {name: getattr(prior, name, None) for name in ("couplings", "components")}
+    if isinstance(prior, RealNVP):
+        settings["couplings"] = len(prior.couplings)
+    return {"prior": names[type(prior)], **settings}
 
 
 def encoded(vae: VAE, dataset: Dataset, part: str, seed: int) -> tuple[np.ndarray, ...]:
     """Means and log-variances of the posteriors, (count, latent), and their context."""
-    images = fitted(getattr(dataset, part), vae.image_shape)
-    classes = vae.filled(vae.known(getattr(dataset, f"{part}_labels")), images)
+    images = fitted(getattr(dataset, part), vae.image_shape, vae.fitting)
+    labels = getattr(dataset, f"{part}_labels")
+    classes = vae.filled(vae.known(labels, dataset.class_names), images)
     found = list(posteriors(vae, images, seed, classes))
     arrays = [[of.mean for of in found], [of.log_variance for of in found]]
     if vae.condition is not None:

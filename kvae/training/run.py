@@ -63,8 +63,9 @@ class Run:
         for path, right in ((self.place, is_a_runs_folder), (self.model, pathlib.Path.is_file)):
             if path.exists() and not right(path):
                 raise ValueError(
-                    f"{path} is in the way, and nothing that training left. Choose another name "
-                    "for the model."
+                    f"{path} is in the way, and nothing that training left: {self.model.name} and "
+                    f"the folder {self.place.name} are what a run writes. Choose another name for "
+                    f"the model, such as {self.model.stem}-vae.keras."
                 )
         with self.named_errors():
             made = not self.model.parent.exists()

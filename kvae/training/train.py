@@ -60,7 +60,8 @@ def train(
         resume: Whether to continue the run of this recipe on these images that was stopped or
             killed under this name. The result is that of an uninterrupted run, bit for bit on the
             same backend and device. If there is no such run, a new one starts. With more `epochs`
-            than before, schedules continue from where they are, as in a run of that length.
+            than before, schedules continue from where they are; the result differs from that of an
+            uninterrupted run of the new length.
         checkpoint_minutes: Minutes between two checkpoints within an epoch. There is also one after
             each epoch, unless that would take more than a fiftieth of the time.
         devices: Number of devices that share each batch, or "auto" for all devices of this machine.
@@ -273,15 +274,21 @@ def opening(
         f"{vae.count_params():,} parameters, {recipe.precision}, prior "
         f"{prior}, {vae.likelihood.protocol}{draws}\n"
         f"Training: {epochs} on {vae.card['backend']} ({vae.card['device']}"
-        f"{shared(recipe, crew)}); Ctrl-C keeps the last finished epoch"
+        f"{shared(recipe, crew, vae.card['backend'])}); Ctrl-C keeps the last finished epoch"
     )
 
 
-def shared(recipe: Recipe, crew: Team | None) -> str:
+def shared(recipe: Recipe, crew: Team | None, backend: str) -> str:
     """How many devices share a batch, in words, if there are several."""
     if crew is not None and crew.devices > 1:
         processes = f" in {crew.processes} processes" if crew.processes > 1 else ""
-        return f", {crew.devices} devices{processes} for each batch of {recipe.batch_size}"
+        batch, left = recipe.batch_size, recipe.batch_size % crew.devices
+        text = f", {crew.devices} devices{processes} for each batch of {batch}"
+        if left and backend == "jax":
+            near = [batch - left, batch - left + crew.devices]
+            sizes = " or ".join(str(size) for size in near if size)
+            text += f", which each computes whole: --batch-size {sizes} would be divided"
+        return text
     if crew is not None and crew.idle:
         return f", 1 of {crew.idle + 1}: torchrun --nproc-per-node starts a process for each"
     return ""
