@@ -72,6 +72,8 @@ def objective(case):
         return kvae.TotalCorrelation(beta=3.0)
     if "covariance" in case:
         return kvae.InferredPrior(covariance_of="draws", off_diagonal=1.0)
+    if "discrepancy" in case:
+        return kvae.MeanDiscrepancy(mmd_weight=100.0)
     if "capacity" in case:
         return kvae.Capacity(beta=5.0, capacity=3.0, warmup_steps=5)
     return kvae.ELBO(beta=2.0, warmup_steps=5, samples=2) if "warmup" in case else kvae.ELBO()
