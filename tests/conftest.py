@@ -22,6 +22,9 @@ USUAL_SIGNALS = {
     "SIGTERM": signal.SIG_DFL,
     "SIGHUP": signal.SIG_DFL,
 }
+# Files that take a minute or more begin first: a file is one worker's, and what begins last is what
+# all others wait for.
+LONGEST = ("devices", "export_formats", "resume", "stream", "ladder", "fuzz", "shipped", "guide")
 SHARED = pathlib.Path(__file__).parents[1].parent / "shared" / "data" / "tfds"
 
 
@@ -42,8 +45,11 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Skips what knows no backend under all but TensorFlow."""
+    """Skips what knows no backend under all but TensorFlow, and begins with the longest files."""
     import keras
+
+    places = {f"test_{name}": i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
 
     if keras.backend.backend() != "tensorflow":
         elsewhere = pytest.mark.skip(reason="knows no backend: tested under TensorFlow")

@@ -220,7 +220,7 @@ def of_classes(conditional, made, tmp_path, monkeypatch):
         (["generate"], "grid.png: 100 new images from c.keras"),
         (["generate", "--like", "test:0", "--count", "4"], "grid.png: 4 new images like test:0"),
         (["reconstruct", "--count", "4"], "4 bars test images over their reconstructions"),
-        (["reconstruct", "bar.png"], "reconstructions.png: 1 images over"),
+        (["reconstruct", "bar.png"], "reconstructions.png: 1 image over its"),
         (["interpolate", "--hold", "style", "--rows", "2"], "each of the style of its start"),
         (["interpolate", "--path", "spherical", "--hold", "class"], "each of the class of its"),
         (["latent", "--show", "manifold", "--size", "3", "--class", "c"], "manifold of 30"),

@@ -99,7 +99,8 @@ def test_the_command_draws_them_or_says_why_not(make_vae, fixed_vae, tmp_path, m
     assert_refused(wrong, 1, "train with --prior mixture")
 
 
-def test_a_page_decodes_and_says_that_it_does_not_draw_from_a_mixture(make_vae):
+def test_a_page_decodes_and_draws_from_a_mixture(make_vae):
+    """As kvae does: test_explorer_numbers.py."""
     parts, notes = runnable(make_vae(prior=mixture()), Tensors())
-    assert {"encoder", "decoder"} <= parts["graphs"].keys() and not parts["prior"]
-    assert notes == ["No new images are drawn in this page: the prior is a GaussianMixture."]
+    assert {"encoder", "decoder", "block_1_mixture"} == parts["graphs"].keys() and notes == []
+    assert parts["prior"] == [{"size": 3, "couplings": [], "mixture": "block_1_mixture"}]

@@ -303,6 +303,10 @@ def two_kinds():
 @pytest.mark.parametrize("kind", ["classes", "numbers"])
 def test_a_class_that_tells_is_told_from_one_that_does_not(two_kinds, kind):
     size = {"classes": 2} if kind == "classes" else {"context_dim": 1}
+    parts = [f"{part}_labels" for part in ("train", "validation", "test")]
+    if kind == "numbers":  # which integers are not taken for
+        rows = {part: getattr(two_kinds, part)[:, None].astype("float32") for part in parts}
+        two_kinds = dataclasses.replace(two_kinds, **rows)
     recipe = kvae.presets.get("mlp").replaced(
         network_arguments={"width": 8, "depth": 1}, prior="standard-normal", latent_dim=2
     )
@@ -312,7 +316,6 @@ def test_a_class_that_tells_is_told_from_one_that_does_not(two_kinds, kind):
     found = kvae.diagnose(vae, two_kinds).finding("classes")
     assert found.severity == "ok" and found.remedy == ""
     rng = np.random.default_rng(0)
-    parts = [f"{part}_labels" for part in ("train", "validation", "test")]
     mixed = {part: rng.permutation(getattr(two_kinds, part)) for part in parts}
     found = kvae.diagnose(vae, dataclasses.replace(two_kinds, **mixed)).finding("classes")
     told = "The class tells" if kind == "classes" else "The numbers tell"
