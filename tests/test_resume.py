@@ -168,6 +168,24 @@ def test_what_is_finished_says_so_and_more_epochs_go_on(data, whole, short, tmp_
     assert longer.card["epochs"] == 2 and int(ops.convert_to_numpy(longer.step)) == 2 * 6
 
 
+def test_an_error_before_the_first_step_is_that_error_and_files_stay(
+    data, short, tmp_path, monkeypatch
+):
+    shutil.copytree(short[0], tmp_path, dirs_exist_ok=True)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    def refuses(self, *_, **__):
+        raise ValueError("not these")
+
+    monkeypatch.setattr(kvae.VAE, "fit", refuses)
+    with pytest.raises(ValueError, match="not these"):
+        train(data, tmp_path / "vae.keras", epochs=2, resume=True)
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert {path: now for path, now in after.items() if now} == {
+        path: was for path, was in before.items() if was
+    }
+
+
 def test_another_recipe_and_other_images_are_refused(data, whole):
     for settings, what in (
         ({"beta": 3.0}, "beta 1.0, not 3.0"),

@@ -169,6 +169,8 @@ class Watch:
     def end(self) -> None:
         """Restores and saves the last good epoch; leaves nothing if there is none."""
         self.keep.restore()
+        if self.keep.kept and not hasattr(self.history, "epoch"):
+            return  # a resumed run that did not begin: its files are as they were
         if self.keep.kept:
             self.run.animate(self.keep.finished)
             self.save(self.keep.finished)
