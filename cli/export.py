@@ -21,13 +21,16 @@ FORMATS = {
 }
 
 
+PAGES = "kvae explore writes pages: kvae explore MODEL --out explorer.html"
+
+
 class FormatChoice(click.Choice):
     """The formats; for pages, the error names the command that writes them."""
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """Returns the name of a format."""
         if value == "html":
-            self.fail("kvae explore writes pages: kvae explore MODEL --out explorer.html")
+            self.fail(PAGES)
         return super().convert(value, param, ctx)
 
 
@@ -95,7 +98,7 @@ def format_of(out: str | None) -> str:
     """The format to which the suffix of a file belongs; else onnx."""
     suffix = pathlib.Path(out or "").suffix
     if suffix in (".html", ".htm"):
-        raise click.UsageError("kvae explore writes pages: kvae explore MODEL --out explorer.html")
+        raise click.UsageError(PAGES)
     return next((name for name, own in FORMATS.items() if own and own == suffix), "onnx")
 
 

@@ -72,13 +72,9 @@ def fit_prior(
     if path.is_file() and pathlib.Path(model).is_file() and path.samefile(model):
         raise click.UsageError("--out must differ from the file of MODEL.")
     check_place(path)
-    settings = {"couplings": couplings, "components": components}
-    settings = {name: value for name, value in settings.items() if value is not None}
-    if prior == "real-nvp":
-        settings.setdefault("couplings", 10)
-    if vae.condition is not None:
-        settings["context_dim"] = vae.condition.size
-    new = kvae.priors.get(prior, vae.latent_dim, **settings)
+    given = {"couplings": couplings, "components": components}
+    settings = {name: value for name, value in given.items() if value is not None}
+    new = kvae.training.prior_to_fit(vae, prior, **settings)
     data = Images(vae, dataset, data_dir, "train").data
     with contextlib.redirect_stdout(sys.stderr):
         verbose = 0 if quiet else 1 if sys.stderr.isatty() else 2

@@ -1,4 +1,4 @@
-"""Keras's own exports, the command, and what the guide says of each format."""
+"""The ways to an export: Keras's own methods, the command, and the snippets of the guide."""
 
 import pathlib
 import re

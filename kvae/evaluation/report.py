@@ -161,12 +161,19 @@ def evaluate(
     if vae.condition is not None and vae.condition.classes:
         right = slice(None) if told is None else np.asarray(told) >= 0
         figures["classification"] = classification(vae, chosen[right], classes[right], seed)
-    if others and labels is not None and known is not None and len(np.unique(known)) > 1:
+    classed = vae.condition is None or vae.condition.classes
+    if (
+        others
+        and classed
+        and labels is not None
+        and known is not None
+        and len(np.unique(known)) > 1
+    ):
         if vae.condition is not None:
             # It is not told the class, which these figures are to find, and so encodes an image
             # once for each class.
-            few = np.random.default_rng(seed).permutation(len(train))[:FEW]
-            train, known = read_rows(train, np.sort(few)), known[np.sort(few)]
+            few = np.sort(np.random.default_rng(seed).permutation(len(train))[:FEW])
+            train, known = read_rows(train, few), known[few]
         means = [vae.encode(part)[0] for part in (train, chosen)]
         figures["representation"] = representation(means[0], known, means[1], labels)
     if samples and others:

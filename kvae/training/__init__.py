@@ -2,7 +2,7 @@
 
 from kvae.steps import team
 from kvae.training.callbacks import LatentKL, ReconstructionGrid, SampleGrid
-from kvae.training.fit_prior import fit_prior
+from kvae.training.fit_prior import fit_prior, prior_to_fit
 from kvae.training.model_parallel import model_parallel
 from kvae.training.run import Run
 from kvae.training.settings import default_epochs, optimizer, prepared
@@ -18,6 +18,7 @@ __all__ = [
     "model_parallel",
     "optimizer",
     "prepared",
+    "prior_to_fit",
     "team",
     "train",
 ]

@@ -12,9 +12,11 @@ from kvae.evaluation import test_figures
 from kvae.model import VAE, in_batches
 from kvae.model.bounds import posteriors
 from kvae.parts import check_seed, checked_integer
-from kvae.priors import PRIORS, Prior, RealNVP, given
+from kvae.priors import PRIORS, Prior, RealNVP, get, given
 
-__all__ = ["fit_prior"]
+__all__ = ["fit_prior", "prior_to_fit"]
+
+COUPLINGS = 10
 
 
 def fit_prior(
@@ -79,8 +81,7 @@ def fit_prior(
     check_seed(seed)
     keras.utils.set_random_seed(seed)
     if prior is None:
-        context_dim = None if vae.condition is None else vae.condition.size
-        prior = RealNVP(vae.latent_dim, couplings=10, context_dim=context_dim)
+        prior = prior_to_fit(vae)
     if not prior.trainable_weights:
         raise ValueError(f"`prior` must have weights to fit. Received: {type(prior).__name__}")
     made = vae.uncompiled(prior=prior)
@@ -113,6 +114,19 @@ def fit_prior(
     known = made.known(dataset.test_labels, dataset.class_names)
     made.card["test"] = test_figures(made, test, seed, made.filled(known, test))
     return made
+
+
+def prior_to_fit(vae: VAE, name: str = "real-nvp", **settings: int) -> Prior:
+    """An untrained prior for the latents of a model; by default a flow of ten couplings.
+
+    Raises:
+        ValueError: If there is no prior of this name, or it has no such setting.
+    """
+    if name == "real-nvp":
+        settings.setdefault("couplings", COUPLINGS)
+    if vae.condition is not None:
+        settings["context_dim"] = vae.condition.size
+    return get(name, vae.latent_dim, **settings)
 
 
 def settings_of(prior: Prior) -> dict[str, Any]:
